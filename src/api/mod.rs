@@ -1,0 +1,34 @@
+//! The objects people and programs see: `RackPartition`, `NodeRecord`, their conditions and reasons. No client, no effects.
+
+pub mod conditions;
+mod node_record;
+mod observation;
+mod outcome;
+mod rack_partition;
+
+pub use node_record::{
+    Clock, ClockAnchor, ClockPing, ClockReply, Kernel, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer,
+    RecordPhase,
+};
+pub use observation::{Moment, Span, SpanKind};
+pub use outcome::{Check, Finding, FindingResult, Prediction, Verdict, Window};
+pub use rack_partition::{
+    AgentCount, Cut, Endpoint, Expect, Guards, Isolate, Phase, Plan, RackPartition, RackPartitionSpec,
+    RackPartitionStatus, Role, Schedule, Side, Workloads,
+};
+
+/// API group of every object here.
+pub const GROUP: &str = "rackpartition.io";
+/// Version served and stored.
+pub const VERSION: &str = "v1alpha1";
+/// Prefix of every nftables table of ours; the rest is [`table_name`]'s.
+pub const TABLE_PREFIX: &str = "rackpartition-";
+/// Holds a `RackPartition` until its cut is gone or its deadline has passed.
+pub const FINALIZER: &str = "rackpartition.io/heal";
+/// Label on everything a run owns; its value is the run's name.
+pub const RUN_LABEL: &str = "rackpartition.io/run";
+
+/// Name of a run's table on every node: the prefix and the first group of the run's uid.
+pub fn table_name(run_uid: &str) -> String {
+    format!("{TABLE_PREFIX}{}", run_uid.split('-').next().unwrap_or(run_uid))
+}

@@ -1,0 +1,97 @@
+//! What is predicted before a cut and found after it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The checks of a verdict, in the order in which a reader wants them.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Check {
+    /// Every edge silent, every non-edge alive, while the cut lasted; all alive before and after; kernel counters moved.
+    FaultProven,
+    /// etcd has a leader where a majority is connected and none where it is not.
+    EtcdQuorum,
+    /// API servers accept writes where theory says so.
+    ApiWritable,
+    /// A Lease whose holder was cut off moves to a holder on the writable side, in the predicted interval.
+    LeaseTakeover,
+    /// Seconds without a leader, from the old holder's process end to the new holder's start.
+    LeaderGap,
+    /// Seconds with two leaders.
+    LeaderOverlap,
+    /// A Lease whose holder was not cut off does not move.
+    LeaseStable,
+    /// A node that was cut off from every writable API server becomes NotReady, in the predicted interval.
+    NodeNotReady,
+    /// Containers that ran on the cut side go on running.
+    WorkloadKept,
+    /// A second copy of a pod runs elsewhere: expected of Deployments, never of StatefulSets.
+    WorkloadDoubled,
+    /// A pod that is neither running for the API nor replaced.
+    WorkloadStuck,
+    /// Everything desired is actual again and stays so, in the predicted interval after the heal.
+    Recovery,
+    /// No table left, every record complete, no node rebooted.
+    HealProven,
+}
+
+/// An interval in seconds after the cut, or after the heal where the check is `Recovery`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Window {
+    pub earliest_seconds: f64,
+    pub latest_seconds: f64,
+}
+
+/// What theory says will happen to one subject.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Prediction {
+    pub check: Check,
+    /// What it is about: a Lease, a node, an API server, a workload, a side.
+    pub subject: String,
+    /// In words, as people read it in the plan.
+    pub expected: String,
+    /// When, where that is part of the prediction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+    /// The arithmetic and the source of each constant in it.
+    pub reason: String,
+}
+
+/// How one finding came out.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum FindingResult {
+    /// As predicted, with evidence.
+    Held,
+    /// Worth telling, and no fault of the cluster: a Deployment's second copy, a slower recovery than usual.
+    Noted,
+    /// Outside of what was predicted, within what users may accept.
+    Degraded,
+    /// Evidence is missing or the clocks leave it open.
+    Inconclusive,
+    /// Proven to differ from what must hold.
+    Violated,
+}
+
+/// One line of the verdict.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    pub check: Check,
+    pub subject: String,
+    pub predicted: String,
+    pub observed: String,
+    pub result: FindingResult,
+    /// Who saw it and when: observer, span and time.
+    pub evidence: String,
+}
+
+/// The answer to "did the cluster behave?".
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum Verdict {
+    Pass,
+    Degraded,
+    Fail,
+    /// The fault or the evidence is not proven. Never counted as Pass.
+    Inconclusive,
+}

@@ -1,0 +1,342 @@
+//! `RackPartition`: one run.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, MicroTime};
+use kube::{CustomResource, KubeSchema, core::Duration};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, time};
+
+use super::{Finding, Prediction, Verdict};
+
+/// One cut of the cluster: what is cut from what, for how long, and what is watched meanwhile.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[kube(
+    group = "rackpartition.io",
+    version = "v1alpha1",
+    kind = "RackPartition",
+    plural = "rackpartitions",
+    shortname = "rp",
+    category = "chaos",
+    status = "RackPartitionStatus",
+    derive = "PartialEq",
+    doc = "Cuts racks off the rest of the cluster, watches both sides, heals, and says whether the cluster behaved.",
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Verdict", type_ = "string", json_path = ".status.verdict"),
+    printcolumn(name = "Isolated", type_ = "string", json_path = ".status.plan.isolated"),
+    printcolumn(name = "Duration", type_ = "string", json_path = ".spec.duration"),
+    printcolumn(name = "Agents", type_ = "string", json_path = ".status.agents.summary", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("size(self.metadata.name) <= 40")
+        .message("the name must have at most 40 characters: the run's DaemonSet and records are named after it"),
+    validation = Rule::new(
+        "!has(oldSelf.status) || !has(oldSelf.status.phase) || (self.spec.cut == oldSelf.spec.cut && self.spec.rackLabel == oldSelf.spec.rackLabel && self.spec.duration == oldSelf.spec.duration && self.spec.recovery == oldSelf.spec.recovery && self.spec.workloads == oldSelf.spec.workloads && self.spec.endpoints == oldSelf.spec.endpoints && self.spec.expect == oldSelf.spec.expect && self.spec.guards == oldSelf.spec.guards)"
+    )
+    .message("a run is immutable once it has started, save spec.abort; create another one"),
+    validation = Rule::new("!oldSelf.spec.abort || self.spec.abort").message("an abort can't be taken back")
+)]
+#[cfg_attr(test, kube(cel))]
+#[serde(rename_all = "camelCase")]
+pub struct RackPartitionSpec {
+    /// The node label whose values are the racks.
+    #[serde(default = "default_rack_label")]
+    #[schemars(length(min = 1, max = 317))]
+    pub rack_label: String,
+    /// What is cut from what.
+    pub cut: Cut,
+    /// How long the cut lasts, from 10s to 1h.
+    #[x_kube(
+        validation = Rule::new("duration(self) >= duration('10s') && duration(self) <= duration('1h')")
+            .message("a cut lasts from 10s to 1h")
+    )]
+    #[schemars(length(max = 32))]
+    pub duration: Duration,
+    /// How long to keep watching after the heal at the most, up to 1h. Damage often comes at the heal.
+    #[serde(default = "default_recovery")]
+    #[x_kube(
+        validation = Rule::new("duration(self) >= duration('10s') && duration(self) <= duration('1h')")
+            .message("watch the recovery for 10s to 1h")
+    )]
+    #[schemars(length(max = 32))]
+    pub recovery: Duration,
+    /// The workloads whose pods and containers are watched; all of every namespace by default.
+    #[serde(default)]
+    pub workloads: Workloads,
+    /// What takes part and is no node: load balancers, external etcd members.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub endpoints: Vec<Endpoint>,
+    /// What you accept. It can tighten or loosen a finding, and never turns missing evidence into Pass.
+    #[serde(default)]
+    pub expect: Expect,
+    /// Guards that you open knowingly.
+    #[serde(default)]
+    pub guards: Guards,
+    /// End the run early: heal at once.
+    #[serde(default)]
+    pub abort: bool,
+}
+
+/// Exactly one constructor.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.isolate)").message("name a cut: isolate"))]
+pub struct Cut {
+    /// Cuts racks from every node outside of them and from the control-plane endpoint where that is no node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolate: Option<Isolate>,
+}
+
+/// Racks by name, or by who is there.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.role) != (has(self.racks) && size(self.racks) > 0)")
+        .message("name either racks or a role")
+)]
+pub struct Isolate {
+    /// Values of the rack label.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub racks: Vec<String>,
+    /// The rack of this leader, resolved once, when the run is planned, and written to the status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+}
+
+/// A leader whose rack is meant.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    KubeControllerManagerLeader,
+    SchedulerLeader,
+}
+
+impl Role {
+    /// The Lease in `kube-system` that names this leader.
+    pub fn lease(self) -> &'static str {
+        match self {
+            Role::KubeControllerManagerLeader => "kube-controller-manager",
+            Role::SchedulerLeader => "kube-scheduler",
+        }
+    }
+}
+
+/// Which pods are watched.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Workloads {
+    /// Namespaces by their labels; empty selects all.
+    #[serde(default)]
+    pub namespace_selector: LabelSelector,
+    /// Pods by their labels; empty selects all.
+    #[serde(default)]
+    pub label_selector: LabelSelector,
+}
+
+/// Something with addresses that is no node.
+#[derive(KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoint {
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Its addresses, as CIDRs of either family.
+    #[schemars(length(min = 1, max = 64), inner(length(max = 43)))]
+    #[x_kube(validation = Rule::new("self.all(c, isCIDR(c))").message("give CIDRs, such as 198.18.0.40/32"))]
+    pub cidrs: Vec<String>,
+    /// The TCP ports it serves, for probes.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub ports: Vec<u16>,
+    /// The rack it is in, or `outside`.
+    #[serde(default = "outside")]
+    #[schemars(length(min = 1, max = 63))]
+    pub rack: String,
+}
+
+/// What you accept.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Expect {
+    /// Longest time without an acknowledged write on the writable side. Default: from the prediction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_unavailable: Option<Duration>,
+    /// Longest time from the cut to a new holder of a Lease. Default: from the prediction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader_takeover: Option<Duration>,
+    /// Longest time from the heal to a recovered cluster. Default: from the prediction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovered_within: Option<Duration>,
+}
+
+/// Each guard refuses a run unless opened here.
+#[derive(KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Guards {
+    /// Allow a cut after which no side has a majority of etcd members.
+    #[serde(default)]
+    pub allow_quorum_loss: bool,
+    /// Allow a cut of every rack from every other.
+    #[serde(default)]
+    pub allow_all_racks: bool,
+    /// Allow a start while a node is not Ready. Such a node can't be armed, so the run will be refused later all the same
+    /// if it is concerned.
+    #[serde(default)]
+    pub allow_unhealthy_baseline: bool,
+    /// Largest error between the clocks of two machines: measured offset, its uncertainty and the drift to come.
+    #[serde(default = "default_max_clock_error")]
+    #[schemars(length(max = 32))]
+    #[x_kube(
+        validation = Rule::new("duration(self) >= duration('1ms') && duration(self) <= duration('10s')")
+            .message("allow a clock error from 1ms to 10s")
+    )]
+    pub max_clock_error: Duration,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Guards {
+            allow_quorum_loss: false,
+            allow_all_racks: false,
+            allow_unhealthy_baseline: false,
+            max_clock_error: default_max_clock_error(),
+        }
+    }
+}
+
+fn default_rack_label() -> String {
+    "topology.kubernetes.io/zone".into()
+}
+fn default_recovery() -> Duration {
+    time::Duration::from_secs(300).into()
+}
+fn outside() -> String {
+    "outside".into()
+}
+/// A tenth of the shortest default timer that a cut is compared with, etcd's dial and stream timeouts of 5 s.
+fn default_max_clock_error() -> Duration {
+    time::Duration::from_millis(500).into()
+}
+
+/// Where a run is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Phase {
+    /// The plan is written; nothing has been touched.
+    Planned,
+    /// Agents are starting, loading inert tables and measuring the baseline.
+    Arming,
+    /// The common instant is written; agents load their windows.
+    Scheduled,
+    /// Between `cutAt` and `healAt`.
+    Cut,
+    /// The windows are over; both sides are still watched.
+    Recovering,
+    /// Records are gathered and judged.
+    Judging,
+    /// There is a verdict.
+    Done,
+    /// Nothing was cut; the message says why and what would allow it.
+    Refused,
+    /// Ended early and healed.
+    Aborted,
+}
+
+impl Phase {
+    /// No step follows.
+    pub fn is_final(self) -> bool {
+        matches!(self, Phase::Done | Phase::Refused | Phase::Aborted)
+    }
+}
+
+/// What the operator says of a run.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RackPartitionStatus {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// One sentence: what is going on, or what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agents: Option<AgentCount>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// The plan as people read it. What agents need is in the run's ConfigMap.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// SHA-256 of the agents' plan, in hexadecimal. Every agent says which plan it armed.
+    pub hash: String,
+    /// When the plan was made.
+    pub at: Option<MicroTime>,
+    /// The isolated racks, joined by commas.
+    pub isolated: String,
+    pub sides: Vec<Side>,
+    /// Directed edges: pairs of members of which the second no longer hears the first.
+    pub edges: u32,
+    /// Each role of the spec and the node it stood for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub resolved_roles: BTreeMap<String, String>,
+    pub prediction: Vec<Prediction>,
+    /// What was assumed because it could not be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assumptions: Vec<String>,
+}
+
+/// Members that still hear each other.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Side {
+    /// `isolated` or `rest`.
+    pub name: String,
+    pub racks: Vec<String>,
+    pub nodes: Vec<String>,
+    /// etcd members of this side, and of all.
+    pub etcd_members: u32,
+    pub etcd_total: u32,
+    pub quorum: bool,
+    /// Nodes of this side that run an API server.
+    pub api_servers: Vec<String>,
+    /// Whether writes through this side's API servers should be acknowledged.
+    pub writable: bool,
+}
+
+/// How far the agents are.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentCount {
+    pub wanted: u32,
+    pub armed: u32,
+    /// Windows loaded for `schedule.cutAt`.
+    pub loaded: u32,
+    pub healed: u32,
+    /// For the printer column: `armed/wanted`.
+    pub summary: String,
+}
+
+/// The instants of a run, by the operator's wall clock.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Schedule {
+    pub cut_at: MicroTime,
+    pub heal_at: MicroTime,
+    /// Watching ends here at the latest.
+    pub recover_by: MicroTime,
+    /// When the cluster was seen recovered for good, or watching ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_until: Option<MicroTime>,
+}

@@ -1,0 +1,194 @@
+//! The plan that every agent gets: members, edges, heal token, probes. Immutable once written, known by its hash.
+
+use super::{Block, Fault};
+use crate::topology::{ApiServer, Snapshot};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::{collections::BTreeSet, net::SocketAddr};
+
+/// One who can be cut: a node, or something with addresses that is none.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    pub name: String,
+    /// Nodes carry an agent and enforce their own ingress; endpoints do not.
+    pub has_agent: bool,
+    /// Its own addresses and those of its pods.
+    pub cidrs: Vec<IpNet>,
+    /// Where heal packets reach it: its node addresses, one for each family. Empty for endpoints.
+    pub heal_addresses: Vec<std::net::IpAddr>,
+}
+
+/// What a port serves. Spans name it as `<member>/<class>`.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum PortClass {
+    Kubelet,
+    EtcdClient,
+    EtcdPeer,
+    ApiServer,
+    /// A port of an endpoint.
+    Endpoint,
+}
+
+/// A port that is there anyway and takes TCP connections.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbeTarget {
+    pub member: String,
+    pub class: PortClass,
+    pub address: SocketAddr,
+}
+
+impl ProbeTarget {
+    /// `<member>/<class>`, the subject of its spans.
+    pub fn subject(&self) -> String {
+        format!("{}/{:?}", self.member, self.class)
+    }
+}
+
+/// How a heal packet is known.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Heal {
+    /// UDP destination port.
+    pub port: u16,
+    /// 128 bits in hexadecimal. Whoever knows it can end the run early, nothing else.
+    pub token: String,
+}
+
+impl Heal {
+    /// Port of heal packets: unassigned by IANA and outside of Linux' ephemeral ports (32768 to 60999 would collide with
+    /// nothing that listens; what matters is that no service uses it).
+    pub const PORT: u16 = 40441;
+    /// The token as it stands in the packet.
+    ///
+    /// # Errors
+    /// Where the text is no 32 hexadecimal digits.
+    pub fn token_bytes(&self) -> Result<[u8; 16], std::num::ParseIntError> {
+        u128::from_str_radix(&self.token, 16).map(u128::to_be_bytes)
+    }
+}
+
+/// What every agent of a run needs to know.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunPlan {
+    pub run: String,
+    pub run_uid: String,
+    pub members: Vec<Member>,
+    pub edges: Vec<Block>,
+    pub heal: Heal,
+    /// Length of the cut, seconds.
+    pub duration_seconds: f64,
+    /// How long the gate of an armed node lasts: the longest time from arming to the end of the cut, seconds.
+    pub longest_seconds: f64,
+    pub probes: Vec<ProbeTarget>,
+    pub api_servers: Vec<ApiServer>,
+    /// API servers of the side that stays writable.
+    pub writable: Vec<String>,
+}
+
+/// What a plan is made of beside the fault and the snapshot.
+#[derive(Clone, Debug)]
+pub struct PlanParts {
+    pub run: String,
+    pub run_uid: String,
+    pub token: String,
+    pub duration_seconds: f64,
+    pub longest_seconds: f64,
+    pub writable: Vec<String>,
+}
+
+/// Port of every kubelet (`pkg/cluster/ports`, KubeletPort).
+const KUBELET_PORT: u16 = 10250;
+
+impl RunPlan {
+    pub fn new(snapshot: &Snapshot, fault: &Fault, parts: PlanParts) -> Self {
+        let nodes = snapshot.nodes.iter().map(|n| Member {
+            name: n.name.clone(),
+            has_agent: true,
+            cidrs: n.addresses.iter().map(|a| IpNet::from(*a)).chain(n.pod_cidrs.iter().copied()).collect(),
+            heal_addresses: n.addresses.clone(),
+        });
+        let endpoints = snapshot.endpoints.iter().map(|e| Member {
+            name: e.name.clone(),
+            has_agent: false,
+            cidrs: e.cidrs.clone(),
+            heal_addresses: Vec::new(),
+        });
+        RunPlan {
+            run: parts.run,
+            run_uid: parts.run_uid,
+            members: nodes.chain(endpoints).collect(),
+            edges: fault.blocks.clone(),
+            heal: Heal { port: Heal::PORT, token: parts.token },
+            duration_seconds: parts.duration_seconds,
+            longest_seconds: parts.longest_seconds,
+            probes: probes(snapshot),
+            api_servers: snapshot.api_servers.clone(),
+            writable: parts.writable,
+        }
+    }
+
+    /// SHA-256 of the plan as JSON, in hexadecimal.
+    pub fn hash(&self) -> String {
+        let json = serde_json::to_vec(self).expect("a plan is plain data");
+        Sha256::digest(json).iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    pub fn cuts(&self, from: &str, to: &str) -> bool {
+        self.edges.iter().any(|b| b.cuts(from, to))
+    }
+
+    /// Whether TCP between the two is broken: a cut of either direction breaks it, where somebody enforces that direction.
+    pub fn breaks_tcp(&self, a: &str, b: &str) -> bool {
+        let enforced = |from: &str, to: &str| self.cuts(from, to) && self.member(to).is_some_and(|m| m.has_agent);
+        enforced(a, b) || enforced(b, a)
+    }
+
+    pub fn member(&self, name: &str) -> Option<&Member> {
+        self.members.iter().find(|m| m.name == name)
+    }
+
+    /// Names of the nodes that carry an agent.
+    pub fn agents(&self) -> BTreeSet<&str> {
+        self.members.iter().filter(|m| m.has_agent).map(|m| m.name.as_str()).collect()
+    }
+
+    /// Source addresses whose packets `node` drops while cut, merged and sorted.
+    pub fn sources_cut_at(&self, node: &str) -> Vec<IpNet> {
+        let cidrs = self.members.iter().filter(|m| self.cuts(&m.name, node)).flat_map(|m| m.cidrs.iter().copied());
+        IpNet::aggregate(&cidrs.collect())
+    }
+}
+
+/// One target for each port that a node or an endpoint is known to serve.
+fn probes(snapshot: &Snapshot) -> Vec<ProbeTarget> {
+    let mut probes = Vec::new();
+    for node in &snapshot.nodes {
+        let Some(address) = node.addresses.first() else { continue };
+        let mut add = |class, port| {
+            probes.push(ProbeTarget { member: node.name.clone(), class, address: SocketAddr::new(*address, port) });
+        };
+        add(PortClass::Kubelet, KUBELET_PORT);
+        for member in snapshot.etcd.iter().filter(|m| m.node == node.name) {
+            add(PortClass::EtcdClient, member.client_port);
+            add(PortClass::EtcdPeer, member.peer_port);
+        }
+        for server in snapshot.api_servers.iter().filter(|a| a.name == node.name) {
+            add(PortClass::ApiServer, server.address.port());
+        }
+    }
+    for endpoint in &snapshot.endpoints {
+        let hosts = endpoint.cidrs.iter().filter(|c| c.prefix_len() == c.max_prefix_len()).take(1);
+        for (cidr, port) in hosts.flat_map(|c| endpoint.ports.first().map(|p| (c, *p))) {
+            probes.push(ProbeTarget {
+                member: endpoint.name.clone(),
+                class: PortClass::Endpoint,
+                address: SocketAddr::new(cidr.addr(), port),
+            });
+        }
+    }
+    probes
+}

@@ -1,0 +1,26 @@
+//! This machine's clocks.
+
+use crate::api::Moment;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
+use rustix::time::{ClockId, clock_gettime};
+
+/// Now, by `CLOCK_BOOTTIME` with `CLOCK_REALTIME` beside it.
+pub fn now() -> Moment {
+    let boot = clock_gettime(ClockId::Boottime);
+    Moment { boot_us: boot.tv_sec * 1_000_000 + boot.tv_nsec / 1_000, wall: MicroTime(Timestamp::now()) }
+}
+
+/// The moment at which this machine's wall clock showed `wall`, had it not been stepped since.
+pub fn moment_at_wall(wall: Timestamp) -> Moment {
+    let now = now();
+    let ago_us = now.wall.0.as_microsecond() - wall.as_microsecond();
+    Moment { boot_us: now.boot_us - ago_us, wall: MicroTime(wall) }
+}
+
+/// Changes at every boot.
+///
+/// # Errors
+/// Where procfs is not mounted.
+pub fn boot_id() -> std::io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}

@@ -1,0 +1,7 @@
+//! Observations to spans: what agents and the operator share when they write down what they saw.
+
+mod clock;
+mod recorder;
+
+pub use clock::{boot_id, moment_at_wall, now};
+pub use recorder::{Observation, Recorder};

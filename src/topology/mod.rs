@@ -1,0 +1,184 @@
+//! What the cluster looks like: racks, nodes, etcd members, API servers, Leases, pods and the timers that rule them.
+//!
+//! Plain data without a client. The operator gathers it, `ConfigMap`s carry it, and everything pure works on it.
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+
+/// The cluster at one moment, as far as a plan needs it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Snapshot {
+    /// The node label whose values are racks here.
+    pub rack_label: String,
+    pub nodes: Vec<Node>,
+    pub etcd: Vec<EtcdMember>,
+    pub api_servers: Vec<ApiServer>,
+    /// What takes part and is no node, the control-plane endpoint among them.
+    pub endpoints: Vec<Endpoint>,
+    pub leases: Vec<Lease>,
+    pub pods: Vec<Pod>,
+    pub timers: Timers,
+    /// Replicas of this operator.
+    pub operators: Vec<OperatorReplica>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Node {
+    pub name: String,
+    /// Value of the rack label.
+    pub rack: Option<String>,
+    /// Value of `topology.kubernetes.io/zone`: what the node lifecycle controller takes for a failure domain.
+    pub zone: Option<String>,
+    pub ready: bool,
+    pub addresses: Vec<IpAddr>,
+    pub pod_cidrs: Vec<IpNet>,
+}
+
+/// A voting member of etcd that runs on a node (stacked).
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EtcdMember {
+    pub node: String,
+    /// Ports of its client and peer URLs.
+    pub client_port: u16,
+    pub peer_port: u16,
+}
+
+/// An API server by its own address, not through a Service or a load balancer.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiServer {
+    /// The node it runs on, or its address where that is no node.
+    pub name: String,
+    pub address: SocketAddr,
+}
+
+/// Something with addresses that is no node.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Endpoint {
+    pub name: String,
+    /// `None`: outside of every rack.
+    pub rack: Option<String>,
+    pub cidrs: Vec<IpNet>,
+    pub ports: Vec<u16>,
+}
+
+/// A Lease of a component that elects a leader.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Lease {
+    pub namespace: String,
+    pub name: String,
+    /// The holder's identity.
+    pub holder: String,
+    /// The node the holder runs on, where the identity or a pod tells.
+    pub holder_node: Option<String>,
+    pub transitions: i32,
+    /// LD, seconds, from the Lease itself.
+    pub lease_duration: f64,
+    /// RD and RP, seconds.
+    pub renew_deadline: Timer,
+    pub retry_period: Timer,
+    /// Nodes on which another candidate runs.
+    pub candidate_nodes: Vec<String>,
+}
+
+impl Lease {
+    /// `namespace/name`, as spans and predictions call it.
+    pub fn subject(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A pod of the observed workloads.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Pod {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub node: String,
+    /// Kind of the controlling owner: ReplicaSet, StatefulSet, DaemonSet, Job, Node (static pods); None for a bare pod.
+    pub owner_kind: Option<String>,
+    pub owner_name: Option<String>,
+    pub ready: bool,
+    pub restart_always: bool,
+    /// Seconds for which it tolerates `node.kubernetes.io/unreachable:NoExecute`; None: for ever.
+    pub tolerates_unreachable: Option<f64>,
+    pub grace_period: f64,
+    /// Containers of the pod, without init containers.
+    pub containers: Vec<String>,
+}
+
+impl Pod {
+    /// `namespace/name`, as spans and predictions call it.
+    pub fn subject(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A value in seconds and where it comes from.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Timer {
+    pub seconds: f64,
+    /// `--flag of pod` where it was read.
+    pub source: String,
+    /// True where it could not be read.
+    pub assumed: bool,
+}
+
+impl Timer {
+    pub fn read(seconds: f64, source: impl Into<String>) -> Self {
+        Timer { seconds, source: source.into(), assumed: false }
+    }
+    pub fn assumed(seconds: f64, source: impl Into<String>) -> Self {
+        Timer { seconds, source: source.into(), assumed: true }
+    }
+}
+
+/// Timers of the cluster that a prediction needs.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Timers {
+    /// kube-controller-manager `--node-monitor-grace-period`.
+    pub node_monitor_grace: Timer,
+    /// kube-controller-manager `--node-monitor-period`.
+    pub node_monitor_period: Timer,
+    /// kube-controller-manager `--node-eviction-rate`, nodes per second.
+    pub node_eviction_rate: Timer,
+    /// How often a kubelet renews its node Lease: a quarter of the Lease's duration.
+    pub node_lease_renew: Timer,
+    /// etcd `--election-timeout`.
+    pub etcd_election: Timer,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OperatorReplica {
+    pub pod: String,
+    pub node: String,
+    pub ready: bool,
+}
+
+impl Snapshot {
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.iter().find(|n| n.name == name)
+    }
+    /// All racks, sorted.
+    pub fn racks(&self) -> Vec<&str> {
+        let mut racks: Vec<_> = self
+            .nodes
+            .iter()
+            .filter_map(|n| n.rack.as_deref())
+            .chain(self.endpoints.iter().filter_map(|e| e.rack.as_deref()))
+            .collect();
+        racks.sort_unstable();
+        racks.dedup();
+        racks
+    }
+}
