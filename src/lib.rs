@@ -5,6 +5,7 @@
 //! and [`cli`] have the effects.
 
 pub mod api;
+pub mod connection;
 pub mod fault;
 pub mod observe;
 pub mod topology;

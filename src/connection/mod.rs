@@ -1,0 +1,9 @@
+//! How to reach an API server while the network is being cut.
+//!
+//! Through a Service's address or a load balancer some connections end in the rack that is about to be cut, and a client
+//! without deadlines then waits for minutes. A [`Route`] dials API servers by their own addresses, one at a time, in an order
+//! that can change during a run; every request has a deadline, and a failure moves on to the next server.
+
+mod route;
+
+pub use route::{Error, Route};

@@ -1,0 +1,211 @@
+//! A Kubernetes client whose requests follow a changing choice of API servers.
+
+use crate::topology::ApiServer;
+use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use kube::{Client, Config, client::Body};
+use std::{
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+    time::Duration,
+};
+use thiserror::Error;
+use tokio::{sync::watch, time::timeout};
+use tower::{BoxError, Service};
+
+/// For a whole request and its answer; to the answer's head for a watch. Twice the API server's own etcd health check (2 s)
+/// and a round trip: who takes longer has no quorum or is cut off.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// For TCP and TLS. A SYN lost at the edge of a cut is sent again after 1 s.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+/// A watch ends after this long at the latest, so that a connection that died silently costs no more.
+const WATCH_DEADLINE: Duration = Duration::from_secs(30);
+/// The name every API server's certificate has (kubeadm, and `kube-apiserver`'s own self-signed one).
+const SERVER_NAME: &str = "kubernetes.default.svc";
+
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("failed to read the service account: {0}")]
+    ServiceAccount(#[source] kube::config::InClusterError),
+    #[error("failed to make a client: {0}")]
+    Client(#[source] Box<kube::Error>),
+    #[error("failed to get an answer from {server} within {seconds} s")]
+    Deadline { server: String, seconds: u64 },
+}
+
+/// A choice of API servers, shared by all clones and all clients made of it.
+#[derive(Clone)]
+pub struct Route(Arc<Shared>);
+
+struct Shared {
+    base: Config,
+    choice: Mutex<Choice>,
+    /// Counts the choices; watches end when it moves.
+    generation: watch::Sender<u64>,
+}
+
+struct Choice {
+    /// In order of preference. Empty: the base configuration's own address.
+    servers: Vec<ApiServer>,
+    current: usize,
+    client: Option<Client>,
+}
+
+impl Route {
+    /// A route to `servers`, in that order, or to the service's address while none are known.
+    ///
+    /// # Errors
+    /// Where this is no pod with a service account.
+    pub fn in_cluster(servers: &[ApiServer]) -> Result<Self, Error> {
+        let base = Config::incluster().map_err(Error::ServiceAccount)?;
+        Ok(Self::new(base, servers))
+    }
+
+    /// A route with the credentials of `base`, for whoever is not in a pod.
+    pub fn new(base: Config, servers: &[ApiServer]) -> Self {
+        let choice = Choice { servers: servers.to_vec(), current: 0, client: None };
+        Route(Arc::new(Shared { base, choice: Mutex::new(choice), generation: watch::Sender::new(0) }))
+    }
+
+    /// A client whose every request goes to the present choice.
+    pub fn client(&self) -> Client {
+        Client::new(RouteService(self.clone()), self.0.base.default_namespace.clone())
+    }
+
+    /// A client for one server and nobody else, with a connection of its own. Make a new one after a failure: the old
+    /// connection may be waiting for a TCP retransmission.
+    ///
+    /// # Errors
+    /// Where the credentials can't be used.
+    pub fn direct(&self, server: &ApiServer) -> Result<Client, Error> {
+        connect(&self.0.base, Some(server))
+    }
+
+    /// Dials anew, in this order. Watches end and begin again there.
+    pub fn use_servers(&self, servers: Vec<ApiServer>) {
+        let mut choice = self.0.choice.lock().expect("no holder panics");
+        *choice = Choice { servers, current: 0, client: None };
+        self.0.generation.send_modify(|g| *g += 1);
+    }
+
+    /// Dials anew, those named in `names` first and in that order.
+    pub fn prefer(&self, names: &[String]) {
+        let mut servers = self.0.choice.lock().expect("no holder panics").servers.clone();
+        servers.sort_by_key(|s| names.iter().position(|n| *n == s.name).unwrap_or(usize::MAX));
+        self.use_servers(servers);
+    }
+
+    /// Dials anew, whatever the state of the connections.
+    pub fn redial(&self) {
+        self.prefer(&[]);
+    }
+
+    /// The server in use, where one was chosen by address.
+    pub fn current(&self) -> Option<ApiServer> {
+        let choice = self.0.choice.lock().expect("no holder panics");
+        choice.servers.get(choice.current).cloned()
+    }
+
+    fn pick(&self) -> Result<(Client, String, u64), Error> {
+        let mut choice = self.0.choice.lock().expect("no holder panics");
+        let server = choice.servers.get(choice.current).cloned();
+        let name = server.as_ref().map_or("the API service".into(), |s| format!("API server {}", s.name));
+        let client = match &choice.client {
+            Some(client) => client.clone(),
+            None => choice.client.insert(connect(&self.0.base, server.as_ref())?).clone(),
+        };
+        Ok((client, name, *self.0.generation.borrow()))
+    }
+
+    /// Moves on to the next server, unless somebody has done so since.
+    fn fail(&self, generation: u64) {
+        let mut choice = self.0.choice.lock().expect("no holder panics");
+        if *self.0.generation.borrow() != generation {
+            return;
+        }
+        choice.current = (choice.current + 1) % choice.servers.len().max(1);
+        choice.client = None;
+        self.0.generation.send_modify(|g| *g += 1);
+    }
+}
+
+fn connect(base: &Config, server: Option<&ApiServer>) -> Result<Client, Error> {
+    let mut config = base.clone();
+    if let Some(server) = server {
+        config.cluster_url =
+            format!("https://{}", server.address).parse().expect("a socket address is a valid authority");
+        config.tls_server_name = Some(SERVER_NAME.into());
+    }
+    config.connect_timeout = Some(CONNECT_DEADLINE);
+    // Our own deadlines and our own moving on; retries underneath would only use them up.
+    config.default_retry = false;
+    Client::try_from(config).map_err(|e| Error::Client(Box::new(e)))
+}
+
+#[derive(Clone)]
+struct RouteService(Route);
+
+type AnswerBody = UnsyncBoxBody<bytes::Bytes, BoxError>;
+
+impl Service<Request<Body>> for RouteService {
+    type Response = Response<AnswerBody>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let route = self.0.clone();
+        async move {
+            let (client, server, generation) = route.pick()?;
+            let late = || Error::Deadline { server: server.clone(), seconds: DEADLINE.as_secs() };
+            let is_watch = request.uri().query().is_some_and(|q| q.split('&').any(|p| p == "watch=true" || p == "watch=1"));
+            let answer = if is_watch {
+                match timeout(DEADLINE, client.send(request)).await {
+                    Ok(answer) => answer.map(|a| a.map(|body| watch_body(body, &route.0.generation, generation))),
+                    Err(_) => return fail(&route, generation, late().into()),
+                }
+            } else {
+                match timeout(DEADLINE, whole(&client, request)).await {
+                    Ok(answer) => answer,
+                    Err(_) => return fail(&route, generation, late().into()),
+                }
+            };
+            match answer {
+                // An API server without etcd answers 5xx; another one may be able to write.
+                Ok(answer) if answer.status().is_server_error() => {
+                    route.fail(generation);
+                    Ok(answer)
+                }
+                Ok(answer) => Ok(answer),
+                Err(error) => fail(&route, generation, error.into()),
+            }
+        }
+        .boxed()
+    }
+}
+
+fn fail<T>(route: &Route, generation: u64, error: BoxError) -> Result<T, BoxError> {
+    route.fail(generation);
+    Err(error)
+}
+
+async fn whole(client: &Client, request: Request<Body>) -> Result<Response<AnswerBody>, kube::Error> {
+    let (head, body) = client.send(request).await?.into_parts();
+    let bytes = body.collect_bytes().await?;
+    Ok(Response::from_parts(head, Full::new(bytes).map_err(|never| match never {}).boxed_unsync()))
+}
+
+/// The body of a watch, which ends when the route changes and after [`WATCH_DEADLINE`].
+fn watch_body(body: Body, generations: &watch::Sender<u64>, generation: u64) -> AnswerBody {
+    let mut changes = generations.subscribe();
+    let end = async move {
+        let moved = changes.wait_for(|g| *g != generation);
+        let _ = timeout(WATCH_DEADLINE, moved).await;
+    };
+    let frames = body.into_data_stream().map_ok(http_body::Frame::data).map_err(BoxError::from);
+    StreamBody::new(frames.take_until(end.boxed())).boxed_unsync()
+}
