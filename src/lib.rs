@@ -6,5 +6,6 @@
 
 pub mod api;
 pub mod fault;
+pub mod netfilter;
 pub mod observe;
 pub mod topology;
