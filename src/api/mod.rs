@@ -1,6 +1,7 @@
 //! The objects people and programs see: `RackPartition`, `NodeRecord`, their conditions and reasons. No client, no effects.
 
 pub mod conditions;
+pub mod crds;
 mod node_record;
 mod observation;
 mod outcome;
