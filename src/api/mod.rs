@@ -6,6 +6,8 @@ mod node_record;
 mod observation;
 mod outcome;
 mod rack_partition;
+#[cfg(test)]
+mod tests;
 
 pub use node_record::{
     Clock, ClockAnchor, ClockPing, ClockReply, Kernel, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer,
