@@ -20,12 +20,12 @@ table ip lab {
 }
 NFT
 mkdir -p /etc/cni/net.d
-# Last, and in one piece: the node becomes Ready when containerd sees it.
-cat >/etc/cni/.10-lab.conflist <<CNI
+# Last: the node becomes Ready when containerd sees it. Written in place, because containerd looks again after a write and
+# not after a rename.
+cat >/etc/cni/net.d/10-lab.conflist <<CNI
 {"cniVersion": "0.4.0", "name": "lab", "plugins": [
   {"type": "ptp", "ipMasq": false, "mtu": 1500, "ipam": {
     "type": "host-local", "dataDir": "/run/cni-ipam",
     "routes": [{"dst": "0.0.0.0/0"}], "ranges": [[{"subnet": "$own"}]]}},
   {"type": "portmap", "capabilities": {"portMappings": true}}]}
 CNI
-mv /etc/cni/.10-lab.conflist /etc/cni/net.d/10-lab.conflist

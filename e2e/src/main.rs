@@ -1,5 +1,7 @@
 //! `lab`: the six-node cluster from a shell.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use e2e::engine::Engine;
@@ -65,7 +67,18 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One message for a person, not a backtrace.
+            eprintln!("lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
     match Arguments::parse().command {
         Command::Up { profile, name } => {
             let lab = Lab::up(&name.name, profile).await?;
