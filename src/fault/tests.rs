@@ -204,10 +204,7 @@ fn each_guard_fires_and_lets_through() {
 
     let mut rackless = healthy.clone();
     rackless.nodes[1].rack = None;
-    assert!(matches!(
-        guarded(&rackless, &isolate(&["r1"]), &Guards::default()),
-        Err(Refusal::NodeWithoutRack { .. })
-    ));
+    assert!(matches!(guarded(&rackless, &isolate(&["r1"]), &Guards::default()), Err(Refusal::NodeWithoutRack { .. })));
 
     let mut external = healthy.clone();
     external.etcd.clear();

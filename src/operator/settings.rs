@@ -14,6 +14,9 @@ pub struct Settings {
     /// The node this replica runs on.
     #[arg(long, env = "NODE_NAME")]
     pub node: String,
+    /// Agents have this long to arm; a slow image pull is the usual reason for more than seconds.
+    #[arg(long, env = "ARM_DEADLINE", default_value = "3m")]
+    pub arm_deadline: kube::core::Duration,
     #[command(flatten)]
     pub agent: AgentSettings,
 }

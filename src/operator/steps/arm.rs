@@ -1,10 +1,6 @@
 //! Arm: an agent on every node of the plan, with an inert table, a clock in step and a healthy baseline. All or nothing.
 
-use super::{
-    Error, Next, Planned, failed_to, later,
-    plan::{ARM_DEADLINE_SECONDS, LEAD_SECONDS},
-    planned, seconds_until,
-};
+use super::{Error, Next, Planned, failed_to, later, plan::LEAD_SECONDS, planned, seconds_until};
 use crate::{
     api::{
         AgentCount, NodeRecord, Phase, RackPartition, RackPartitionStatus, RecordPhase, Schedule, SpanKind, conditions,
@@ -61,9 +57,10 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     let waits = waits_for(run, ctx, &planned, &agents).await?;
     let Some((reason, waits)) = waits else { return Ok(schedule(run, status)) };
     let since = status.conditions.iter().find(|c| c.type_ == conditions::ARMED).map(|c| c.last_transition_time.0);
-    let left = since.map_or(ARM_DEADLINE_SECONDS, |s| seconds_until(later(s, ARM_DEADLINE_SECONDS)));
+    let deadline = Duration::from(ctx.settings.arm_deadline).as_secs_f64();
+    let left = since.map_or(deadline, |s| seconds_until(later(s, deadline)));
     if left <= 0.0 {
-        return Ok(refuse(status, format!("not ready to cut after {ARM_DEADLINE_SECONDS} s: {waits}")));
+        return Ok(refuse(status, format!("not ready to cut after {deadline} s: waiting for {waits}")));
     }
     let armed = status.agents.as_ref().map(|a| a.summary.clone()).unwrap_or_default();
     let message = format!("armed {armed}; waiting for {waits}");

@@ -15,8 +15,6 @@ use kube::{
 use rand::Rng;
 use std::time::Duration;
 
-/// Agents have this long to arm; a slow image pull is the usual reason for more than seconds.
-pub const ARM_DEADLINE_SECONDS: f64 = 180.0;
 /// From writing the common instant to the instant: agents see it within a second or so, and a heal packet must still have time
 /// to arrive where one of them does not.
 pub const LEAD_SECONDS: f64 = 6.0;
@@ -58,7 +56,10 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
         run_uid: run.uid().unwrap_or_default(),
         token: format!("{:032x}", rand::rng().random::<u128>()),
         duration_seconds: duration.as_secs_f64(),
-        longest_seconds: ARM_DEADLINE_SECONDS + LEAD_SECONDS + duration.as_secs_f64() + MARGIN_SECONDS,
+        longest_seconds: Duration::from(ctx.settings.arm_deadline).as_secs_f64()
+            + LEAD_SECONDS
+            + duration.as_secs_f64()
+            + MARGIN_SECONDS,
         writable: sides.iter().filter(|s| s.writable).flat_map(|s| s.api_servers.clone()).collect(),
     };
     let plan = RunPlan::new(&snapshot, &fault, parts);
