@@ -79,6 +79,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<()> {
+    progress::begin();
     match Arguments::parse().command {
         Command::Up { profile, name } => {
             let lab = Lab::up(&name.name, profile).await?;

@@ -8,6 +8,11 @@ use std::time::Instant;
 static START: OnceLock<Instant> = OnceLock::new();
 static TO_STDERR: AtomicBool = AtomicBool::new(false);
 
+/// Starts the clock.
+pub fn begin() {
+    START.get_or_init(Instant::now);
+}
+
 /// Keeps stdout for a command's answer, so that a shell can capture it.
 pub fn to_stderr() {
     TO_STDERR.store(true, Ordering::Relaxed);

@@ -28,11 +28,24 @@ pub async fn start() -> Result<Engine> {
         return wait::until("the engine answers", Duration::from_secs(60), answer).await;
     }
     let log = cache::folder("log")?.join("dockerd.log");
-    step(format!("starting dockerd (log: {})", log.display()));
     fs::create_dir_all(RUN).with_context(|| format!("failed to create {RUN}"))?;
+    // One that a killed lab has just started will answer yet; one that was itself killed may take a moment to be gone.
+    let settled = wait::until("the lab's earlier dockerd answers or ends", Duration::from_secs(30), async || {
+        if let Some(engine) = Engine::running().await {
+            return Ok(Ok(Some(engine)));
+        }
+        match alive(&pid_file(), "dockerd") {
+            Some(pid) => Ok(Err(format!("process {pid} does not answer: end it"))),
+            None => Ok(Ok(None)),
+        }
+    });
+    if let Some(engine) = settled.await? {
+        return Ok(engine);
+    }
     forget(&pid_file(), "dockerd");
     forget(&Path::new(RUN).join("exec/containerd/containerd.pid"), "containerd");
 
+    step(format!("starting dockerd (log: {})", log.display()));
     let file = File::create(&log).with_context(|| format!("failed to create {}", log.display()))?;
     // A session of its own, so that neither the end of the caller nor of its terminal ends the engine.
     let mut dockerd = tokio::process::Command::new("setsid");
@@ -68,11 +81,14 @@ pub async fn stop() -> Result<bool> {
     Ok(true)
 }
 
-/// The process of a pid file, if it still is what it was: after a hard kill the number may be somebody else's.
+/// The process of a pid file, if it still is what it was: after a hard kill the number may be somebody else's, or that of
+/// a dead process which nobody waits for.
 fn alive(pid_file: &Path, name: &str) -> Option<u32> {
     let pid = fs::read_to_string(pid_file).ok()?.trim().parse().ok()?;
-    let command = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    (command.trim() == name).then_some(pid)
+    // `pid (name) state ...`
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let state = stat.split_once(&format!("({name}) "))?.1;
+    (!state.starts_with(['Z', 'X'])).then_some(pid)
 }
 
 /// Removes a pid file that would keep a new daemon from starting, or make it wait for a stranger.
