@@ -7,4 +7,5 @@
 pub mod api;
 pub mod fault;
 pub mod observe;
+pub mod predict;
 pub mod topology;
