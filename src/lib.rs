@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod fault;
+pub mod judge;
 pub mod observe;
 pub mod predict;
 pub mod topology;

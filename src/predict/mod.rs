@@ -14,7 +14,7 @@ pub use etcd::{ApiForecast, EtcdForecast, majority};
 pub use lease::{LeaseForecast, OWN_LEASE, elects};
 pub use node::{CONTROLLER_MANAGER, NodeForecast, grace_is_short, taint_rate};
 pub use recovery::RecoveryForecast;
-pub use window::{Certainty, interval, seconds};
+pub use window::{Certainty, interval, seconds, shifted};
 pub use workload::{Replacement, WorkloadForecast, count};
 
 use crate::{

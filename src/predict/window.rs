@@ -44,3 +44,8 @@ pub fn interval(window: &Window) -> String {
     let (from, to) = (seconds(window.earliest_seconds), seconds(window.latest_seconds));
     if from == to { from } else { format!("{}–{to}", from.trim_end_matches(" s")) }
 }
+
+/// A window counted from something that happened at `start`.
+pub fn shifted(relative: &Window, start: f64) -> Window {
+    after(relative, (start, start))
+}
