@@ -47,7 +47,7 @@ pub const LARGE_ZONE_NODES: usize = 50;
 pub const SECONDARY_EVICTION_RATE: f64 = 0.01;
 
 /// From a pod's deletion to its replacement's container, seconds: controller, scheduler, kubelet, image present. Ours.
-pub const POD_START: f64 = 20.0;
+pub const POD_START: f64 = 15.0;
 /// From the heal until every kubelet is heard again, seconds: TCP gives up, HTTP/2 pings (30 s + 15 s) end dead connections.
 pub const KUBELET_RECONNECT: f64 = 45.0;
 /// Beside the grace period, seconds, for a kubelet to say that a pod is gone. Ours.

@@ -103,7 +103,7 @@ fn forecast(
     let before =
         cut.iter().filter(|n| snapshot.node(n).and_then(|n| n.zone.as_deref()) == zone).count().saturating_sub(1);
     let queue = if rate > 0.0 { before as f64 / rate } else { 0.0 };
-    let taint = after(&not_ready_window, (0.0, 2.0 * period + queue));
+    let taint = after(&not_ready_window, (0.0, period + queue));
     let mut tainted = certainty(&taint, duration, heard).min(not_ready);
     let rate_term = if rate > 0.0 {
         format!("taint one pass later, {rate} nodes per second")
