@@ -219,6 +219,22 @@ impl Lab {
         run::text(self.engine.docker().args(["exec", node]).args(command)).await
     }
 
+    /// Freezes a node as a whole, as a machine that hangs.
+    ///
+    /// # Errors
+    /// When the engine does not.
+    pub async fn pause(&self, node: &str) -> Result<()> {
+        run::text(self.engine.docker().args(["pause", node])).await.map(drop)
+    }
+
+    /// Lets a frozen node go on.
+    ///
+    /// # Errors
+    /// When the engine does not.
+    pub async fn unpause(&self, node: &str) -> Result<()> {
+        run::text(self.engine.docker().args(["unpause", node])).await.map(drop)
+    }
+
     /// Removes the cluster.
     ///
     /// # Errors
