@@ -7,5 +7,6 @@
 pub mod api;
 pub mod connection;
 pub mod fault;
+pub mod netfilter;
 pub mod observe;
 pub mod topology;
