@@ -9,7 +9,9 @@ pub enum Error {
     ReadPlan { path: PathBuf, source: io::Error },
     #[error("failed to parse the plan {path}: {source}")]
     ParsePlan { path: PathBuf, source: serde_json::Error },
-    #[error("failed to find this node in the plan: {node} is no member with an agent; the run's node affinity is wrong")]
+    #[error(
+        "failed to find this node in the plan: {node} is no member with an agent; the run's node affinity is wrong"
+    )]
     NotInPlan { node: String },
     #[error("failed to parse the heal token of the plan: {0}")]
     Token(#[source] std::num::ParseIntError),

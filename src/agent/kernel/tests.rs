@@ -84,11 +84,7 @@ fn in_seconds(seconds: i64) -> Timestamp {
     Timestamp::now() + jiff::SignedDuration::from_secs(seconds)
 }
 fn scheduled() -> Order {
-    Order {
-        times: Some(Times { cut_at: in_seconds(10), heal_at: in_seconds(20) }),
-        may_load: true,
-        abort: None,
-    }
+    Order { times: Some(Times { cut_at: in_seconds(10), heal_at: in_seconds(20) }), may_load: true, abort: None }
 }
 fn phase(keeper: &Keeper<Fake>) -> RecordPhase {
     keeper.journal.last_report().phase.unwrap()
