@@ -6,8 +6,13 @@
 
 pub mod agent;
 pub mod api;
+pub mod cli;
 pub mod connection;
 pub mod fault;
+pub mod judge;
 pub mod netfilter;
 pub mod observe;
+pub mod operator;
+pub mod predict;
+pub mod report;
 pub mod topology;

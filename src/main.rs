@@ -1,1 +1,43 @@
-fn main() {}
+//! The one binary of the image: operator, agent and the CRDs they share.
+
+use clap::{Parser, Subcommand};
+use rackpartition::{agent, api, operator};
+use std::{path::PathBuf, process::ExitCode};
+use tracing_subscriber::EnvFilter;
+
+/// Cuts racks of a Kubernetes cluster off the network and says whether the cluster behaved.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Reconciles RackPartitions. Started by the chart.
+    Operator(Box<operator::Settings>),
+    /// Cuts and watches one node during one run. Started by the operator.
+    Agent(agent::AgentArgs),
+    /// Succeeds when this pod's agent is armed. The agents' readiness probe.
+    AgentReady(agent::ReadyArgs),
+    /// Prints the CustomResourceDefinitions, or writes them to a folder.
+    Crds {
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,kube_runtime=warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).init();
+    match Args::parse().command {
+        Command::Operator(settings) => operator::run(*settings).await?,
+        Command::Agent(args) => agent::run(args).await?,
+        Command::AgentReady(args) => return Ok(agent::is_ready(&args)),
+        Command::Crds { out: None } => print!("{}", api::crds::all_as_yaml()),
+        Command::Crds { out: Some(folder) } => api::crds::write(&folder)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,1 +1,158 @@
-fn main() {}
+//! `lab`: the six-node cluster from a shell.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use e2e::engine::Engine;
+use e2e::lab::{self, Lab, Profile};
+use e2e::{assets, progress, tools};
+
+/// A real six-node, three-rack Kubernetes cluster on this machine
+#[derive(Parser)]
+#[command(name = "lab")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Name {
+    /// The cluster's name; its containers are called <NAME>-control-plane, <NAME>-worker, ...
+    #[arg(long, default_value = "rackpartition")]
+    name: String,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring the cluster up, or find it up already
+    Up {
+        /// The cluster's timers
+        #[arg(long, value_enum, default_value = "short")]
+        profile: Profile,
+        #[command(flatten)]
+        name: Name,
+    },
+    /// Remove the cluster
+    Down {
+        /// Stop the container engine as well, if the lab started it
+        #[arg(long)]
+        engine: bool,
+        #[command(flatten)]
+        name: Name,
+    },
+    /// Print the path of the cluster's kubeconfig
+    Kubeconfig(#[command(flatten)] Name),
+    /// Copy an image of the container engine to every node
+    Load {
+        image: String,
+        #[command(flatten)]
+        name: Name,
+    },
+    /// Make controller manager and scheduler lead from one rack
+    Leaders {
+        #[arg(long)]
+        rack: String,
+        #[command(flatten)]
+        name: Name,
+    },
+    /// Print shell lines that point kubectl, kind and helm at the cluster
+    Env(#[command(flatten)] Name),
+    /// Show nodes, racks and leaders
+    Status(#[command(flatten)] Name),
+    /// Print the folder that contains etcd and kube-apiserver, built if need be
+    Assets,
+    /// Print the paths of kind, kubectl and helm, built if need be
+    Tools,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One message for a person, not a backtrace.
+            eprintln!("lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
+    progress::begin();
+    match Arguments::parse().command {
+        Command::Up { profile, name } => {
+            let lab = Lab::up(&name.name, profile).await?;
+            println!("export KUBECONFIG={}", quote(&lab.kubeconfig().to_string_lossy()));
+        }
+        Command::Down { engine, name } => {
+            lab::down(&name.name).await?;
+            progress::step(format!("{} is down", name.name));
+            if engine {
+                Engine::stop_own().await?;
+            }
+        }
+        Command::Kubeconfig(name) => println!("{}", Lab::find(&name.name).await?.kubeconfig().display()),
+        Command::Load { image, name } => {
+            Lab::find(&name.name).await?.load_image(&image).await?;
+            progress::step(format!("{image} is on every node of {}", name.name));
+        }
+        Command::Leaders { rack, name } => {
+            let lab = Lab::find(&name.name).await?;
+            lab.gather_leaders(&rack).await?;
+            for (component, node) in lab.leaders().await? {
+                progress::step(format!("{component} leads from {}", node.unwrap_or_default()));
+            }
+        }
+        Command::Env(name) => env(&name.name).await?,
+        Command::Status(name) => status(&name.name).await?,
+        Command::Assets => {
+            progress::to_stderr();
+            println!("{}", assets::control_plane_folder().await?.display());
+        }
+        Command::Tools => {
+            progress::to_stderr();
+            let tools = tools::ensure().await?;
+            for path in [tools.kind, tools.kubectl, tools.helm] {
+                println!("{}", path.display());
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn env(name: &str) -> Result<()> {
+    progress::to_stderr();
+    let lab = Lab::find(name).await?;
+    let tools = tools::ensure().await?;
+    println!("export KUBECONFIG={}", quote(&lab.kubeconfig().to_string_lossy()));
+    if let Some(version) = &lab.engine().api_version {
+        println!("export DOCKER_API_VERSION={}", quote(version));
+    }
+    let path: Vec<_> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
+    for tool in [tools.kind, tools.kubectl, tools.helm] {
+        // Those from PATH need no line, and the folder of a built one holds nothing else that PATH should lose to.
+        if let Some(folder) = tool.parent().filter(|folder| !path.iter().any(|known| known == folder)) {
+            println!("export PATH=\"$PATH\":{}", quote(&folder.to_string_lossy()));
+        }
+    }
+    Ok(())
+}
+
+async fn status(name: &str) -> Result<()> {
+    let lab = Lab::find(name).await?;
+    println!("{} ({} timers)", lab.name(), lab.profile().name());
+    for node in lab.nodes() {
+        let role = if node.control_plane { "control-plane" } else { "worker" };
+        println!("{:4} {:14} {:16} {}", node.rack, role, node.address, node.name);
+    }
+    for (component, node) in lab.leaders().await? {
+        println!("{component} leads from {}", node.unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// One shell word.
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}

@@ -1,10 +1,13 @@
 //! The objects people and programs see: `RackPartition`, `NodeRecord`, their conditions and reasons. No client, no effects.
 
 pub mod conditions;
+pub mod crds;
 mod node_record;
 mod observation;
 mod outcome;
 mod rack_partition;
+#[cfg(test)]
+mod tests;
 
 pub use node_record::{
     Clock, ClockAnchor, ClockPing, ClockReply, Kernel, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer,

@@ -162,7 +162,8 @@ impl Service<Request<Body>> for RouteService {
         async move {
             let (client, server, generation) = route.pick()?;
             let late = || Error::Deadline { server: server.clone(), seconds: DEADLINE.as_secs() };
-            let is_watch = request.uri().query().is_some_and(|q| q.split('&').any(|p| p == "watch=true" || p == "watch=1"));
+            let is_watch =
+                request.uri().query().is_some_and(|q| q.split('&').any(|p| p == "watch=true" || p == "watch=1"));
             let answer = if is_watch {
                 match timeout(DEADLINE, client.send(request)).await {
                     Ok(answer) => answer.map(|a| a.map(|body| watch_body(body, &route.0.generation, generation))),

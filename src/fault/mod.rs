@@ -4,6 +4,8 @@ mod expand;
 mod graph;
 mod guard;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 pub use expand::{Fault, expand};
 pub use graph::sides;

@@ -58,8 +58,8 @@ pub struct Heal {
 }
 
 impl Heal {
-    /// Port of heal packets: unassigned by IANA and outside of Linux' ephemeral ports (32768 to 60999 would collide with
-    /// nothing that listens; what matters is that no service uses it).
+    /// Port of heal packets, unassigned by IANA. Whoever happens to use it is not disturbed: the rule looks at the token, and
+    /// every other datagram passes.
     pub const PORT: u16 = 40441;
     /// The token as it stands in the packet.
     ///

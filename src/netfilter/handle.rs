@@ -1,58 +1,214 @@
 //! Arm, cut, heal, remove and look: the calls an agent makes.
 
+use super::decode::Message;
+use super::numbers::*;
+use super::socket::{Refusal, Socket};
+use super::state::{self, Counters};
+use super::table::{self, GATE, WINDOWS};
+use super::wire::Batch;
 use super::{Error, TableSpec, TableState, TimeWindow};
-use std::time::Duration;
+use crate::api::TABLE_PREFIX;
+use rustix::io::Errno;
+use std::{io, time::Duration};
 
-/// One netlink socket to nf_tables of the network namespace it was opened in. Every call is bounded in time.
-#[derive(Debug)]
-pub struct Netfilter {}
+/// Shortest gate. The kernel rounds down to its ticks (at worst 10 ms) and takes zero for no timeout at all: a gate that never
+/// closes.
+const SHORTEST_GATE: Duration = Duration::from_millis(100);
+
+/// One netlink socket to nf_tables of the network namespace that it was opened in.
+///
+/// Every call waits 5 s at most for the kernel's answers. Tables have no owner: they outlive this handle and the process.
+pub struct Netfilter {
+    socket: Socket,
+}
 
 impl Netfilter {
+    /// Opens the socket and asks the kernel for its tables once, so that what is missing shows here.
+    ///
     /// # Errors
-    /// [`Error::NotPermitted`] without CAP_NET_ADMIN.
+    /// [`Error::NotPermitted`] without CAP_NET_ADMIN; [`Error::Open`] where the kernel has no nf_tables.
     pub fn open() -> Result<Self, Error> {
-        unimplemented!()
+        let mut netfilter = Self { socket: Socket::open().map_err(Error::Open)? };
+        match netfilter.tables() {
+            Ok(_) => Ok(netfilter),
+            Err(Error::Read { source, .. }) if is(&source, Errno::PERM) => Err(Error::NotPermitted),
+            Err(Error::Read { source, .. }) => Err(Error::Open(source)),
+            Err(e) => Err(e),
+        }
     }
-    /// Loads the table with its gate in and no windows.
+
+    /// Loads the table with its gate in and no windows: it counts heal packets and drops nothing. The gate closes by itself
+    /// after `gate`, measured by the kernel's monotonic clock in milliseconds.
     ///
     /// # Errors
-    /// [`Error::TableExists`] where the table is there already.
-    pub fn arm(&mut self, _spec: &TableSpec, _gate: Duration) -> Result<(), Error> {
-        unimplemented!()
+    /// [`Error::TableExists`], [`Error::GateTooShort`] below 100 ms, or what the kernel refused; then nothing was changed.
+    pub fn arm(&mut self, spec: &TableSpec, gate: Duration) -> Result<(), Error> {
+        check(&spec.name)?;
+        check_gate(&spec.name, gate)?;
+        self.socket.commit(table::arm(spec, gate))?.map_err(|refusal| match refusal.source {
+            e if refusal.message == table::CREATE && is(&e, Errno::EXIST) => {
+                Error::TableExists { table: spec.name.clone() }
+            }
+            _ => refused("arm", &spec.name, refusal),
+        })
     }
-    /// Loads the windows and the final gate in one transaction.
+
+    /// Loads the windows and lets the gate close after `gate` from now, in one transaction that takes the open gate out first.
+    ///
+    /// A heal packet that arrives between taking and committing would find nothing to delete. So it is counted before it
+    /// deletes, and a count that is not zero after the commit closes the gate again.
     ///
     /// # Errors
-    /// [`Error::GateClosed`] where a heal packet or the gate's timeout came first.
-    pub fn cut(&mut self, _table: &str, _windows: &[TimeWindow], _gate: Duration) -> Result<(), Error> {
-        unimplemented!()
+    /// [`Error::GateClosed`] where a heal packet or the gate's timeout came first. After any error but [`Error::Silence`] and
+    /// [`Error::Exchange`] nothing has effect; after those two, [`Self::close_gate`] or [`Self::remove`] make sure.
+    pub fn cut(&mut self, table: &str, windows: &[TimeWindow], gate: Duration) -> Result<(), Error> {
+        check(table)?;
+        check_gate(table, gate)?;
+        if let Err(refusal) = self.socket.commit(table::cut(table, windows, gate)?)? {
+            return Err(match refusal.source {
+                e if refusal.message == table::TAKE_GATE && is(&e, Errno::NOENT) => {
+                    let table = table.to_owned();
+                    if self.exists(&table)? { Error::GateClosed { table } } else { Error::NoTable { table } }
+                }
+                _ => refused("cut by", table, refusal),
+            });
+        }
+        let healed = match self.counters(table) {
+            Ok(Counters { heal: 0, .. }) => return Ok(()),
+            Ok(_) => Error::GateClosed { table: table.to_owned() },
+            Err(e) => e,
+        };
+        self.close_gate(table)?;
+        Err(healed)
     }
-    /// Heals this node. Ok if the gate was closed already.
-    ///
-    /// # Errors
-    /// [`Error::NoTable`] where there is no such table.
-    pub fn close_gate(&mut self, _table: &str) -> Result<(), Error> {
-        unimplemented!()
-    }
-    /// Deletes the table. Ok if it is absent.
+
+    /// Heals this node: nothing in the table has effect any more. Ok where the gate is closed already, or the table is gone.
     ///
     /// # Errors
     /// Where the kernel refuses or does not answer.
-    pub fn remove(&mut self, _table: &str) -> Result<(), Error> {
-        unimplemented!()
+    pub fn close_gate(&mut self, table: &str) -> Result<(), Error> {
+        check(table)?;
+        self.unless_absent("close the gate of", table, table::close_gate(table))
     }
-    /// Names of all tables of ours.
+
+    /// Deletes the table. Ok where it is absent.
+    ///
+    /// # Errors
+    /// Where the kernel refuses or does not answer.
+    pub fn remove(&mut self, table: &str) -> Result<(), Error> {
+        check(table)?;
+        self.unless_absent("remove", table, table::remove(table))
+    }
+
+    /// Names of all `inet` tables that begin with [`TABLE_PREFIX`].
     ///
     /// # Errors
     /// Where the kernel refuses or does not answer.
     pub fn tables(&mut self) -> Result<Vec<String>, Error> {
-        unimplemented!()
+        const WHAT: &str = "the list of tables";
+        let name =
+            |m: &Message<'_>| m.attributes().str(TABLE).filter(|n| n.starts_with(TABLE_PREFIX)).map(str::to_owned);
+        let names = self.socket.dump(WHAT, msg::GETTABLE, |_| {}, name)?;
+        Ok(names.map_err(|source| Error::Read { what: WHAT, source })?.into_iter().flatten().collect())
     }
-    /// What the kernel knows about a table; `None` where it is absent.
+
+    /// What the kernel knows about the table; `None` where it is absent. The parts are read one after another.
     ///
     /// # Errors
     /// Where the kernel refuses or does not answer.
-    pub fn state(&mut self, _table: &str) -> Result<Option<TableState>, Error> {
-        unimplemented!()
+    pub fn state(&mut self, table: &str) -> Result<Option<TableState>, Error> {
+        if !self.exists(table)? {
+            return Ok(None);
+        }
+        let gate = self.elements("the gate", table, GATE, |m| state::gate(m.attributes()));
+        let windows = self.elements("the windows", table, WINDOWS, |m| state::intervals(m.attributes()));
+        match (gate, windows) {
+            // Removed by another meanwhile.
+            (Err(Error::Read { source, .. }), _) | (_, Err(Error::Read { source, .. }))
+                if is(&source, Errno::NOENT) =>
+            {
+                Ok(None)
+            }
+            (gate, windows) => {
+                let Counters { dropped, heal } = self.counters(table)?;
+                Ok(Some(TableState {
+                    gate: gate?.into_iter().flatten().next(),
+                    windows: windows?.into_iter().sum(),
+                    dropped_packets: dropped,
+                    heal_packets: heal,
+                }))
+            }
+        }
     }
+
+    fn exists(&mut self, table: &str) -> Result<bool, Error> {
+        Ok(self.tables()?.iter().any(|t| t == table))
+    }
+
+    fn counters(&mut self, table: &str) -> Result<Counters, Error> {
+        const WHAT: &str = "the rules";
+        let ours = |m: &Message<'_>| {
+            let mut counters = Counters::default();
+            // Kernels differ in how far they filter.
+            if m.attributes().str(TABLE) == Some(table) {
+                counters.add(m.attributes());
+            }
+            counters
+        };
+        let build = |a: &mut super::wire::Attrs| {
+            a.str(TABLE, table);
+        };
+        let rules = self.socket.dump(WHAT, msg::GETRULE, build, ours)?;
+        let rules = rules.map_err(|source| Error::Read { what: WHAT, source })?;
+        Ok(rules.iter().fold(Counters::default(), |sum, c| Counters {
+            dropped: sum.dropped.saturating_add(c.dropped),
+            heal: sum.heal.saturating_add(c.heal),
+        }))
+    }
+
+    fn elements<T>(
+        &mut self,
+        what: &'static str,
+        table: &str,
+        set: &str,
+        read: impl Fn(&Message<'_>) -> T,
+    ) -> Result<Vec<T>, Error> {
+        let build = |a: &mut super::wire::Attrs| {
+            a.str(TABLE, table).str(elem::LIST_SET, set);
+        };
+        self.socket.dump(what, msg::GETSETELEM, build, read)?.map_err(|source| Error::Read { what, source })
+    }
+
+    fn unless_absent(&mut self, verb: &'static str, table: &str, batch: Batch) -> Result<(), Error> {
+        match self.socket.commit(batch)? {
+            Err(refusal) if !is(&refusal.source, Errno::NOENT) => Err(refused(verb, table, refusal)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whatever goes wrong elsewhere, no table but ours is ever touched.
+fn check(table: &str) -> Result<(), Error> {
+    let plain = |rest: &str| {
+        !rest.is_empty() && rest.len() <= 200 && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    match table.strip_prefix(TABLE_PREFIX) {
+        Some(rest) if plain(rest) => Ok(()),
+        _ => Err(Error::Name { table: table.to_owned() }),
+    }
+}
+
+fn check_gate(table: &str, gate: Duration) -> Result<(), Error> {
+    match gate {
+        gate if gate >= SHORTEST_GATE => Ok(()),
+        gate => Err(Error::GateTooShort { table: table.to_owned(), gate, minimum: SHORTEST_GATE }),
+    }
+}
+
+fn is(e: &io::Error, errno: Errno) -> bool {
+    e.raw_os_error() == Some(errno.raw_os_error())
+}
+
+fn refused(verb: &'static str, table: &str, Refusal { message, label, source }: Refusal) -> Error {
+    Error::Refused { verb, table: table.to_owned(), what: label, message, source }
 }

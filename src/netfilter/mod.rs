@@ -1,8 +1,16 @@
 //! The only room that speaks to the kernel: one nftables table for each run, and the packet that heals it.
 
+mod decode;
 mod error;
+mod expr;
 mod handle;
 mod heal;
+mod interval;
+mod numbers;
+mod socket;
+mod state;
+mod table;
+mod wire;
 
 pub use error::Error;
 pub use handle::Netfilter;

@@ -53,6 +53,11 @@ impl Recorder {
         Recorder { spans, latest, left_out, bound: Self::BOUND, max_gap_us: Self::MAX_GAP_SECONDS * 1_000_000 }
     }
 
+    /// Ends every span: what comes next was seen by another machine or after a reboot, whose monotonic clock is another one.
+    pub fn separate(&mut self) {
+        self.latest.clear();
+    }
+
     /// Takes one observation made at `at`.
     pub fn observe(&mut self, kind: SpanKind, at: Moment, seen: Observation) {
         let series = (kind, seen.subject.clone(), seen.uid.clone(), seen.id.clone());

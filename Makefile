@@ -1,0 +1,43 @@
+# Everything runs from a clean clone: what is missing is installed or built, and cached outside of the work tree.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+TARGET  := x86_64-unknown-linux-gnu
+IMAGE   := rackpartition:dev
+LAB     := cargo run --quiet --package e2e --bin lab --
+CLUSTER ?= rackpartition
+RACK    ?= r1
+PROFILE ?= short
+
+.PHONY: help
+help: ## Show this help
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: ## Bring up a lab, cut the active rack off and say whether the cluster behaved
+	@scripts/demo
+
+.PHONY: test
+test: ## Run every test, from formatting to one end-to-end run
+	@scripts/test
+
+.PHONY: lab-up
+lab-up: ## Bring up the six-node lab cluster (PROFILE=short|upstream)
+	@$(LAB) up --name $(CLUSTER) --profile $(PROFILE)
+
+.PHONY: lab-down
+lab-down: ## Remove the lab cluster, and the engine if the lab started it
+	@$(LAB) down --name $(CLUSTER) --engine
+
+.PHONY: generate
+generate: ## Write CRDs and reference docs from the types
+	@scripts/generate
+
+.PHONY: image
+image: ## Build the static binary and its image
+	@scripts/image $(IMAGE)
+
+.PHONY: chart
+chart: generate ## Lint the Helm chart and pack it into target/chart
+	@scripts/chart

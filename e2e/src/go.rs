@@ -1,0 +1,151 @@
+//! Upstream binaries, built from pinned Go modules and cached by what pins them.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::progress::step;
+use crate::{cache, run, versions};
+
+/// A module of `lab/modules` and what the lab builds from it.
+pub struct Module {
+    /// The folder's name.
+    pub name: &'static str,
+    /// `(file, package)` of each binary.
+    pub binaries: &'static [(&'static str, &'static str)],
+    tags: &'static str,
+    /// Whether Kubernetes' version variables must be set at link time.
+    stamp: bool,
+}
+
+pub const KUBERNETES: Module = Module {
+    name: "kubernetes",
+    binaries: &[
+        ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
+        ("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+        ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
+        ("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
+        ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"),
+        ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
+        ("kubeadm", "k8s.io/kubernetes/cmd/kubeadm"),
+    ],
+    tags: "",
+    stamp: true,
+};
+
+pub const ETCD: Module = Module {
+    name: "etcd",
+    binaries: &[
+        ("etcd", "go.etcd.io/etcd/server/v3"),
+        ("etcdctl", "go.etcd.io/etcd/etcdctl/v3"),
+        ("etcdutl", "go.etcd.io/etcd/etcdutl/v3"),
+    ],
+    tags: "",
+    stamp: false,
+};
+
+pub const CONTAINERD: Module = Module {
+    name: "containerd",
+    binaries: &[
+        ("containerd", "github.com/containerd/containerd/v2/cmd/containerd"),
+        ("containerd-shim-runc-v2", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"),
+        ("ctr", "github.com/containerd/containerd/v2/cmd/ctr"),
+    ],
+    tags: "no_btrfs no_devmapper no_zfs no_aufs",
+    stamp: false,
+};
+
+pub const COREDNS: Module =
+    Module { name: "coredns", binaries: &[("coredns", "github.com/coredns/coredns")], tags: "", stamp: false };
+
+pub const KIND: Module = Module { name: "kind", binaries: &[("kind", "sigs.k8s.io/kind")], tags: "", stamp: false };
+
+pub const HELM: Module =
+    Module { name: "helm", binaries: &[("helm", "helm.sh/helm/v4/cmd/helm")], tags: "", stamp: false };
+
+impl Module {
+    fn linker_flags(&self) -> Result<String> {
+        let mut flags = String::from("-s -w");
+        if self.stamp {
+            let version = versions::get("K8S")?;
+            let minor = version.split('.').nth(1).context("K8S is no version")?;
+            for (variable, value) in [
+                ("k8s.io/component-base/version.gitVersion", version.as_str()),
+                ("k8s.io/component-base/version.gitMajor", "1"),
+                ("k8s.io/component-base/version.gitMinor", minor),
+                ("k8s.io/client-go/pkg/version.gitVersion", version.as_str()),
+            ] {
+                flags += &format!(" -X {variable}={value}");
+            }
+        }
+        Ok(flags)
+    }
+
+    /// Stands for everything that decides what the binaries are, save the Go toolchain.
+    ///
+    /// # Errors
+    /// When the module's files cannot be read.
+    pub fn hash(&self) -> Result<String> {
+        let file = |name: &str| cache::read(format!("modules/{}/{name}", self.name));
+        let flags = self.linker_flags()?;
+        Ok(cache::hash([std::env::consts::ARCH, &file("go.mod")?, &file("go.sum")?, &flags, self.tags]))
+    }
+
+    /// The folder that holds these binaries; those that are missing are built.
+    ///
+    /// # Errors
+    /// When Go is missing or a build fails.
+    pub async fn build(&self, files: &[&str]) -> Result<PathBuf> {
+        let folder = cache::folder(&format!("bin/{}-{}", self.name, self.hash()?))?;
+        let missing = |file: &&&str| !folder.join(file).is_file();
+        if files.iter().any(|file| missing(&file)) {
+            let _lock = cache::lock(&format!("go-{}", self.name)).await?;
+            if run::find("go").is_none() {
+                // Debian's own Go is older than what the pinned modules ask for, so it is no help to install it.
+                bail!("building {} needs Go 1.26 or later in PATH: install it from go.dev/dl", files.join(", "));
+            }
+            for file in files.iter().filter(missing) {
+                self.build_one(file, &folder).await?;
+            }
+        }
+        Ok(folder)
+    }
+
+    /// Like [`Module::build`], for every binary.
+    ///
+    /// # Errors
+    /// When Go is missing or a build fails.
+    pub async fn build_all(&self) -> Result<PathBuf> {
+        self.build(&self.binaries.iter().map(|(file, _)| *file).collect::<Vec<_>>()).await
+    }
+
+    async fn build_one(&self, file: &str, folder: &std::path::Path) -> Result<()> {
+        let (_, package) =
+            self.binaries.iter().find(|(name, _)| *name == file).context("not a binary of this module")?;
+        step(format!("building {file} ({package})"));
+        // A killed build must leave nothing that looks finished.
+        let unfinished = folder.join(format!(".{file}"));
+        let mut go = run::tied("go");
+        go.current_dir(cache::data(format!("modules/{}", self.name)))
+            .envs([("CGO_ENABLED", "0"), ("GOWORK", "off")])
+            .args(["build", "-trimpath", "-mod=readonly", "-tags", self.tags, "-ldflags", &self.linker_flags()?, "-o"])
+            .arg(&unfinished)
+            .arg(package);
+        run::logged(&mut go, &cache::folder("log")?.join(format!("go-{file}.log"))).await?;
+        std::fs::rename(&unfinished, folder.join(file)).with_context(|| format!("failed to keep {file}"))
+    }
+
+    /// Where the module cache keeps the source of `dependency`.
+    ///
+    /// # Errors
+    /// When it cannot be downloaded.
+    pub async fn source(&self, dependency: &str) -> Result<PathBuf> {
+        let go = || {
+            let mut go = run::program("go");
+            go.current_dir(cache::data(format!("modules/{}", self.name))).env("GOWORK", "off");
+            go
+        };
+        run::text(go().args(["mod", "download", dependency])).await?;
+        Ok(run::text(go().args(["list", "-m", "-f", "{{.Dir}}", dependency])).await?.into())
+    }
+}

@@ -1,0 +1,274 @@
+//! The cluster with the chart installed, and what scenarios do with it.
+
+use anyhow::{Context, Result, bail, ensure};
+use e2e::{
+    lab::{Lab, Profile},
+    tools::{self, Tools},
+};
+use k8s_openapi::{
+    api::{coordination::v1::Lease, core::v1::Pod},
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ListParams, PostParams},
+};
+use rackpartition::api::{Finding, NodeRecord, Phase, RackPartition, RackPartitionStatus};
+use serde_json::{Value, json};
+use std::{
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+use tokio::{process::Command, time::sleep};
+
+/// Not the demo's, so that a test never removes what somebody is looking at.
+pub const CLUSTER: &str = "rackpartition-test";
+/// Built by `make image`.
+const IMAGE: &str = "rackpartition:dev";
+pub const OPERATORS: &str = "rackpartition";
+pub const AGENTS: &str = "rackpartition-agents";
+const POLL: Duration = Duration::from_millis(250);
+
+pub struct Harness {
+    pub lab: Lab,
+    pub client: Client,
+    tools: Tools,
+}
+
+impl Harness {
+    /// Cluster, image, chart and workload.
+    pub async fn set_up() -> Result<Self> {
+        let tools = tools::ensure().await?;
+        let lab = Lab::up(CLUSTER, Profile::Short).await?;
+        lab.load_image(IMAGE).await.context("is the image built? `make image` does it")?;
+        let client = lab.client().await?;
+        let harness = Harness { lab, client, tools };
+        harness.install(&[]).await?;
+        harness.kubectl(&["apply", "--filename", &repository("examples/workload.yaml")]).await?;
+        harness.workload_is_ready().await?;
+        Ok(harness)
+    }
+
+    /// `helm upgrade --install`, with these values beside the image's.
+    pub async fn install(&self, values: &[&str]) -> Result<()> {
+        let chart = repository("charts/rackpartition");
+        let mut words =
+            vec!["upgrade", "--install", "rackpartition", &chart, "--wait", "--timeout", "3m", "--reset-values"];
+        for value in ["image.repository=rackpartition", "image.tag=dev"].iter().chain(values) {
+            words.extend(["--set", value]);
+        }
+        self.run(&self.tools.helm, &words).await.map(drop)
+    }
+
+    pub async fn kubectl(&self, words: &[&str]) -> Result<String> {
+        self.run(&self.tools.kubectl, words).await
+    }
+
+    async fn run(&self, program: &Path, words: &[&str]) -> Result<String> {
+        let mut command = Command::new(program);
+        command.args(words).env("KUBECONFIG", self.lab.kubeconfig()).stdin(Stdio::null()).kill_on_drop(true);
+        let output = command.output().await.with_context(|| format!("failed to run {}", program.display()))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(
+            output.status.success(),
+            "{} {}: {}{}",
+            program.display(),
+            words.join(" "),
+            text,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(text)
+    }
+
+    pub async fn workload_is_ready(&self) -> Result<()> {
+        for what in ["deployment/web", "statefulset/db"] {
+            self.kubectl(&["--namespace", "shop", "rollout", "status", what, "--timeout=3m"]).await?;
+        }
+        Ok(())
+    }
+
+    /// One pod of each set in every rack again: evicted pods do not come back by themselves.
+    pub async fn spread_workload(&self) -> Result<()> {
+        self.kubectl(&["--namespace", "shop", "rollout", "restart", "deployment/web", "statefulset/db"]).await?;
+        self.workload_is_ready().await?;
+        self.until("old pods to be gone", Duration::from_secs(60), async |h: &Harness| {
+            let pods: Api<Pod> = Api::namespaced(h.client.clone(), "shop");
+            let left = pods.list(&ListParams::default()).await?.items;
+            Ok(left.iter().all(|p| p.metadata.deletion_timestamp.is_none()).then_some(()))
+        })
+        .await
+    }
+
+    pub fn runs(&self) -> Api<RackPartition> {
+        Api::all(self.client.clone())
+    }
+
+    /// Creates a run of this spec.
+    pub async fn create(&self, name: &str, spec: Value) -> Result<RackPartition> {
+        let run = json!({
+            "apiVersion": "rackpartition.io/v1alpha1", "kind": "RackPartition",
+            "metadata": {"name": name}, "spec": spec,
+        });
+        let run = serde_json::from_value(run)?;
+        self.runs().create(&PostParams::default(), &run).await.with_context(|| format!("failed to create run {name}"))
+    }
+
+    /// The run in a file of the repository.
+    pub async fn create_from(&self, file: &str) -> Result<String> {
+        let text = std::fs::read_to_string(repository(file))?;
+        let run: RackPartition = serde_saphyr::from_str(&text)?;
+        let name = run.name_any();
+        self.runs().create(&PostParams::default(), &run).await?;
+        Ok(name)
+    }
+
+    /// Waits until the condition gives a value. A failed look is looked at again: the API server asked may be the cut one.
+    pub async fn until<T>(
+        &self,
+        what: &str,
+        deadline: Duration,
+        mut look: impl AsyncFnMut(&Harness) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let begun = Instant::now();
+        let mut last = None;
+        loop {
+            match tokio::time::timeout(Duration::from_secs(5), look(self)).await {
+                Ok(Ok(Some(value))) => return Ok(value),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => last = Some(error),
+                Err(_) => {}
+            }
+            if begun.elapsed() > deadline {
+                bail!("waited {} s for {what}; last error: {last:?}", deadline.as_secs());
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    /// Waits for one of these phases; another final phase on the way is an error.
+    pub async fn phase(&self, name: &str, wanted: &[Phase], deadline: Duration) -> Result<RackPartitionStatus> {
+        let status = self
+            .until(&format!("run {name} to be {wanted:?}"), deadline, async |h: &Harness| {
+                let status = h.runs().get_status(name).await?.status.unwrap_or_default();
+                let there = status.phase.is_some_and(|p| wanted.contains(&p) || p.is_final());
+                Ok(there.then_some(status))
+            })
+            .await?;
+        let phase = status.phase.context("no phase")?;
+        ensure!(wanted.contains(&phase), "run {name} is {phase:?}: {}", status.message.clone().unwrap_or_default());
+        Ok(status)
+    }
+
+    pub async fn delete(&self, name: &str) -> Result<()> {
+        self.runs().delete(name, &Default::default()).await.map(drop).with_context(|| format!("failed to delete {name}"))
+    }
+
+    pub async fn gone(&self, name: &str, deadline: Duration) -> Result<()> {
+        self.until(&format!("run {name} to be gone"), deadline, async |h: &Harness| {
+            Ok(h.runs().get_opt(name).await?.is_none().then_some(()))
+        })
+        .await
+    }
+
+    /// The record of this run that `observer` (a node, or `operator`) wrote.
+    pub async fn record(&self, run: &str, observer: &str) -> Result<NodeRecord> {
+        let records: Api<NodeRecord> = Api::namespaced(self.client.clone(), AGENTS);
+        Ok(records.get(&format!("{run}-{observer}")).await?)
+    }
+
+    /// Tables of ours on a node, by `nft` in the node itself.
+    pub async fn tables_on(&self, node: &str) -> Result<Vec<String>> {
+        let tables = self.lab.exec(node, &["nft", "list", "tables"]).await?;
+        Ok(tables.lines().filter(|l| l.contains("rackpartition-")).map(str::to_owned).collect())
+    }
+
+    /// No table of ours on any node, by the deadline.
+    pub async fn no_tables(&self, deadline: Duration) -> Result<()> {
+        self.until("every table of ours to be gone", deadline, async |h: &Harness| {
+            for node in h.lab.nodes() {
+                let tables = h.tables_on(&node.name).await?;
+                ensure!(tables.is_empty(), "{}: {tables:?}", node.name);
+            }
+            Ok(Some(()))
+        })
+        .await
+    }
+
+    /// Every node reaches every kubelet: nothing of ours has effect any more.
+    pub async fn all_hear_each_other(&self) -> Result<()> {
+        for from in self.lab.nodes() {
+            for to in self.lab.nodes() {
+                let connect = format!("exec 3<>/dev/tcp/{}/10250", to.address);
+                let reached = self.lab.exec(&from.name, &["timeout", "3", "bash", "-c", &connect]).await;
+                reached.with_context(|| format!("{} does not reach {}", from.name, to.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The node on which the operator leads.
+    pub async fn operator_leader_node(&self) -> Result<String> {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), OPERATORS);
+        self.until("an operator to lead", Duration::from_secs(60), async |h: &Harness| {
+            let holder = leases.get("rackpartition-operator").await?.spec.and_then(|s| s.holder_identity);
+            let Some(holder) = holder.filter(|h| !h.is_empty()) else { return Ok(None) };
+            let pods: Api<Pod> = Api::namespaced(h.client.clone(), OPERATORS);
+            let pod = pods.get_opt(&holder).await?;
+            Ok(pod.and_then(|p| p.spec?.node_name))
+        })
+        .await
+    }
+
+    /// Logs of every operator pod.
+    pub async fn operator_logs(&self) -> Result<String> {
+        let words = ["--namespace", OPERATORS, "logs", "--selector", "app.kubernetes.io/component=operator"];
+        self.kubectl(&[&words[..], &["--tail", "-1", "--prefix"]].concat()).await
+    }
+
+    /// Removes every run and waits until nothing is left of them.
+    pub async fn clear(&self) -> Result<()> {
+        for run in self.runs().list(&ListParams::default()).await? {
+            let name = run.name_any();
+            let _ = self.delete(&name).await;
+            self.gone(&name, Duration::from_secs(150)).await?;
+        }
+        self.no_tables(Duration::from_secs(30)).await
+    }
+
+    /// After a failure: what a person would look at first.
+    pub async fn explain(&self) {
+        for words in [
+            &["get", "rackpartitions", "--output", "wide"][..],
+            &["get", "rackpartitions", "--output", "yaml"],
+            &["--namespace", AGENTS, "get", "noderecords,pods,daemonsets", "--output", "wide"],
+            &["get", "nodes"],
+            &["--namespace", AGENTS, "logs", "--selector", "app.kubernetes.io/component=agent", "--tail", "30", "--prefix"],
+        ] {
+            println!("--- kubectl {}", words.join(" "));
+            println!("{}", self.kubectl(words).await.unwrap_or_else(|e| format!("{e:#}")));
+        }
+        let logs = self.operator_logs().await.unwrap_or_else(|e| format!("{e:#}"));
+        let tail: Vec<&str> = logs.lines().rev().take(80).collect();
+        println!("--- operator logs");
+        tail.into_iter().rev().for_each(|l| println!("{l}"));
+    }
+}
+
+/// A path in the repository.
+pub fn repository(path: &str) -> String {
+    format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Findings as lines, for messages of failures.
+pub fn told(findings: &[Finding]) -> String {
+    findings
+        .iter()
+        .map(|f| format!("\n  {:?} {:?} {}: predicted {}; observed {}; {}", f.result, f.check, f.subject, f.predicted, f.observed, f.evidence))
+        .collect()
+}
+
+/// Seconds from now until `at`.
+pub fn seconds_until(at: Timestamp) -> f64 {
+    (at.as_microsecond() - Timestamp::now().as_microsecond()) as f64 / 1e6
+}

@@ -1,0 +1,81 @@
+//! End to end: the product as people use it, on a real cluster of three racks. Scenarios run one after the other and share the
+//! cluster; it is removed at the end, also after a failure.
+//!
+//! `cargo test -p e2e --test cluster -- [--keep] [NAME...]`: `--keep` leaves the cluster for a closer look.
+
+mod bad_luck;
+mod endings;
+mod example;
+mod harness;
+mod leader;
+mod refusals;
+
+use anyhow::Result;
+use futures::{FutureExt, future::BoxFuture};
+use harness::Harness;
+use std::{process::ExitCode, time::Instant};
+
+type Scenario = (&'static str, fn(&Harness) -> BoxFuture<'_, Result<()>>);
+
+const SCENARIOS: &[Scenario] = &[
+    ("the_example_ends_in_pass", |h| example::passes(h).boxed()),
+    ("a_guard_unmet_is_refused", |h| refusals::each_says_what_to_do(h).boxed()),
+    ("the_operator_leads_in_the_cut_rack", |h| leader::in_the_cut_rack(h).boxed()),
+    ("a_node_dies_while_armed", |h| bad_luck::a_node_dies_while_armed(h).boxed()),
+    ("an_agent_image_can_t_start", |h| bad_luck::an_agent_image_can_t_start(h).boxed()),
+    ("deleted_in_every_phase", |h| endings::deleted_in_every_phase(h).boxed()),
+    ("aborted_in_mid_cut", |h| endings::aborted_in_mid_cut(h).boxed()),
+];
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let keep = words.iter().any(|w| w == "--keep");
+    let names: Vec<&String> = words.iter().filter(|w| !w.starts_with('-')).collect();
+    let chosen: Vec<_> =
+        SCENARIOS.iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| name.contains(*n))).collect();
+    if words.iter().any(|w| w == "--list") {
+        chosen.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    println!("running {} scenarios", chosen.len());
+    let (mut passed, mut failed) = (0, Vec::new());
+    match Harness::set_up().await {
+        Ok(harness) => {
+            for (name, scenario) in chosen {
+                let begun = Instant::now();
+                println!("scenario {name} ...");
+                match scenario(&harness).await {
+                    Ok(()) => {
+                        passed += 1;
+                        println!("scenario {name} ... ok ({:.0} s)", begun.elapsed().as_secs_f64());
+                    }
+                    Err(error) => {
+                        println!("scenario {name} ... FAILED ({:.0} s): {error:?}", begun.elapsed().as_secs_f64());
+                        harness.explain().await;
+                        failed.push(*name);
+                    }
+                }
+                // One scenario's leftovers must not be the next one's failure.
+                if let Err(error) = harness.clear().await {
+                    println!("after {name}: {error:?}");
+                    if failed.last() != Some(name) {
+                        failed.push(*name);
+                        passed -= 1;
+                    }
+                }
+            }
+        }
+        Err(error) => {
+            println!("set-up failed: {error:?}");
+            failed.push("set-up");
+        }
+    }
+    if !keep && let Err(error) = e2e::lab::down(harness::CLUSTER).await {
+        println!("failed to remove the cluster: {error:?}");
+        failed.push("tear-down");
+    }
+    failed.iter().for_each(|name| println!("failed: {name}"));
+    println!("{passed} passed, {} failed", failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

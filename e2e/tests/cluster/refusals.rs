@@ -1,0 +1,37 @@
+//! Bad input: each ends in a phase and a message that says what to do, and nothing is cut.
+
+use crate::harness::Harness;
+use anyhow::{Context, Result, ensure};
+use rackpartition::api::Phase;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+pub async fn each_says_what_to_do(h: &Harness) -> Result<()> {
+    let refused: [(&str, Value, &str); 3] = [
+        ("no-such-rack", isolate(&["r9"]), "the values of topology.kubernetes.io/zone are r1, r2, r3"),
+        (
+            "no-such-label",
+            json!({"rackLabel": "example.com/rack", "cut": {"isolate": {"racks": ["r1"]}}, "duration": "20s"}),
+            "spec.rackLabel",
+        ),
+        ("all-racks", isolate(&["r1", "r2", "r3"]), "spec.guards.allowAllRacks"),
+    ];
+    for (name, spec, says) in &refused {
+        h.create(name, spec.clone()).await?;
+        let status = h.phase(name, &[Phase::Refused], Duration::from_secs(30)).await?;
+        let message = status.message.unwrap_or_default();
+        ensure!(message.contains(says), "{name}: {message}");
+        ensure!(status.schedule.is_none(), "{name} has a schedule");
+    }
+    for (name, duration) in [("zero", "0s"), ("days", "48h")] {
+        let mut spec = isolate(&["r1"]);
+        spec["duration"] = json!(duration);
+        let error = h.create(name, spec).await.err().context("the API server took it")?;
+        ensure!(format!("{error:#}").contains("10s to 1h"), "{name}: {error:#}");
+    }
+    Ok(())
+}
+
+pub fn isolate(racks: &[&str]) -> Value {
+    json!({"cut": {"isolate": {"racks": racks}}, "duration": "20s", "recovery": "60s"})
+}

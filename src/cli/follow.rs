@@ -1,0 +1,126 @@
+//! Follows a run with a line for each thing that changes, through API servers that may be the ones being cut.
+
+use crate::{
+    api::{Phase, RackPartition},
+    report,
+};
+use anyhow::{Context, bail};
+use kube::Api;
+use std::{
+    io::{IsTerminal, Write},
+    time::{Duration, Instant},
+};
+use tokio::time::{sleep, timeout};
+
+const PERIOD: Duration = Duration::from_millis(500);
+const LOOK_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Columns of the terminal, where that is known.
+pub fn width() -> Option<u16> {
+    std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok())
+}
+
+/// Prints progress until the run has ended, then the findings.
+///
+/// # Errors
+/// Where there is no such run.
+pub async fn follow(runs: &Api<RackPartition>, name: &str) -> anyhow::Result<RackPartition> {
+    let mut progress = Progress::new();
+    loop {
+        match timeout(LOOK_DEADLINE, runs.get_opt(name)).await {
+            Ok(Ok(None)) => bail!("there is no run {name}"),
+            Ok(Ok(Some(run))) => {
+                progress.show(&run);
+                if run.status.as_ref().and_then(|s| s.phase).is_some_and(Phase::is_final) {
+                    progress.end();
+                    print!("\n{}", report::text(&run, width()));
+                    return Ok(run);
+                }
+            }
+            // The connection may end in the rack that is cut; the next one may not.
+            Ok(Err(_)) | Err(_) => progress.line("(the API does not answer; asking again)"),
+        }
+        sleep(PERIOD).await;
+    }
+}
+
+/// # Errors
+/// Where the run is still there after a minute: its nodes have not healed.
+pub async fn until_gone(runs: &Api<RackPartition>, name: &str) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    while runs.get_opt(name).await.with_context(|| format!("failed to read run {name}"))?.is_some() {
+        if begun.elapsed() > Duration::from_secs(60) {
+            bail!("run {name} is still being deleted; look at its Healed condition");
+        }
+        sleep(PERIOD).await;
+    }
+    Ok(())
+}
+
+/// One line for each message; on a terminal, messages of one phase that differ in numbers only share a line.
+struct Progress {
+    begun: Instant,
+    phase: Option<Phase>,
+    planned: bool,
+    last: String,
+    printed: Instant,
+    terminal: bool,
+}
+
+impl Progress {
+    fn new() -> Self {
+        let now = Instant::now();
+        let terminal = std::io::stdout().is_terminal();
+        Progress { begun: now, phase: None, planned: false, last: String::new(), printed: now, terminal }
+    }
+
+    fn show(&mut self, run: &RackPartition) {
+        let Some(status) = &run.status else { return };
+        if let (false, Some(plan)) = (self.planned, &status.plan) {
+            self.planned = true;
+            self.end();
+            println!("{}", report::plan_text(plan));
+        }
+        let phase = status.phase.map_or(String::new(), |p| format!("{p:?}"));
+        let changed = self.phase != status.phase;
+        self.phase = status.phase;
+        let line = format!("{phase:<10} {}", status.message.as_deref().unwrap_or_default());
+        self.print(&line, changed);
+    }
+
+    fn line(&mut self, text: &str) {
+        self.print(text, false);
+    }
+
+    fn print(&mut self, text: &str, important: bool) {
+        if text == self.last {
+            return;
+        }
+        let shape = |s: &str| s.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+        let same_shape = shape(text) == shape(&self.last);
+        // Without a terminal a countdown would fill the log.
+        if !self.terminal && same_shape && !important && self.printed.elapsed() < Duration::from_secs(15) {
+            return;
+        }
+        let stamp = format!("{:>6.1}s", self.begun.elapsed().as_secs_f64());
+        if self.terminal && same_shape {
+            print!("\r\x1b[2K{stamp}  {text}");
+        } else {
+            self.end();
+            print!("{stamp}  {text}");
+        }
+        if !self.terminal {
+            println!();
+        }
+        let _ = std::io::stdout().flush();
+        self.last = text.into();
+        self.printed = Instant::now();
+    }
+
+    fn end(&mut self) {
+        if self.terminal && !self.last.is_empty() {
+            println!();
+        }
+        self.last.clear();
+    }
+}

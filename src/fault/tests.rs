@@ -1,0 +1,231 @@
+//! Properties of the algebra over random topologies, and each guard firing and letting through.
+
+use super::{Fault, PlanParts, Refusal, RunPlan, check_guards, expand, sides};
+use crate::{
+    api::{Cut, Guards, Isolate, Role},
+    topology::{ApiServer, Endpoint, EtcdMember, Lease, Node, OperatorReplica, Snapshot},
+};
+use proptest::prelude::*;
+use std::{collections::BTreeSet, net::SocketAddr};
+
+/// Nodes `n0..` with the given racks; the first `masters` carry etcd and an API server; an operator on each.
+fn cluster(racks: &[usize], masters: usize) -> Snapshot {
+    let address = |i: usize| format!("198.18.0.{}", i + 1).parse().unwrap();
+    let nodes: Vec<Node> = racks
+        .iter()
+        .enumerate()
+        .map(|(i, rack)| Node {
+            name: format!("n{i}"),
+            rack: Some(format!("r{rack}")),
+            ready: true,
+            addresses: vec![address(i)],
+            pod_cidrs: vec![format!("198.19.{i}.0/24").parse().unwrap()],
+            ..Default::default()
+        })
+        .collect();
+    let masters = nodes.iter().take(masters);
+    Snapshot {
+        rack_label: "zone".into(),
+        etcd: masters
+            .clone()
+            .map(|n| EtcdMember { node: n.name.clone(), client_port: 2379, peer_port: 2380 })
+            .collect(),
+        api_servers: masters
+            .map(|n| ApiServer { name: n.name.clone(), address: SocketAddr::new(n.addresses[0], 6443) })
+            .collect(),
+        operators: nodes
+            .iter()
+            .map(|n| OperatorReplica { pod: format!("op-{}", n.name), node: n.name.clone(), ready: true })
+            .collect(),
+        endpoints: vec![Endpoint {
+            name: "lb".into(),
+            rack: None,
+            cidrs: vec!["198.18.0.200/32".parse().unwrap()],
+            ports: vec![6443],
+        }],
+        leases: vec![Lease {
+            namespace: "kube-system".into(),
+            name: "kube-controller-manager".into(),
+            holder: "n0_1".into(),
+            holder_node: Some("n0".into()),
+            ..Default::default()
+        }],
+        nodes,
+        ..Default::default()
+    }
+}
+
+fn isolate(racks: &[&str]) -> Cut {
+    Cut { isolate: Some(Isolate { racks: racks.iter().map(|r| r.to_string()).collect(), role: None }) }
+}
+
+fn guarded(snapshot: &Snapshot, cut: &Cut, guards: &Guards) -> Result<Fault, Refusal> {
+    let fault = expand(cut, snapshot)?;
+    check_guards(guards, snapshot, &fault, &sides(snapshot, &fault))?;
+    Ok(fault)
+}
+
+proptest! {
+    #[test]
+    fn isolate_cuts_both_ways_exactly_across_the_boundary(
+        racks in prop::collection::vec(0usize..5, 2..12), chosen in 0usize..5
+    ) {
+        prop_assume!(racks.contains(&chosen));
+        let snapshot = cluster(&racks, 3.min(racks.len()));
+        let fault = expand(&isolate(&[&format!("r{chosen}")]), &snapshot).unwrap();
+        let inside = |i: usize| racks[i] == chosen;
+        for a in 0..racks.len() {
+            for b in 0..racks.len() {
+                let (from, to) = (format!("n{a}"), format!("n{b}"));
+                prop_assert_eq!(fault.cuts(&from, &to), inside(a) != inside(b), "{} to {}", from, to);
+            }
+            prop_assert_eq!(fault.cuts("lb", &format!("n{a}")), inside(a), "the load balancer is outside");
+        }
+        let within = racks.iter().filter(|r| **r == chosen).count();
+        prop_assert_eq!(fault.edges(), 2 * within * (racks.len() - within + 1));
+    }
+
+    #[test]
+    fn sides_partition_the_nodes_and_nobody_hears_across(
+        racks in prop::collection::vec(0usize..5, 2..12), chosen in 0usize..5
+    ) {
+        prop_assume!(racks.contains(&chosen));
+        let snapshot = cluster(&racks, 3.min(racks.len()));
+        let fault = expand(&isolate(&[&format!("r{chosen}")]), &snapshot).unwrap();
+        let sides = sides(&snapshot, &fault);
+        let all: Vec<&String> = sides.iter().flat_map(|s| &s.nodes).collect();
+        prop_assert_eq!(all.len(), racks.len());
+        prop_assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), racks.len());
+        prop_assert!(sides.iter().filter(|s| s.quorum).count() <= 1, "two sides with a quorum");
+        for (i, a) in sides.iter().enumerate() {
+            for b in sides.iter().skip(i + 1) {
+                for (x, y) in a.nodes.iter().flat_map(|x| b.nodes.iter().map(move |y| (x, y))) {
+                    prop_assert!(fault.cuts(x, y) && fault.cuts(y, x));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_drops_just_the_sources_of_its_edges(racks in prop::collection::vec(0usize..3, 2..8)) {
+        let snapshot = cluster(&racks, 1);
+        let fault = expand(&isolate(&[&format!("r{}", racks[0])]), &snapshot).unwrap();
+        let plan = plan(&snapshot, &fault);
+        for node in &snapshot.nodes {
+            let sources = plan.sources_cut_at(&node.name);
+            for other in &snapshot.nodes {
+                let dropped = sources.iter().any(|c| c.contains(&other.addresses[0]));
+                prop_assert_eq!(dropped, fault.cuts(&other.name, &node.name));
+                let pods_dropped = sources.iter().any(|c| c.contains(&other.pod_cidrs[0]));
+                prop_assert_eq!(pods_dropped, dropped);
+            }
+        }
+    }
+}
+
+fn plan(snapshot: &Snapshot, fault: &Fault) -> RunPlan {
+    let parts = PlanParts {
+        run: "run".into(),
+        run_uid: "u".into(),
+        token: "0".repeat(32),
+        duration_seconds: 60.0,
+        longest_seconds: 300.0,
+        writable: vec![],
+    };
+    RunPlan::new(snapshot, fault, parts)
+}
+
+#[test]
+fn three_racks_one_cut_the_rest_keeps_quorum() {
+    let snapshot = cluster(&[1, 2, 3, 1, 2, 3], 3);
+    let fault = guarded(&snapshot, &isolate(&["r1"]), &Guards::default()).unwrap();
+    let sides = sides(&snapshot, &fault);
+    let told: Vec<_> = sides.iter().map(|s| (s.name.as_str(), s.etcd_members, s.quorum, s.writable)).collect();
+    assert_eq!(told, [("isolated", 1, false, false), ("rest", 2, true, true)]);
+}
+
+#[test]
+fn a_rack_with_the_majority_keeps_quorum_though_it_is_the_isolated_one() {
+    let snapshot = cluster(&[1, 1, 2, 3], 3);
+    let fault = guarded(&snapshot, &isolate(&["r1"]), &Guards::default()).unwrap();
+    assert!(sides(&snapshot, &fault)[0].writable);
+}
+
+#[test]
+fn a_role_stands_for_the_rack_of_its_leader() {
+    let snapshot = cluster(&[2, 1, 3], 3);
+    let role = Cut { isolate: Some(Isolate { racks: vec![], role: Some(Role::KubeControllerManagerLeader) }) };
+    let fault = expand(&role, &snapshot).unwrap();
+    assert_eq!(fault.isolated_racks, BTreeSet::from(["r2".to_owned()]));
+    assert_eq!(fault.resolved_roles["kube-controller-manager-leader"], "n0");
+    let unknown = Cut { isolate: Some(Isolate { racks: vec![], role: Some(Role::SchedulerLeader) }) };
+    assert!(matches!(expand(&unknown, &snapshot), Err(Refusal::UnresolvedRole { .. })));
+}
+
+#[test]
+fn names_that_stand_for_nothing_are_refused() {
+    let mut snapshot = cluster(&[1, 2, 3], 3);
+    assert!(matches!(expand(&isolate(&["r9"]), &snapshot), Err(Refusal::NoSuchRack { .. })));
+    assert!(matches!(expand(&Cut::default(), &snapshot), Err(Refusal::NoConstructor)));
+    snapshot.nodes.iter_mut().for_each(|n| n.rack = None);
+    assert!(matches!(expand(&isolate(&["r1"]), &snapshot), Err(Refusal::NoSuchLabel { .. })));
+}
+
+#[test]
+fn each_guard_fires_and_lets_through() {
+    let healthy = cluster(&[1, 2, 3], 3);
+    assert!(guarded(&healthy, &isolate(&["r1"]), &Guards::default()).is_ok());
+
+    let two = isolate(&["r1", "r2"]);
+    assert!(matches!(
+        guarded(&cluster(&[1, 2, 3, 4], 4), &two, &Guards::default()),
+        Err(Refusal::QuorumLoss { total: 4, .. })
+    ));
+    let allow = Guards { allow_quorum_loss: true, ..Guards::default() };
+    assert!(guarded(&cluster(&[1, 2, 3, 4], 4), &two, &allow).is_ok());
+
+    let all = isolate(&["r1", "r2", "r3"]);
+    assert_eq!(guarded(&healthy, &all, &Guards::default()), Err(Refusal::AllRacks));
+    assert!(guarded(&healthy, &all, &Guards { allow_all_racks: true, ..Guards::default() }).is_ok());
+
+    let mut sick = healthy.clone();
+    sick.nodes[2].ready = false;
+    assert!(matches!(guarded(&sick, &isolate(&["r1"]), &Guards::default()), Err(Refusal::NodeNotReady { .. })));
+    let allow = Guards { allow_unhealthy_baseline: true, ..Guards::default() };
+    assert!(guarded(&sick, &isolate(&["r1"]), &allow).is_ok());
+
+    let mut alone = healthy.clone();
+    alone.operators.retain(|o| o.node == "n0");
+    assert!(matches!(
+        guarded(&alone, &isolate(&["r1"]), &Guards::default()),
+        Err(Refusal::OperatorOnLosingSide { .. })
+    ));
+    assert!(guarded(&alone, &isolate(&["r2"]), &Guards::default()).is_ok());
+
+    let mut rackless = healthy.clone();
+    rackless.nodes[1].rack = None;
+    assert!(matches!(guarded(&rackless, &isolate(&["r1"]), &Guards::default()), Err(Refusal::NodeWithoutRack { .. })));
+
+    let mut external = healthy.clone();
+    external.etcd.clear();
+    assert_eq!(guarded(&external, &isolate(&["r1"]), &Guards::default()), Err(Refusal::NoEtcd));
+}
+
+#[test]
+fn a_cut_endpoint_breaks_tcp_where_an_agent_enforces_it() {
+    let snapshot = cluster(&[1, 2, 3], 3);
+    let fault = expand(&isolate(&["r1"]), &snapshot).unwrap();
+    let plan = plan(&snapshot, &fault);
+    assert!(plan.breaks_tcp("n0", "lb"), "n0 drops what the load balancer answers");
+    assert!(!plan.breaks_tcp("n1", "lb"));
+    assert!(plan.breaks_tcp("n0", "n1") && !plan.breaks_tcp("n1", "n2"));
+}
+
+#[test]
+fn the_plan_survives_json_with_its_hash() {
+    let snapshot = cluster(&[1, 2, 3], 3);
+    let fault = expand(&isolate(&["r1"]), &snapshot).unwrap();
+    let plan = plan(&snapshot, &fault);
+    let read: RunPlan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
+    assert_eq!(read.hash(), plan.hash());
+}

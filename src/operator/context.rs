@@ -1,0 +1,101 @@
+//! What every step may use.
+
+use super::{objects, observer::Observers, settings::Settings};
+use crate::{
+    api::{NodeRecord, Observer, RUN_LABEL, RackPartition},
+    connection::Route,
+};
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    coordination::v1::Lease,
+    core::v1::{ConfigMap, Pod},
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::ListParams,
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+use tokio::sync::watch;
+
+pub struct Context {
+    pub settings: Settings,
+    pub route: Route,
+    pub client: Client,
+    pub observers: Observers,
+    /// Set to give leadership away to a replica on a better side.
+    pub hand_over: watch::Sender<bool>,
+    recorder: Recorder,
+}
+
+impl Context {
+    pub fn new(settings: Settings, route: Route) -> Self {
+        let client = route.client();
+        let reporter = Reporter { controller: "rackpartition".into(), instance: Some(settings.pod.clone()) };
+        Context {
+            recorder: Recorder::new(client.clone(), reporter),
+            observers: Observers::default(),
+            hand_over: watch::Sender::new(false),
+            settings,
+            route,
+            client,
+        }
+    }
+
+    pub fn runs(&self) -> Api<RackPartition> {
+        Api::all(self.client.clone())
+    }
+    pub fn records(&self) -> Api<NodeRecord> {
+        Api::namespaced(self.client.clone(), &self.settings.agent.agent_namespace)
+    }
+    pub fn plans(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), &self.settings.agent.agent_namespace)
+    }
+    pub fn daemon_sets(&self) -> Api<DaemonSet> {
+        Api::namespaced(self.client.clone(), &self.settings.agent.agent_namespace)
+    }
+    pub fn canary_leases(&self) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), &self.settings.agent.agent_namespace)
+    }
+    pub fn agent_pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.settings.agent.agent_namespace)
+    }
+
+    /// The agents' records of this run, and the operator's.
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    pub async fn records_of(&self, run: &RackPartition) -> kube::Result<(Vec<NodeRecord>, Option<NodeRecord>)> {
+        let of_run = ListParams::default().labels(&format!("{RUN_LABEL}={}", run.name_any()));
+        let mut records = self.records().list(&of_run).await?.items;
+        // A run of the same name may have been here before.
+        records.retain(|r| Some(&r.spec.run_uid) == run.uid().as_ref());
+        let (agents, mut operators): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|r| r.spec.observer == Observer::Agent);
+        Ok((agents, operators.pop()))
+    }
+
+    /// The plan of this run, where it has been made.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    pub async fn plan_map_of(&self, run: &RackPartition) -> kube::Result<Option<ConfigMap>> {
+        let map = self.plans().get_opt(&objects::name(run)).await?;
+        Ok(map.filter(|m| m.owner_references().iter().any(|o| Some(&o.uid) == run.uid().as_ref())))
+    }
+
+    /// Tells people who look at the object's events. A failure is only logged: events are for convenience.
+    pub async fn tell(&self, run: &RackPartition, warning: bool, reason: &str, note: &str) {
+        let event = Event {
+            type_: if warning { EventType::Warning } else { EventType::Normal },
+            reason: reason.into(),
+            // The API takes at most 1 kB.
+            note: Some(note.chars().take(1000).collect()),
+            action: reason.into(),
+            secondary: None,
+        };
+        use kube::Resource;
+        if let Err(error) = self.recorder.publish(&event, &run.object_ref(&())).await {
+            tracing::warn!(%error, reason, "failed to publish an event");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The kube controller: one run at a time, one step at a time.
+
+use super::{
+    context::Context,
+    steps::{self, Error, Next, abort, arm, cut, end, failed_to, judge, plan, recover},
+};
+use crate::api::{Phase, RackPartition, RackPartitionStatus};
+use futures::StreamExt;
+use kube::{
+    Api, ResourceExt,
+    api::PostParams,
+    runtime::{
+        Controller,
+        controller::{self, Action},
+        watcher,
+    },
+};
+use std::{sync::Arc, time::Duration};
+
+/// Tried again after an error; the API may be on its way to another leader.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// Reconciles until dropped.
+pub async fn run(ctx: Arc<Context>) {
+    let runs: Api<RackPartition> = ctx.runs();
+    // Short watches: one that died silently hides an abort for no longer than this.
+    let config = watcher::Config::default().timeout(20);
+    Controller::new(runs, config)
+        .with_config(controller::Config::default().concurrency(1))
+        .run(reconcile, error_policy, ctx)
+        .for_each(|result| async move {
+            match result {
+                Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
+                Err(error) => tracing::debug!(%error, "reconcile ended with an error"),
+            }
+        })
+        .await;
+}
+
+fn error_policy(run: Arc<RackPartition>, error: &Error, _: Arc<Context>) -> Action {
+    tracing::warn!(%error, run = run.name_any(), "failed to reconcile");
+    Action::requeue(AFTER_ERROR)
+}
+
+/// One step of one run.
+async fn reconcile(cached: Arc<RackPartition>, ctx: Arc<Context>) -> Result<Action, Error> {
+    // The cache may not have our own last write yet; a step on an old status would only fail at the end of it.
+    let run = ctx.runs().get_opt(&cached.name_any()).await.map_err(failed_to("read the run"))?;
+    let Some(run) = run else { return Ok(Action::await_change()) };
+    let phase = run.status.as_ref().and_then(|s| s.phase);
+    pin(&run, &ctx);
+    if run.metadata.deletion_timestamp.is_some() {
+        return delete(&run, &ctx).await;
+    }
+    if phase.is_some_and(Phase::is_final) {
+        return if end::is_wound_up(&run) { Ok(Action::await_change()) } else { wind_up(&run, &ctx).await };
+    }
+    if end::is_wound_up(&run) {
+        end::add_finalizer(&run, &ctx).await?;
+        return Ok(Action::requeue(Duration::ZERO));
+    }
+    let next = if run.spec.abort {
+        abort::step(&run, &ctx).await?
+    } else {
+        match phase {
+            None => plan::step(&run, &ctx).await?,
+            Some(Phase::Planned) => arm::start(&run, &ctx).await?,
+            Some(Phase::Arming) => arm::step(&run, &ctx).await?,
+            Some(Phase::Scheduled) => cut::scheduled(&run, &ctx).await?,
+            Some(Phase::Cut) => cut::cutting(&run, &ctx).await?,
+            Some(Phase::Recovering) => recover::step(&run, &ctx).await?,
+            Some(Phase::Judging) => judge::step(&run, &ctx).await?,
+            Some(Phase::Done | Phase::Refused | Phase::Aborted) => unreachable!("handled above"),
+        }
+    };
+    save(&run, &ctx, next).await
+}
+
+/// Requests go to API servers of the side that stays writable, from before the cut until after it.
+fn pin(run: &RackPartition, ctx: &Context) {
+    let Some(status) = &run.status else { return };
+    let Some(plan) = &status.plan else { return };
+    if status.phase.is_none_or(Phase::is_final) {
+        return;
+    }
+    let writable: Vec<String> =
+        plan.sides.iter().filter(|s| s.writable).flat_map(|s| s.api_servers.iter().cloned()).collect();
+    let pinned = ctx.route.current().is_some_and(|s| writable.contains(&s.name));
+    if !writable.is_empty() && !pinned {
+        ctx.route.prefer(&writable);
+        tracing::info!(run = run.name_any(), server = ?ctx.route.current(), "dialled a server that stays writable");
+    }
+}
+
+async fn save(run: &RackPartition, ctx: &Context, next: Next) -> Result<Action, Error> {
+    write_status(run, ctx, next.status).await?;
+    if let Some((reason, note, warning)) = next.event {
+        tracing::info!(run = run.name_any(), reason, note);
+        ctx.tell(run, warning, reason, &note).await;
+    }
+    Ok(Action::requeue(next.again_in.max(Duration::from_millis(50))))
+}
+
+/// Replaces the status at the version that was read: of two replicas that both believe to lead, one fails here.
+async fn write_status(run: &RackPartition, ctx: &Context, status: RackPartitionStatus) -> Result<(), Error> {
+    if run.status.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    let new = RackPartition { status: Some(status), ..run.clone() };
+    let replaced = ctx.runs().replace_status(&run.name_any(), &PostParams::default(), &new).await;
+    replaced.map(drop).map_err(failed_to("write the status"))
+}
+
+/// A final phase: heal what is left, then let the object go.
+async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Action, Error> {
+    match end::wind_up(run, ctx).await? {
+        end::Ending::Waiting { status, again_in } => {
+            // The final message says why the run ended; it stays.
+            let message = run.status.as_ref().and_then(|s| s.message.clone());
+            write_status(run, ctx, RackPartitionStatus { message, ..*status }).await?;
+            Ok(Action::requeue(again_in))
+        }
+        end::Ending::Over { status } => {
+            let message = run.status.as_ref().and_then(|s| s.message.clone());
+            write_status(run, ctx, RackPartitionStatus { message, ..*status }).await?;
+            let run = ctx.runs().get_opt(&run.name_any()).await.map_err(failed_to("read the run"))?;
+            if let Some(run) = run {
+                end::drop_finalizer(&run, ctx).await?;
+            }
+            Ok(Action::await_change())
+        }
+    }
+}
+
+/// Deletion heals, whatever the phase, and never waits longer than the kernels do.
+async fn delete(run: &RackPartition, ctx: &Context) -> Result<Action, Error> {
+    if end::is_wound_up(run) {
+        return Ok(Action::await_change());
+    }
+    let phase = run.status.as_ref().and_then(|s| s.phase);
+    if end::may_have_touched(phase) && !phase.is_some_and(Phase::is_final) {
+        let next = abort::next(run.status.clone().unwrap_or_default(), "aborted: the object is being deleted");
+        if let Ok(planned) = steps::planned(run, ctx).await {
+            abort::send_heal_packets(&planned.plan).await;
+        }
+        return save(run, ctx, next).await;
+    }
+    match end::wind_up(run, ctx).await? {
+        end::Ending::Waiting { status, again_in } => {
+            write_status(run, ctx, *status).await?;
+            Ok(Action::requeue(again_in))
+        }
+        end::Ending::Over { .. } => {
+            end::drop_finalizer(run, ctx).await?;
+            Ok(Action::await_change())
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Nodes, taints and pods as the API has them, and whether everything desired is actual.
+
+use super::{
+    context::Context,
+    gather::{is_ready, watched_pods},
+    observer::{Record, every, look, pod_state},
+};
+use crate::{
+    api::{RUN_LABEL, RackPartition, SpanKind},
+    observe::Observation,
+    topology::Snapshot,
+};
+use k8s_openapi::api::{
+    apps::v1::{DaemonSet, Deployment, StatefulSet},
+    core::v1::{Node, Pod},
+};
+use kube::{Api, ResourceExt, api::ListParams};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Looks until dropped. `whole` gets what the cluster waits for; empty when it is whole.
+pub async fn watch_cluster(
+    ctx: Arc<Context>,
+    run: RackPartition,
+    snapshot: Snapshot,
+    record: Record,
+    whole: watch::Sender<Option<String>>,
+) {
+    let all = ListParams::default();
+    let nodes = Api::<Node>::all(ctx.client.clone());
+    let deployments = Api::<Deployment>::all(ctx.client.clone());
+    let stateful_sets = Api::<StatefulSet>::all(ctx.client.clone());
+    let daemon_sets = Api::<DaemonSet>::all(ctx.client.clone());
+    let mut ticks = every(PERIOD);
+    loop {
+        ticks.tick().await;
+        let pods = async { watched_pods(&ctx.client, &run.spec).await.map_err(|e| kube::Error::Service(e.into())) };
+        // One after the other would add up to several seconds on a cluster that answers slowly.
+        let (nodes, pods, deployments, stateful_sets, daemon_sets) = tokio::join!(
+            look("nodes", nodes.list(&all)),
+            look("pods", pods),
+            look("Deployments", deployments.list(&all)),
+            look("StatefulSets", stateful_sets.list(&all)),
+            look("DaemonSets", daemon_sets.list(&all)),
+        );
+        for node in nodes.iter().flatten() {
+            record.observe(SpanKind::Node, Observation::new(node.name_any(), ready(node)));
+            record.observe(SpanKind::Taint, Observation::new(node.name_any(), taints(node)));
+        }
+        for pod in pods.iter().flatten() {
+            record.observe(SpanKind::Pod, pod_seen(pod));
+        }
+        let (Some(nodes), Some(pods), Some(deployments), Some(stateful_sets), Some(daemon_sets)) =
+            (nodes, pods, deployments, stateful_sets, daemon_sets)
+        else {
+            record.observe(SpanKind::Convergence, Observation::new("cluster", "waiting").detail("the API to answer"));
+            whole.send_replace(Some("the API to answer".into()));
+            continue;
+        };
+        let waiting = unready_nodes(&nodes.items, &snapshot)
+            .chain(pods.iter().filter(|p| is_stuck(p)).map(|p| format!("pod {} to end", p.name_any())))
+            .chain(deployments.iter().filter_map(deployment_waits))
+            .chain(stateful_sets.iter().filter_map(stateful_set_waits))
+            .chain(daemon_sets.iter().filter_map(daemon_set_waits))
+            .collect::<Vec<_>>();
+        let seen = match waiting.first() {
+            None => Observation::new("cluster", "ok"),
+            Some(first) => Observation::new("cluster", "waiting").detail(first),
+        };
+        record.observe(SpanKind::Convergence, seen);
+        whole.send_replace(Some(waiting.join(", ")));
+    }
+}
+
+fn ready(node: &Node) -> String {
+    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().find(|c| c.type_ == "Ready").map_or("Unknown".into(), |c| c.status.clone())
+}
+
+fn taints(node: &Node) -> String {
+    let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
+    let keys: Vec<_> = taints.iter().filter(|t| t.effect == "NoExecute").map(|t| t.key.as_str()).collect();
+    if keys.is_empty() { "none".into() } else { keys.join(",") }
+}
+
+fn pod_seen(pod: &Pod) -> Observation {
+    let owner = pod.owner_references().iter().find(|o| o.controller == Some(true));
+    Observation {
+        uid: pod.uid(),
+        node: pod.spec.as_ref().and_then(|s| s.node_name.clone()),
+        detail: owner.map(|o| format!("{}/{}", o.kind, o.name)),
+        ..Observation::new(
+            format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any()),
+            pod_state(pod, is_ready(pod)),
+        )
+    }
+}
+
+fn unready_nodes<'a>(nodes: &'a [Node], snapshot: &'a Snapshot) -> impl Iterator<Item = String> + 'a {
+    snapshot.nodes.iter().filter_map(|wanted| {
+        let Some(node) = nodes.iter().find(|n| n.name_any() == wanted.name) else {
+            return Some(format!("node {} to come back", wanted.name));
+        };
+        if wanted.ready && ready(node) != "True" {
+            return Some(format!("node {} to be Ready", wanted.name));
+        }
+        (taints(node).contains("node.kubernetes.io/")).then(|| format!("the taints of node {} to go", wanted.name))
+    })
+}
+
+/// A pod that is being deleted: nothing is settled before it is gone.
+fn is_stuck(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+}
+
+fn deployment_waits(set: &Deployment) -> Option<String> {
+    let wanted = set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
+    let has = set.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or(0);
+    let settled = set.status.as_ref().and_then(|s| s.observed_generation) == set.metadata.generation;
+    (has < wanted || !settled).then(|| format!("Deployment {} ({has} of {wanted} ready)", set.name_any()))
+}
+
+fn stateful_set_waits(set: &StatefulSet) -> Option<String> {
+    let wanted = set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
+    let has = set.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or(0);
+    (has < wanted).then(|| format!("StatefulSet {} ({has} of {wanted} ready)", set.name_any()))
+}
+
+fn daemon_set_waits(set: &DaemonSet) -> Option<String> {
+    // Our own agents are not Ready any more once they have healed.
+    if set.labels().contains_key(RUN_LABEL) {
+        return None;
+    }
+    let status = set.status.as_ref()?;
+    let (has, wanted) = (status.number_ready, status.desired_number_scheduled);
+    (has < wanted).then(|| format!("DaemonSet {} ({has} of {wanted} ready)", set.name_any()))
+}

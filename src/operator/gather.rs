@@ -1,0 +1,318 @@
+//! Reads the cluster into a [`Snapshot`].
+
+use super::flags::Flags;
+use crate::{
+    api::{Endpoint as SpecEndpoint, RackPartitionSpec},
+    fault::Refusal,
+    topology::{ApiServer, Endpoint, EtcdMember, Lease, Node, OperatorReplica, Pod, Snapshot, Timer, Timers},
+};
+use ipnet::IpNet;
+use k8s_openapi::api::{
+    coordination::v1 as coordination,
+    core::v1::{self as core, ConfigMap, Namespace},
+    discovery::v1::EndpointSlice,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::ListParams,
+    core::{Selector, SelectorExt},
+};
+use std::net::{IpAddr, SocketAddr};
+use thiserror::Error;
+
+/// Label of the control plane's static pods (kubeadm).
+const COMPONENT: &str = "component";
+const ZONE: &str = "topology.kubernetes.io/zone";
+const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+/// Name of the control-plane endpoint among members.
+pub const CONTROL_PLANE_ENDPOINT: &str = "control-plane-endpoint";
+
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("failed to read {what}: {source}")]
+    Read { what: &'static str, source: Box<kube::Error> },
+    #[error("failed to understand {what}: {why}")]
+    Understand { what: String, why: String },
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// Turns a client's error into one that says what was read.
+fn read(what: &'static str) -> impl FnOnce(kube::Error) -> Error {
+    move |source| Error::Read { what, source: Box::new(source) }
+}
+
+/// Reads everything a plan needs.
+///
+/// # Errors
+/// Where something can't be read; a [`Refusal`] where the control-plane endpoint can't be placed.
+pub async fn gather(client: &Client, spec: &RackPartitionSpec, namespace: &str) -> Result<Snapshot, Error> {
+    let all = ListParams::default();
+    let nodes = Api::<core::Node>::all(client.clone()).list(&all).await.map_err(read("nodes"))?.items;
+    let nodes: Vec<Node> = nodes.iter().map(|n| node(n, &spec.rack_label)).collect();
+    let system = Api::<core::Pod>::namespaced(client.clone(), "kube-system");
+    let components = system.list(&all.clone().labels(COMPONENT)).await.map_err(read("control-plane pods"))?.items;
+    let leases = Api::<coordination::Lease>::namespaced(client.clone(), "kube-system");
+    let leases = leases.list(&all).await.map_err(read("Leases"))?.items;
+    let node_leases = Api::<coordination::Lease>::namespaced(client.clone(), "kube-node-lease");
+    let node_leases = node_leases.list(&all).await.map_err(read("node Leases"))?.items;
+    let operators = Api::<core::Pod>::namespaced(client.clone(), namespace);
+    let operators = operators.list(&all.clone().labels(OPERATOR_LABELS)).await.map_err(read("operator pods"))?.items;
+    let mut endpoints = spec.endpoints.iter().map(spec_endpoint).collect::<Result<Vec<_>, _>>()?;
+    endpoints.extend(control_plane_endpoint(client, &nodes, &endpoints).await?);
+    Ok(Snapshot {
+        rack_label: spec.rack_label.clone(),
+        etcd: components.iter().filter(|p| is(p, "etcd")).filter_map(etcd_member).collect(),
+        api_servers: api_servers(client, &nodes).await?,
+        endpoints,
+        leases: leases.iter().filter_map(|l| lease(l, &components, &nodes)).collect(),
+        pods: pods(client, spec).await?,
+        timers: timers(&components, &node_leases),
+        operators: operators.iter().map(operator).collect(),
+        nodes,
+    })
+}
+
+/// Selects the operator's own pods.
+const OPERATOR_LABELS: &str = "app.kubernetes.io/name=rackpartition,app.kubernetes.io/component=operator";
+
+fn node(node: &core::Node, rack_label: &str) -> Node {
+    let status = node.status.clone().unwrap_or_default();
+    let conditions = status.conditions.unwrap_or_default();
+    let internal = status.addresses.unwrap_or_default().into_iter().filter(|a| a.type_ == "InternalIP");
+    let cidrs = node.spec.as_ref().and_then(|s| s.pod_cidrs.clone()).unwrap_or_default();
+    Node {
+        name: node.name_any(),
+        rack: node.labels().get(rack_label).filter(|r| !r.is_empty()).cloned(),
+        zone: node.labels().get(ZONE).cloned(),
+        ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
+        addresses: internal.filter_map(|a| a.address.parse().ok()).collect(),
+        pod_cidrs: cidrs.iter().filter_map(|c| c.parse().ok()).collect(),
+    }
+}
+
+fn is(pod: &core::Pod, component: &str) -> bool {
+    pod.labels().get(COMPONENT).is_some_and(|c| c == component)
+}
+
+fn node_of(pod: &core::Pod) -> Option<String> {
+    pod.spec.as_ref().and_then(|s| s.node_name.clone())
+}
+
+fn etcd_member(pod: &core::Pod) -> Option<EtcdMember> {
+    let flags = Flags::of(pod);
+    let port = |flag: &str, default| flags.get(flag).and_then(last_port).unwrap_or(default);
+    Some(EtcdMember {
+        node: node_of(pod)?,
+        client_port: port("advertise-client-urls", 2379),
+        peer_port: port("initial-advertise-peer-urls", 2380),
+    })
+}
+
+/// The port of the first URL in a comma-separated list.
+fn last_port(urls: &str) -> Option<u16> {
+    urls.split(',').next()?.rsplit(':').next()?.trim_end_matches('/').parse().ok()
+}
+
+/// API servers by their own addresses, from the endpoints of the `kubernetes` Service.
+async fn api_servers(client: &Client, nodes: &[Node]) -> Result<Vec<ApiServer>, Error> {
+    let slices = Api::<EndpointSlice>::namespaced(client.clone(), "default");
+    let of_kubernetes = ListParams::default().labels("kubernetes.io/service-name=kubernetes");
+    let slices = slices.list(&of_kubernetes).await.map_err(read("the endpoints of the kubernetes Service"))?;
+    let mut servers = Vec::new();
+    for slice in slices {
+        let port = slice.ports.unwrap_or_default().first().and_then(|p| p.port).unwrap_or(6443) as u16;
+        for address in slice.endpoints.iter().flat_map(|e| &e.addresses) {
+            let address: IpAddr = address
+                .parse()
+                .map_err(|_| Error::Understand { what: format!("API server {address}"), why: "no address".into() })?;
+            let name = nodes.iter().find(|n| n.addresses.contains(&address)).map(|n| n.name.clone());
+            let name = name.unwrap_or_else(|| address.to_string());
+            servers.push(ApiServer { name, address: SocketAddr::new(address, port) });
+        }
+    }
+    servers.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(servers)
+}
+
+/// API servers for dialling, before there is any plan.
+///
+/// # Errors
+/// Where nodes or endpoints can't be read.
+pub async fn find_api_servers(client: &Client) -> Result<Vec<ApiServer>, Error> {
+    let nodes = Api::<core::Node>::all(client.clone());
+    let nodes = nodes.list(&ListParams::default()).await.map_err(read("nodes"))?.items;
+    api_servers(client, &nodes.iter().map(|n| node(n, ZONE)).collect::<Vec<_>>()).await
+}
+
+fn spec_endpoint(endpoint: &SpecEndpoint) -> Result<Endpoint, Error> {
+    let parse = |c: &String| {
+        c.parse::<IpNet>().or_else(|_| c.parse::<IpAddr>().map(IpNet::from)).map_err(|e| Error::Understand {
+            what: format!("spec.endpoints[{}].cidrs {c}", endpoint.name),
+            why: e.to_string(),
+        })
+    };
+    Ok(Endpoint {
+        name: endpoint.name.clone(),
+        rack: (endpoint.rack != "outside").then(|| endpoint.rack.clone()),
+        cidrs: endpoint.cidrs.iter().map(parse).collect::<Result<_, _>>()?,
+        ports: endpoint.ports.clone(),
+    })
+}
+
+/// kubeadm's `controlPlaneEndpoint` where it is no node: worker kubelets reach the API through it, round any cut between nodes.
+async fn control_plane_endpoint(
+    client: &Client,
+    nodes: &[Node],
+    known: &[Endpoint],
+) -> Result<Option<Endpoint>, Error> {
+    let maps = Api::<ConfigMap>::namespaced(client.clone(), "kube-system");
+    let Some(config) = maps.get_opt("kubeadm-config").await.map_err(read("kubeadm-config"))? else { return Ok(None) };
+    let text = config.data.unwrap_or_default().remove("ClusterConfiguration").unwrap_or_default();
+    let Some(endpoint) = text.lines().find_map(|l| l.strip_prefix("controlPlaneEndpoint:")).map(str::trim) else {
+        return Ok(None);
+    };
+    let endpoint = endpoint.trim_matches('"');
+    if endpoint.is_empty() {
+        return Ok(None);
+    }
+    let with_port = if endpoint.parse::<IpAddr>().is_ok() || !endpoint.contains(':') {
+        format!("{endpoint}:6443")
+    } else {
+        endpoint.to_owned()
+    };
+    let addresses: Vec<SocketAddr> = match tokio::net::lookup_host(&with_port).await {
+        Ok(addresses) => addresses.collect(),
+        // Whoever gave endpoints has said where the API is reached.
+        Err(_) if !known.is_empty() => return Ok(None),
+        Err(error) => {
+            return Err(Refusal::UnresolvedEndpoint { endpoint: endpoint.into(), why: error.to_string() }.into());
+        }
+    };
+    let is_known = |a: &IpAddr| {
+        nodes.iter().any(|n| n.addresses.contains(a)) || known.iter().any(|e| e.cidrs.iter().any(|c| c.contains(a)))
+    };
+    let mut cidrs: Vec<IpNet> = addresses.iter().map(|a| a.ip()).filter(|a| !is_known(a)).map(IpNet::from).collect();
+    cidrs.sort_unstable();
+    cidrs.dedup();
+    let ports = addresses.iter().map(SocketAddr::port).take(1).collect();
+    let name = CONTROL_PLANE_ENDPOINT.into();
+    Ok((!cidrs.is_empty()).then_some(Endpoint { name, rack: None, cidrs, ports }))
+}
+
+/// A Lease that somebody was elected on. API servers' identity Leases are no election.
+fn lease(lease: &coordination::Lease, components: &[core::Pod], nodes: &[Node]) -> Option<Lease> {
+    let spec = lease.spec.as_ref()?;
+    let holder = spec.holder_identity.clone().filter(|h| !h.is_empty())?;
+    if lease.labels().contains_key("apiserver.kubernetes.io/identity") {
+        return None;
+    }
+    let name = lease.name_any();
+    // Component identities are `<host name>_<uuid>`.
+    let host = holder.split('_').next().unwrap_or(&holder);
+    let candidates: Vec<&core::Pod> = components.iter().filter(|p| is(p, &name)).collect();
+    let flags = candidates.first().map(|p| Flags::of(p)).unwrap_or_default();
+    let timer = |flag: &str, default| flags.timer(flag, default, "component-base/config/v1alpha1/defaults.go");
+    Some(Lease {
+        namespace: lease.namespace().unwrap_or_default(),
+        holder_node: nodes.iter().find(|n| n.name == host).map(|n| n.name.clone()),
+        candidate_nodes: candidates.iter().filter_map(|p| node_of(p)).filter(|n| n != host).collect(),
+        transitions: spec.lease_transitions.unwrap_or_default(),
+        lease_duration: f64::from(spec.lease_duration_seconds.unwrap_or(15)),
+        renew_deadline: timer("leader-elect-renew-deadline", 10.0),
+        retry_period: timer("leader-elect-retry-period", 2.0),
+        holder,
+        name,
+    })
+}
+
+fn timers(components: &[core::Pod], node_leases: &[coordination::Lease]) -> Timers {
+    let flags = |component| components.iter().find(|p| is(p, component)).map(Flags::of).unwrap_or_default();
+    let (kcm, etcd) = (flags("kube-controller-manager"), flags("etcd"));
+    let longest = node_leases.iter().filter_map(|l| l.spec.as_ref()?.lease_duration_seconds).max();
+    let node_lifecycle = "pkg/controller/nodelifecycle/config/v1alpha1/defaults.go";
+    Timers {
+        node_monitor_grace: kcm.timer("node-monitor-grace-period", 50.0, node_lifecycle),
+        node_monitor_period: kcm.timer("node-monitor-period", 5.0, "cloud-provider/config/v1alpha1/defaults.go"),
+        node_eviction_rate: kcm.number("node-eviction-rate", 0.1, "cmd/kube-controller-manager/app/options"),
+        node_lease_renew: match longest {
+            // The kubelet renews at a quarter of the Lease's duration (pkg/kubelet/kubelet.go, nodeLeaseRenewIntervalFraction).
+            Some(seconds) => Timer::read(f64::from(seconds) / 4.0, "node Leases"),
+            None => Timer::assumed(10.0, "pkg/kubelet/apis/config/v1beta1/defaults.go"),
+        },
+        etcd_election: match etcd.get("election-timeout").and_then(|v| v.parse::<f64>().ok()) {
+            Some(ms) => Timer::read(ms / 1000.0, "--election-timeout of etcd"),
+            None => Timer::assumed(1.0, "etcd server/embed/config.go"),
+        },
+    }
+}
+
+/// Pods of the observed workloads that have a node.
+async fn pods(client: &Client, spec: &RackPartitionSpec) -> Result<Vec<Pod>, Error> {
+    let found = watched_pods(client, spec).await?;
+    Ok(found.iter().filter_map(pod).collect())
+}
+
+/// The observed workloads' pods as the API has them.
+///
+/// # Errors
+/// Where they can't be read, or a selector is malformed.
+pub async fn watched_pods(client: &Client, spec: &RackPartitionSpec) -> Result<Vec<core::Pod>, Error> {
+    let selector = |s: &_, what: &str| {
+        Selector::try_from(Clone::clone(s))
+            .map_err(|e: kube::core::ParseExpressionError| Error::Understand { what: what.into(), why: e.to_string() })
+    };
+    let namespaces_wanted = selector(&spec.workloads.namespace_selector, "spec.workloads.namespaceSelector")?;
+    let pods_wanted = selector(&spec.workloads.label_selector, "spec.workloads.labelSelector")?;
+    let params = ListParams::default().labels_from(&pods_wanted);
+    if namespaces_wanted.selects_all() {
+        return Ok(Api::<core::Pod>::all(client.clone()).list(&params).await.map_err(read("pods"))?.items);
+    }
+    let namespaces = Api::<Namespace>::all(client.clone());
+    let namespaces = namespaces.list(&ListParams::default()).await.map_err(read("namespaces"))?;
+    let mut pods = Vec::new();
+    for namespace in namespaces.items.iter().filter(|n| namespaces_wanted.matches(n.labels())) {
+        let api = Api::<core::Pod>::namespaced(client.clone(), &namespace.name_any());
+        pods.extend(api.list(&params).await.map_err(read("pods"))?.items);
+    }
+    Ok(pods)
+}
+
+fn pod(pod: &core::Pod) -> Option<Pod> {
+    let spec = pod.spec.as_ref()?;
+    let status = pod.status.as_ref();
+    let finished = status.and_then(|s| s.phase.as_deref()).is_some_and(|p| p == "Succeeded" || p == "Failed");
+    if finished || pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let owner = pod.owner_references().iter().find(|o| o.controller == Some(true));
+    let tolerating = spec.tolerations.iter().flatten().find(|t| {
+        t.effect.as_deref().is_none_or(|e| e == "NoExecute") && t.key.as_deref().is_none_or(|k| k == UNREACHABLE)
+    });
+    Some(Pod {
+        namespace: pod.namespace().unwrap_or_default(),
+        name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+        node: spec.node_name.clone()?,
+        owner_kind: owner.map(|o| o.kind.clone()),
+        owner_name: owner.map(|o| o.name.clone()),
+        ready: is_ready(pod),
+        restart_always: spec.restart_policy.as_deref().unwrap_or("Always") == "Always",
+        tolerates_unreachable: match tolerating {
+            Some(toleration) => toleration.toleration_seconds.map(|s| s as f64),
+            None => Some(0.0),
+        },
+        grace_period: spec.termination_grace_period_seconds.unwrap_or(30) as f64,
+        containers: spec.containers.iter().map(|c| c.name.clone()).collect(),
+    })
+}
+
+/// Whether the pod's Ready condition is True.
+pub fn is_ready(pod: &core::Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+fn operator(pod: &core::Pod) -> OperatorReplica {
+    OperatorReplica { pod: pod.name_any(), node: node_of(pod).unwrap_or_default(), ready: is_ready(pod) }
+}

@@ -1,0 +1,112 @@
+//! Reconciles `RackPartition`s as steps: gather → plan → arm → cut → watch → recover → judge → status.
+
+mod canary;
+mod clocks;
+mod context;
+mod controller;
+mod convergence;
+mod election;
+mod flags;
+mod gather;
+mod objects;
+mod observer;
+mod settings;
+mod steps;
+
+pub use settings::{AgentSettings, Settings};
+
+use crate::{
+    api::{Phase, RackPartition},
+    connection::Route,
+};
+use context::Context;
+use election::{Election, Ended};
+use kube::{Api, ResourceExt, api::ListParams};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::sleep,
+};
+
+/// Runs one replica until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Where there is no service account, or signals can't be handled.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let route = Route::in_cluster(&[])?;
+    serve(settings, route).await
+}
+
+/// The same over a given route, for whoever is not in a pod.
+///
+/// # Errors
+/// Where signals can't be handled.
+pub async fn serve(settings: Settings, route: Route) -> anyhow::Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    let ctx = Arc::new(Context::new(settings, route));
+    tokio::select! {
+        () = campaign(ctx.clone()) => {}
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    // Whoever waits for the Lease need not wait for it to run out.
+    let mut election = Election::new(ctx.client.clone(), &ctx.settings.namespace, &ctx.settings.pod);
+    election.give_up().await;
+    Ok(())
+}
+
+/// Leads whenever it may, for ever.
+pub async fn campaign(ctx: Arc<Context>) {
+    dial_by_address(&ctx).await;
+    let mut election = Election::new(ctx.client.clone(), &ctx.settings.namespace, &ctx.settings.pod);
+    loop {
+        election.win(|| stands_aside(&ctx)).await;
+        tracing::info!(pod = ctx.settings.pod, node = ctx.settings.node, "leads");
+        ctx.hand_over.send_replace(false);
+        let mut hand_over = ctx.hand_over.subscribe();
+        let release = async {
+            // The sender lives in the context.
+            let _ = hand_over.wait_for(|wanted| *wanted).await;
+        };
+        let ended = tokio::select! {
+            ended = election.hold(release) => ended,
+            () = controller::run(ctx.clone()) => Ended::Lost,
+            () = clocks::answer(ctx.client.clone(), ctx.settings.agent.agent_namespace.clone()) => Ended::Lost,
+        };
+        ctx.observers.end_all();
+        tracing::info!(?ended, "leads no more");
+    }
+}
+
+/// Leaves the Service's address behind: it may end in any rack, and nobody could tell in which.
+async fn dial_by_address(ctx: &Context) {
+    loop {
+        match gather::find_api_servers(&ctx.client).await {
+            Ok(servers) if !servers.is_empty() => {
+                tracing::info!(?servers, "dials API servers by address");
+                return ctx.route.use_servers(servers);
+            }
+            Ok(_) => tracing::warn!("the kubernetes Service has no endpoints"),
+            Err(error) => tracing::warn!(%error, "failed to find the API servers"),
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Whether a run is about to cut this replica, or has cut it, off from the writable side.
+async fn stands_aside(ctx: &Context) -> bool {
+    let runs: Api<RackPartition> = ctx.runs();
+    let Ok(runs) = runs.list(&ListParams::default()).await else { return true };
+    runs.iter().any(|run| {
+        let Some(status) = &run.status else { return false };
+        let going = matches!(status.phase, Some(Phase::Planned | Phase::Arming | Phase::Scheduled | Phase::Cut));
+        let Some(plan) = status.plan.as_ref().filter(|_| going) else { return false };
+        let here = plan.sides.iter().find(|s| s.nodes.contains(&ctx.settings.node));
+        let aside = plan.sides.iter().any(|s| s.writable) && here.is_some_and(|s| !s.writable);
+        if aside {
+            tracing::info!(run = run.name_any(), "stands aside: this node is about to be cut off");
+        }
+        aside
+    })
+}

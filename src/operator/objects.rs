@@ -1,0 +1,178 @@
+//! The objects of one run: its plan as a ConfigMap and its agents as a DaemonSet. Pure: builds, does not apply.
+
+use super::settings::AgentSettings;
+use crate::{
+    api::{RUN_LABEL, RackPartition},
+    fault::RunPlan,
+    topology::Snapshot,
+};
+use k8s_openapi::{
+    api::{
+        apps::v1::DaemonSet,
+        core::v1::{ConfigMap, LocalObjectReference},
+    },
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
+use kube::{Resource, ResourceExt, api::ObjectMeta};
+use serde_json::json;
+use std::{collections::BTreeMap, path::Path};
+use thiserror::Error;
+
+/// Keys of the ConfigMap.
+const PLAN_KEY: &str = "plan.json";
+const SNAPSHOT_KEY: &str = "snapshot.json";
+
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("failed to read {key} of ConfigMap {map}: {why}")]
+    Read { key: &'static str, map: String, why: String },
+}
+
+/// Name of everything a run owns: unique for each run, also where an earlier one had the same name.
+pub fn name(run: &RackPartition) -> String {
+    format!("rackpartition-{}", run.name_any())
+}
+
+/// Name of an observer's record.
+pub fn record_name(run: &RackPartition, observer: &str) -> String {
+    format!("{}-{observer}", run.name_any())
+}
+
+fn metadata(run: &RackPartition, namespace: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name(run)),
+        namespace: Some(namespace.into()),
+        labels: Some(labels(run)),
+        owner_references: Some(owner(run)),
+        ..Default::default()
+    }
+}
+
+/// Makes the API delete what a run owns with it.
+pub fn owner(run: &RackPartition) -> Vec<OwnerReference> {
+    run.controller_owner_ref(&()).into_iter().collect()
+}
+
+/// Labels of everything a run owns.
+pub fn labels(run: &RackPartition) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (RUN_LABEL.into(), run.name_any()),
+        ("app.kubernetes.io/name".into(), "rackpartition".into()),
+        ("app.kubernetes.io/component".into(), "agent".into()),
+        ("app.kubernetes.io/managed-by".into(), "rackpartition".into()),
+    ])
+}
+
+/// The agents' plan and the snapshot it was made of. Immutable: an agent can't be given another plan under way.
+pub fn plan_map(run: &RackPartition, namespace: &str, plan: &RunPlan, snapshot: &Snapshot) -> ConfigMap {
+    let text = |value: serde_json::Result<String>| value.expect("plain data");
+    ConfigMap {
+        metadata: metadata(run, namespace),
+        immutable: Some(true),
+        data: Some(BTreeMap::from([
+            (PLAN_KEY.into(), text(serde_json::to_string(plan))),
+            (SNAPSHOT_KEY.into(), text(serde_json::to_string(snapshot))),
+        ])),
+        ..Default::default()
+    }
+}
+
+/// Plan and snapshot as an earlier process of the operator wrote them.
+///
+/// # Errors
+/// Where the ConfigMap holds no such thing.
+pub fn read_plan_map(map: &ConfigMap) -> Result<(RunPlan, Snapshot), Error> {
+    Ok((parse(map, PLAN_KEY)?, parse(map, SNAPSHOT_KEY)?))
+}
+
+fn parse<T: serde::de::DeserializeOwned>(map: &ConfigMap, key: &'static str) -> Result<T, Error> {
+    let why = |why: String| Error::Read { key, map: map.name_any(), why };
+    let text = map.data.as_ref().and_then(|d| d.get(key)).ok_or_else(|| why("missing".into()))?;
+    serde_json::from_str(text).map_err(|e| why(e.to_string()))
+}
+
+/// One agent on every node of the plan, whatever its taints, and nowhere else.
+pub fn daemon_set(run: &RackPartition, namespace: &str, plan: &RunPlan, settings: &AgentSettings) -> DaemonSet {
+    let labels = BTreeMap::from([(RUN_LABEL, run.name_any())]);
+    let mut env = vec![
+        json!({"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}),
+        json!({"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}),
+    ];
+    let mut mounts = vec![
+        json!({"name": "plan", "mountPath": "/etc/rackpartition", "readOnly": true}),
+        json!({"name": "state", "mountPath": "/var/lib/rackpartition"}),
+        json!({"name": "ready", "mountPath": "/run/rackpartition"}),
+    ];
+    let mut volumes = vec![
+        json!({"name": "plan", "configMap": {"name": name(run), "items": [{"key": PLAN_KEY, "path": PLAN_KEY}]}}),
+        json!({"name": "state", "hostPath": {"path": settings.state_dir, "type": "DirectoryOrCreate"}}),
+        json!({"name": "ready", "emptyDir": {"medium": "Memory"}}),
+    ];
+    let socket = Path::new(&settings.runtime_socket);
+    if let (Some(directory), Some(file)) = (socket.parent(), socket.file_name()) {
+        // The directory and not the socket, so that a runtime's restart does not leave a dead inode.
+        volumes.push(json!({"name": "runtime", "hostPath": {"path": directory, "type": "Directory"}}));
+        mounts.push(json!({"name": "runtime", "mountPath": "/run/runtime"}));
+        env.push(json!({"name": "RUNTIME_SOCKET", "value": Path::new("/run/runtime").join(file)}));
+    }
+    let mut security = json!({
+        "runAsUser": 0, "privileged": settings.privileged, "readOnlyRootFilesystem": true,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    if !settings.privileged {
+        security["allowPrivilegeEscalation"] = json!(false);
+        security["capabilities"] = json!({"drop": ["ALL"], "add": ["NET_ADMIN"]});
+    }
+    let secrets: Vec<_> = settings
+        .image_pull_secrets
+        .iter()
+        .filter(|s| !s.is_empty())
+        .map(|s| LocalObjectReference { name: s.clone() })
+        .collect();
+    // By node name and not by rack: the nodes were frozen when the plan was made. A field term takes one value, and terms are
+    // alternatives.
+    let terms: Vec<_> = plan
+        .agents()
+        .into_iter()
+        .map(|n| json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": [n]}]}))
+        .collect();
+    let spec = json!({
+        "selector": {"matchLabels": labels},
+        // All at once: agents wait for each other anyway.
+        "updateStrategy": {"type": "OnDelete"},
+        "template": {
+            "metadata": {"labels": self::labels(run)},
+            "spec": {
+                "serviceAccountName": settings.service_account,
+                "hostNetwork": true,
+                "priorityClassName": "system-node-critical",
+                "terminationGracePeriodSeconds": 5,
+                "tolerations": [{"operator": "Exists"}],
+                "imagePullSecrets": secrets,
+                "affinity": {"nodeAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}
+                }},
+                "containers": [{
+                    "name": "agent",
+                    "image": settings.image,
+                    "imagePullPolicy": settings.image_pull_policy,
+                    "args": ["agent"],
+                    "env": env,
+                    "securityContext": security,
+                    "readinessProbe": {
+                        "exec": {"command": ["/rackpartition", "agent-ready"]},
+                        "periodSeconds": 2, "timeoutSeconds": 5
+                    },
+                    "resources": {"requests": {"cpu": "10m", "memory": "24Mi"}, "limits": {"memory": "128Mi"}},
+                    "volumeMounts": mounts,
+                }],
+                "volumes": volumes,
+            }
+        }
+    });
+    DaemonSet {
+        metadata: metadata(run, namespace),
+        spec: Some(serde_json::from_value(spec).expect("a DaemonSet's spec")),
+        status: None,
+    }
+}

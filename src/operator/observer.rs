@@ -1,0 +1,236 @@
+//! Watches a run from the operator's side, writes down what it saw every few seconds, and goes on where another replica ended.
+
+use super::{canary, context::Context, convergence, objects};
+use crate::{
+    api::{NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RackPartition, RecordPhase, SpanKind},
+    fault::RunPlan,
+    observe::{Observation, Recorder, boot_id, now},
+    topology::Snapshot,
+};
+use k8s_openapi::{
+    api::{coordination::v1::Lease, core::v1 as core},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+/// Leases decide who leads; half a second is a tenth of the shortest renew deadline in use.
+const LEASE_PERIOD: Duration = Duration::from_millis(500);
+const WRITE_PERIOD: Duration = Duration::from_secs(3);
+/// For one look. An answer later than this says little about its moment.
+const LOOK_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What this operator watches now, by the run's uid.
+#[derive(Default)]
+pub struct Observers(Mutex<HashMap<String, Watching>>);
+
+struct Watching {
+    /// Ends with this value.
+    _tasks: JoinSet<()>,
+    convergence: watch::Receiver<Option<String>>,
+    record: Record,
+}
+
+/// The operator's record of a run, shared by the tasks that look.
+#[derive(Clone)]
+pub struct Record(Arc<Mutex<Recorder>>);
+
+impl Record {
+    /// Writes down one observation made now.
+    pub fn observe(&self, kind: SpanKind, seen: Observation) {
+        self.0.lock().expect("no holder panics").observe(kind, now(), seen);
+    }
+}
+
+impl Observers {
+    /// Begins to watch this run, unless it is being watched. `earlier` is what another process wrote down.
+    pub fn ensure(
+        &self,
+        ctx: &Arc<Context>,
+        run: &RackPartition,
+        plan: &RunPlan,
+        snapshot: &Snapshot,
+        earlier: Option<&NodeRecord>,
+    ) {
+        let mut watching = self.0.lock().expect("no holder panics");
+        watching.entry(plan.run_uid.clone()).or_insert_with(|| Watching::begin(ctx, run, plan, snapshot, earlier));
+    }
+
+    /// What the cluster waits for to be whole; None when it is whole, Err before the first look.
+    pub fn convergence(&self, run_uid: &str) -> Result<Option<String>, ()> {
+        let watching = self.0.lock().expect("no holder panics");
+        let seen = watching.get(run_uid).ok_or(())?.convergence.borrow().clone();
+        match seen {
+            None => Err(()),
+            Some(waiting) => Ok(Some(waiting).filter(|w| !w.is_empty())),
+        }
+    }
+
+    /// Seconds for which the cluster has been seen whole without a break, up to now.
+    pub fn whole_for(&self, run_uid: &str) -> f64 {
+        let watching = self.0.lock().expect("no holder panics");
+        let Some(watching) = watching.get(run_uid) else { return 0.0 };
+        let recorder = watching.record.0.lock().expect("no holder panics");
+        let latest = recorder.spans().0.iter().rfind(|s| s.kind == SpanKind::Convergence);
+        latest.filter(|s| s.state == "ok").map_or(0.0, |s| (s.to.boot_us - s.from.boot_us) as f64 / 1e6)
+    }
+
+    /// Writes the record a last time.
+    pub async fn write(&self, ctx: &Context, run: &RackPartition) -> kube::Result<()> {
+        let uid = run.uid().unwrap_or_default();
+        let record = self.0.lock().expect("no holder panics").get(&uid).map(|w| w.record.clone());
+        match record {
+            Some(record) => write(ctx, run, &record).await,
+            None => Ok(()),
+        }
+    }
+
+    pub fn end(&self, run_uid: &str) {
+        self.0.lock().expect("no holder panics").remove(run_uid);
+    }
+
+    /// Stops everything: this replica leads no more.
+    pub fn end_all(&self) {
+        self.0.lock().expect("no holder panics").clear();
+    }
+}
+
+impl Watching {
+    fn begin(
+        ctx: &Arc<Context>,
+        run: &RackPartition,
+        plan: &RunPlan,
+        snapshot: &Snapshot,
+        earlier: Option<&NodeRecord>,
+    ) -> Self {
+        let status = earlier.and_then(|r| r.status.clone()).unwrap_or_default();
+        let mut recorder = Recorder::resume(status.spans, status.spans_left_out);
+        if status.boot_id != boot_id().ok() {
+            recorder.separate();
+        }
+        let record = Record(Arc::new(Mutex::new(recorder)));
+        let (whole, convergence) = watch::channel(None);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(watch_leases(ctx.clone(), record.clone()));
+        tasks.spawn(convergence::watch_cluster(ctx.clone(), run.clone(), snapshot.clone(), record.clone(), whole));
+        tasks.spawn(write_down(ctx.clone(), run.clone(), record.clone()));
+        for server in &plan.api_servers {
+            tasks.spawn(canary::write_through(ctx.clone(), run.clone(), server.clone(), record.clone()));
+        }
+        Watching { _tasks: tasks, convergence, record }
+    }
+}
+
+/// A clock for looks: one that was missed is not made up for.
+pub fn every(period: Duration) -> tokio::time::Interval {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// Awaits one look within the deadline. A failed one leaves a gap in the record, which the judge sees.
+pub async fn look<T>(what: &str, answer: impl Future<Output = kube::Result<T>>) -> Option<T> {
+    match timeout(LOOK_DEADLINE, answer).await {
+        Ok(Ok(seen)) => Some(seen),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, what, "failed to look");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(what, "failed to look in time");
+            None
+        }
+    }
+}
+
+async fn watch_leases(ctx: Arc<Context>, record: Record) {
+    let leases: Api<Lease> = Api::namespaced(ctx.client.clone(), "kube-system");
+    let mut ticks = every(LEASE_PERIOD);
+    loop {
+        ticks.tick().await;
+        let Some(seen) = look("Leases", leases.list(&ListParams::default())).await else { continue };
+        for lease in seen {
+            if lease.labels().contains_key("apiserver.kubernetes.io/identity") {
+                continue;
+            }
+            let subject = format!("kube-system/{}", lease.name_any());
+            let spec = lease.spec.unwrap_or_default();
+            let detail = format!("transitions={}", spec.lease_transitions.unwrap_or_default());
+            let holder = spec.holder_identity.unwrap_or_default();
+            record.observe(SpanKind::Lease, Observation::new(subject, holder).detail(detail));
+        }
+    }
+}
+
+async fn write_down(ctx: Arc<Context>, run: RackPartition, record: Record) {
+    let mut ticks = every(WRITE_PERIOD);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = write(&ctx, &run, &record).await {
+            tracing::debug!(%error, "failed to write the operator's record");
+        }
+    }
+}
+
+/// Creates the operator's record, or replaces what it says.
+async fn write(ctx: &Context, run: &RackPartition, record: &Record) -> kube::Result<()> {
+    let name = objects::record_name(run, "operator");
+    let status = {
+        let recorder = record.0.lock().expect("no holder panics");
+        let (spans, left_out) = recorder.spans();
+        NodeRecordStatus {
+            phase: Some(RecordPhase::Armed),
+            boot_id: boot_id().ok(),
+            observed_until: Some(MicroTime(k8s_openapi::jiff::Timestamp::now())),
+            spans: spans.to_vec(),
+            spans_left_out: left_out,
+            ..Default::default()
+        }
+    };
+    let status = json!({"status": NodeRecordStatus { phase: None, ..status }});
+    let records = ctx.records();
+    let patched = records.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await;
+    match patched {
+        Err(kube::Error::Api(answer)) if answer.is_not_found() => {
+            let mut new = NodeRecord::new(
+                &name,
+                NodeRecordSpec {
+                    run: run.name_any(),
+                    run_uid: run.uid().unwrap_or_default(),
+                    node: ctx.settings.node.clone(),
+                    observer: Observer::Operator,
+                    clock_reply: None,
+                },
+            );
+            new.metadata.labels = Some(objects::labels(run));
+            new.metadata.owner_references = Some(objects::owner(run));
+            records.create(&PostParams::default(), &new).await?;
+            records.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await.map(drop)
+        }
+        other => other.map(drop),
+    }
+}
+
+/// What the API says of one pod, as spans call it.
+pub fn pod_state(pod: &core::Pod, ready: bool) -> String {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Unknown");
+    let state = match (pod.metadata.deletion_timestamp.is_some(), ready) {
+        (true, _) => "Terminating",
+        (false, true) => "Ready",
+        (false, false) => "NotReady",
+    };
+    format!("{phase}/{state}")
+}

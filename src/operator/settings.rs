@@ -1,0 +1,51 @@
+//! What the operator is told by its Deployment.
+
+use clap::Args;
+
+/// Set by the chart, by environment.
+#[derive(Args, Clone, Debug)]
+pub struct Settings {
+    /// Identity in the leader election.
+    #[arg(long, env = "POD_NAME")]
+    pub pod: String,
+    /// The operator's namespace; its Lease is there.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub namespace: String,
+    /// The node this replica runs on.
+    #[arg(long, env = "NODE_NAME")]
+    pub node: String,
+    /// Agents have this long to arm; a slow image pull is the usual reason for more than seconds.
+    #[arg(long, env = "ARM_DEADLINE", default_value = "3m")]
+    pub arm_deadline: kube::core::Duration,
+    #[command(flatten)]
+    pub agent: AgentSettings,
+}
+
+/// How agents are started.
+#[derive(Args, Clone, Debug)]
+pub struct AgentSettings {
+    /// Where agents, plans and records are; privileged pods must be allowed there.
+    #[arg(long, env = "AGENT_NAMESPACE", default_value = "rackpartition-agents")]
+    pub agent_namespace: String,
+    #[arg(long = "agent-image", env = "AGENT_IMAGE")]
+    pub image: String,
+    #[arg(long = "agent-image-pull-policy", env = "AGENT_IMAGE_PULL_POLICY", default_value = "IfNotPresent")]
+    pub image_pull_policy: String,
+    #[arg(long = "agent-image-pull-secrets", env = "AGENT_IMAGE_PULL_SECRETS", value_delimiter = ',')]
+    pub image_pull_secrets: Vec<String>,
+    #[arg(long = "agent-service-account", env = "AGENT_SERVICE_ACCOUNT", default_value = "rackpartition-agent")]
+    pub service_account: String,
+    /// Run agents privileged, where SELinux or AppArmor keep the runtime socket from them otherwise.
+    #[arg(long = "agent-privileged", env = "AGENT_PRIVILEGED", default_value_t = false, action = clap::ArgAction::Set)]
+    pub privileged: bool,
+    /// The container runtime's socket on the nodes. Empty: containers are not read.
+    #[arg(
+        long = "agent-runtime-socket",
+        env = "AGENT_RUNTIME_SOCKET",
+        default_value = "/run/containerd/containerd.sock"
+    )]
+    pub runtime_socket: String,
+    /// Where agents keep their journal on the nodes.
+    #[arg(long = "agent-state-dir", env = "AGENT_STATE_DIR", default_value = "/var/lib/rackpartition")]
+    pub state_dir: String,
+}

@@ -1,0 +1,54 @@
+//! Abort: heal packets to every node at once; agents that can read the object do the rest.
+
+use super::{Error, Next, planned};
+use crate::{
+    api::{Phase, RackPartition, RackPartitionStatus, conditions},
+    fault::RunPlan,
+    netfilter,
+    operator::context::Context,
+};
+use std::net::IpAddr;
+
+/// Asked to end early.
+///
+/// # Errors
+/// Where the plan can't be read; the object's phase is then left, and this is tried again.
+pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
+    let status = run.status.clone().unwrap_or_default();
+    match status.phase {
+        // Nothing has been touched yet.
+        None | Some(Phase::Planned) => {}
+        _ => send_heal_packets(&planned(run, ctx).await?.plan).await,
+    }
+    Ok(next(status, "aborted by spec.abort"))
+}
+
+/// The status of a run that ends early. What was cut is healed until proven.
+pub fn next(status: RackPartitionStatus, why: impl Into<String>) -> Next {
+    let why = why.into();
+    let untouched = matches!(status.phase, None | Some(Phase::Planned));
+    let next = Next::phase(status, Phase::Aborted, "Aborted", &why);
+    if untouched {
+        next.condition(conditions::HEALED, "True", "NeverCut", "nothing was loaded on any node")
+    } else {
+        next.condition(
+            conditions::HEALED,
+            "Unknown",
+            "Aborting",
+            "waiting for every node to say that its table is gone",
+        )
+    }
+}
+
+/// One datagram to every address of every node: both ends of a link drop, so both must be told.
+pub async fn send_heal_packets(plan: &RunPlan) {
+    let Ok(token) = plan.heal.token_bytes() else { return };
+    let port = plan.heal.port;
+    let addresses: Vec<IpAddr> = plan.members.iter().flat_map(|m| m.heal_addresses.clone()).collect();
+    let sent = tokio::task::spawn_blocking(move || netfilter::send_heal(&addresses, port, &token)).await;
+    match sent {
+        Ok(Ok(sent)) => tracing::info!(sent, run = plan.run, "sent heal packets"),
+        Ok(Err(error)) => tracing::warn!(%error, run = plan.run, "failed to send heal packets"),
+        Err(error) => tracing::warn!(%error, run = plan.run, "failed to send heal packets"),
+    }
+}

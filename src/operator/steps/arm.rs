@@ -1,0 +1,187 @@
+//! Arm: an agent on every node of the plan, with an inert table, a clock in step and a healthy baseline. All or nothing.
+
+use super::{Error, Next, Planned, failed_to, later, plan::LEAD_SECONDS, planned, seconds_until};
+use crate::{
+    api::{
+        AgentCount, NodeRecord, Phase, RackPartition, RackPartitionStatus, RecordPhase, Schedule, SpanKind, conditions,
+    },
+    operator::{clocks, context::Context, objects},
+};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
+use kube::{
+    ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+const AGAIN: Duration = Duration::from_millis(500);
+/// Looks at each probe target before the cut.
+const BASELINE_SAMPLES: u32 = 3;
+
+/// Planned: leadership goes to a replica that will stay on the writable side; then the agents are started.
+///
+/// # Errors
+/// Where the API does not answer.
+pub async fn start(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
+    let status = run.status.clone().unwrap_or_default();
+    let Planned { plan, sides, .. } = planned(run, ctx).await?;
+    let here = sides.iter().find(|s| s.nodes.contains(&ctx.settings.node));
+    let writable_elsewhere = sides.iter().any(|s| s.writable) && here.is_some_and(|s| !s.writable);
+    if writable_elsewhere {
+        ctx.hand_over.send_replace(true);
+        return Ok(Next::wait(status, AGAIN, "handing over to a replica on the side that will stay writable"));
+    }
+    let set = objects::daemon_set(run, &ctx.settings.agent.agent_namespace, &plan, &ctx.settings.agent);
+    let params = PatchParams::apply("rackpartition-operator").force();
+    let applied = ctx.daemon_sets().patch(&objects::name(run), &params, &Patch::Apply(&set)).await;
+    applied.map_err(failed_to("create the agents"))?;
+    let wanted = plan.agents().len();
+    let message = format!("waiting for {wanted} agents");
+    Ok(Next::phase(status, Phase::Arming, "Arming", &message).condition(conditions::ARMED, "False", "Arming", &message))
+}
+
+/// Arming: until every node of the plan is armed with this plan, its clock in step, the baseline healthy.
+///
+/// # Errors
+/// Where the API does not answer.
+pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error> {
+    let status = run.status.clone().unwrap_or_default();
+    let planned = planned(run, ctx).await?;
+    let (agents, operator) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
+    ctx.observers.ensure(ctx, run, &planned.plan, &planned.snapshot, operator.as_ref());
+    let status = RackPartitionStatus { agents: Some(count(&planned, &agents, &status)), ..status };
+    if let Some(unfit) = agents.iter().find(|r| has_phase(r, &[RecordPhase::Unfit, RecordPhase::Aborted])) {
+        let why = unfit.status.as_ref().and_then(|s| s.message.clone()).unwrap_or_else(|| "it gave no reason".into());
+        return Ok(refuse(status, format!("node {} can't take part: {why}", unfit.spec.node)));
+    }
+    let waits = waits_for(run, ctx, &planned, &agents).await?;
+    let Some((reason, waits)) = waits else { return Ok(schedule(run, status)) };
+    let since = status.conditions.iter().find(|c| c.type_ == conditions::ARMED).map(|c| c.last_transition_time.0);
+    let deadline = Duration::from(ctx.settings.arm_deadline).as_secs_f64();
+    let left = since.map_or(deadline, |s| seconds_until(later(s, deadline)));
+    if left <= 0.0 {
+        return Ok(refuse(status, format!("not ready to cut after {deadline} s: waiting for {waits}")));
+    }
+    let armed = status.agents.as_ref().map(|a| a.summary.clone()).unwrap_or_default();
+    let message = format!("armed {armed}; waiting for {waits}");
+    Ok(Next::wait(status, AGAIN, &message).condition(conditions::ARMED, "False", reason, &message))
+}
+
+fn refuse(status: RackPartitionStatus, why: String) -> Next {
+    Next::phase(status, Phase::Refused, "Refused", &why).condition(conditions::ARMED, "False", "Refused", &why)
+}
+
+/// The common instant, a few seconds ahead.
+fn schedule(run: &RackPartition, status: RackPartitionStatus) -> Next {
+    let cut_at = later(Timestamp::now(), LEAD_SECONDS);
+    let heal_at = later(cut_at, Duration::from(run.spec.duration).as_secs_f64());
+    let recover_by = later(heal_at, Duration::from(run.spec.recovery).as_secs_f64());
+    let schedule = Schedule {
+        cut_at: MicroTime(cut_at),
+        heal_at: MicroTime(heal_at),
+        recover_by: MicroTime(recover_by),
+        observed_until: None,
+    };
+    let message = format!("every node is armed; cutting at {cut_at:.3}");
+    let status = RackPartitionStatus { schedule: Some(schedule), ..status };
+    Next::phase(status, Phase::Scheduled, "Scheduled", &message).condition(conditions::ARMED, "True", "Armed", &message)
+}
+
+/// What is still missing before a cut, as a reason and a sentence; None when nothing is.
+async fn waits_for(
+    run: &RackPartition,
+    ctx: &Context,
+    planned: &Planned,
+    agents: &[NodeRecord],
+) -> Result<Option<(&'static str, String)>, Error> {
+    let hash = run.status.as_ref().and_then(|s| s.plan.as_ref()).map(|p| p.hash.clone());
+    let armed: BTreeSet<&str> = agents
+        .iter()
+        .filter(|r| has_phase(r, &[RecordPhase::Armed]) && r.status.as_ref().is_some_and(|s| s.plan_hash == hash))
+        .map(|r| r.spec.node.as_str())
+        .collect();
+    if let Some(node) = planned.plan.agents().into_iter().find(|n| !armed.contains(n)) {
+        let why = why_not_armed(run, ctx, node).await?;
+        return Ok(Some(("AgentsMissing", format!("the agent on {node} ({why})"))));
+    }
+    let records: Vec<&NodeRecord> = agents.iter().collect();
+    let allowed = Duration::from(run.spec.guards.max_clock_error).as_micros() as i64;
+    match clocks::largest_error_us(&records, planned.plan.longest_seconds) {
+        Err(node) => return Ok(Some(("ClocksUnmeasured", format!("the clock of {node} to be measured")))),
+        Ok(error) if error > allowed => {
+            let why = format!(
+                "the clocks to be in step: they may differ by {} ms, spec.guards.maxClockError allows {} ms",
+                error / 1000,
+                allowed / 1000
+            );
+            return Ok(Some(("ClocksOutOfStep", why)));
+        }
+        Ok(_) => {}
+    }
+    if let Some(why) = agents.iter().find_map(|record| baseline_lacks(record, planned)) {
+        return Ok(Some(("NoBaseline", why)));
+    }
+    if run.spec.guards.allow_unhealthy_baseline {
+        return Ok(None);
+    }
+    match ctx.observers.convergence(&planned.plan.run_uid) {
+        Err(()) => Ok(Some(("NoBaseline", "a first look at the cluster".into()))),
+        Ok(Some(waiting)) => {
+            Ok(Some(("UnhealthyBaseline", format!("{waiting} (or set spec.guards.allowUnhealthyBaseline)"))))
+        }
+        Ok(None) => Ok(None),
+    }
+}
+
+/// Every probe target must be reachable before the cut, or silence in the cut would prove nothing.
+fn baseline_lacks(record: &NodeRecord, planned: &Planned) -> Option<String> {
+    let spans = record.status.as_ref().map(|s| s.spans.as_slice()).unwrap_or_default();
+    planned.plan.probes.iter().find_map(|target| {
+        let subject = target.subject();
+        let latest = spans.iter().rfind(|s| s.kind == SpanKind::Probe && s.subject == subject);
+        match latest {
+            Some(span) if span.state == "open" && span.samples >= BASELINE_SAMPLES => None,
+            Some(span) if span.state != "open" => Some(format!(
+                "{} to reach {subject} at {} (now {}): a firewall, or a component that is down",
+                record.spec.node, target.address, span.state
+            )),
+            _ => Some(format!("the baseline of {}", record.spec.node)),
+        }
+    })
+}
+
+fn has_phase(record: &NodeRecord, phases: &[RecordPhase]) -> bool {
+    record.status.as_ref().and_then(|s| s.phase).is_some_and(|p| phases.contains(&p))
+}
+
+/// What the pod of this node's agent waits for, in the kubelet's words.
+async fn why_not_armed(run: &RackPartition, ctx: &Context, node: &str) -> Result<String, Error> {
+    let of_run = ListParams::default()
+        .labels(&format!("{}={}", crate::api::RUN_LABEL, run.name_any()))
+        .fields(&format!("spec.nodeName={node}"));
+    let pods = ctx.agent_pods().list(&of_run).await.map_err(failed_to("list the agents' pods"))?.items;
+    let Some(pod) = pods.first() else { return Ok("its pod is not scheduled yet".into()) };
+    let status = pod.status.clone().unwrap_or_default();
+    let container = status.container_statuses.unwrap_or_default().into_iter().next();
+    let state = container.and_then(|c| c.state);
+    let waiting = state.and_then(|s| s.waiting).map(|w| {
+        let message = w.message.map(|m| format!(": {m}")).unwrap_or_default();
+        format!("{}{message}", w.reason.unwrap_or_default())
+    });
+    Ok(waiting.unwrap_or_else(|| format!("its pod {} is {}", pod.name_any(), status.phase.unwrap_or_default())))
+}
+
+/// How far the agents are.
+pub fn count(planned: &Planned, agents: &[NodeRecord], status: &RackPartitionStatus) -> AgentCount {
+    let cut_at = status.schedule.as_ref().map(|s| &s.cut_at);
+    let number = |test: &dyn Fn(&NodeRecord) -> bool| agents.iter().filter(|r| test(r)).count() as u32;
+    let wanted = planned.plan.agents().len() as u32;
+    let armed = number(&|r| r.status.as_ref().is_some_and(|s| s.phase.is_some_and(|p| p != RecordPhase::Unfit)));
+    AgentCount {
+        wanted,
+        armed,
+        loaded: number(&|r| cut_at.is_some() && r.status.as_ref().is_some_and(|s| s.loaded_cut_at.as_ref() == cut_at)),
+        healed: number(&|r| has_phase(r, &[RecordPhase::Healed, RecordPhase::Aborted])),
+        summary: format!("{armed}/{wanted}"),
+    }
+}

@@ -1,0 +1,146 @@
+//! End: after a verdict, a refusal, an abort or a deletion. Nothing with effect is left, and nothing is said that nobody saw.
+
+use super::{Error, Planned, abort, failed_to, later, planned, seconds_until};
+use crate::{
+    api::{FINALIZER, NodeRecord, Phase, RackPartition, RackPartitionStatus, RecordPhase, conditions},
+    operator::{canary, context::Context, objects},
+};
+use k8s_openapi::jiff::Timestamp;
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use serde_json::json;
+use std::time::Duration;
+
+/// Where the nodes of a run are on the way out.
+pub enum Ending {
+    /// Ask again.
+    Waiting { status: Box<RackPartitionStatus>, again_in: Duration },
+    /// Agents and plan are gone.
+    Over { status: Box<RackPartitionStatus> },
+}
+
+/// Waits for every node's word that its table is gone, heal packets and all, but never longer than the kernels' own deadline;
+/// then removes the agents.
+///
+/// # Errors
+/// Where the API does not answer.
+pub async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Ending, Error> {
+    let status = run.status.clone().unwrap_or_default();
+    let uid = run.uid().unwrap_or_default();
+    ctx.observers.end(&uid);
+    if ctx.plan_map_of(run).await.map_err(failed_to("read the plan"))?.is_none() {
+        return Ok(Ending::Over { status: Box::new(status) });
+    }
+    let planned = planned(run, ctx).await?;
+    let (agents, _) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
+    let status = healed_condition(status, &planned, &agents);
+    let holding: Vec<&str> = agents.iter().filter(|r| !says_gone(r)).map(|r| r.spec.node.as_str()).collect();
+    let deadline = deadline(run, &planned, &status);
+    if !holding.is_empty() && seconds_until(deadline) > 0.0 {
+        abort::send_heal_packets(&planned.plan).await;
+        let message = format!(
+            "healing: waiting for {}; by {deadline:.0} the kernel has healed every node by itself",
+            holding.join(", ")
+        );
+        let status = RackPartitionStatus { message: Some(message), ..status };
+        return Ok(Ending::Waiting { status: Box::new(status), again_in: Duration::from_millis(500) });
+    }
+    remove(run, ctx).await?;
+    Ok(Ending::Over { status: Box::new(status) })
+}
+
+/// After this no rule of the run can have effect anywhere, whatever else happens: the windows' end, or the longest gate.
+fn deadline(run: &RackPartition, planned: &Planned, status: &RackPartitionStatus) -> Timestamp {
+    /// The gate outlives the windows by a quarter of a second (agent), clocks differ by less than a second.
+    const SLACK_SECONDS: f64 = 2.0;
+    if let Some(schedule) = &status.schedule {
+        return later(schedule.heal_at.0, SLACK_SECONDS);
+    }
+    // Never scheduled: windows are empty everywhere, so a table without a word from its agent has no effect either. What is
+    // waited for is tidiness.
+    const TIDY_SECONDS: f64 = 20.0;
+    let created = run.metadata.deletion_timestamp.as_ref().map(|t| t.0);
+    let ended = created.or_else(|| status.conditions.iter().map(|c| c.last_transition_time.0).max());
+    let _ = planned;
+    later(ended.unwrap_or_else(Timestamp::now), TIDY_SECONDS)
+}
+
+fn says_gone(record: &NodeRecord) -> bool {
+    let Some(status) = &record.status else { return true };
+    let gone = status.kernel.as_ref().is_none_or(|k| !k.table);
+    gone && status.phase.is_some_and(|p| matches!(p, RecordPhase::Healed | RecordPhase::Aborted | RecordPhase::Unfit))
+}
+
+/// Healed is True with every node's word, else Unknown with the names of those that have not spoken.
+pub fn healed_condition(
+    mut status: RackPartitionStatus,
+    planned: &Planned,
+    agents: &[NodeRecord],
+) -> RackPartitionStatus {
+    let spoke = |n: &&str| agents.iter().any(|r| r.spec.node == **n && says_gone(r));
+    // Before scheduling, a node without a record holds nothing.
+    let held = |n: &&str| status.schedule.is_some() || agents.iter().any(|r| r.spec.node == **n);
+    let silent: Vec<&str> = planned.plan.agents().into_iter().filter(|n| held(n) && !spoke(n)).collect();
+    let (value, reason, message) = if silent.is_empty() {
+        ("True", "TablesGone", "every node says that its table is gone".to_owned())
+    } else {
+        ("Unknown", "NodesSilent", format!("no word yet from {}", silent.join(", ")))
+    };
+    let generation = status.observed_generation;
+    conditions::set(&mut status.conditions, conditions::HEALED, value, reason, &message, generation);
+    status
+}
+
+/// Agents, plan and canaries go; records stay, they belong to the run.
+async fn remove(run: &RackPartition, ctx: &Context) -> Result<(), Error> {
+    let name = objects::name(run);
+    let gone = |result: kube::Result<()>| match result {
+        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
+        other => other,
+    };
+    let delete = DeleteParams::background();
+    gone(ctx.daemon_sets().delete(&name, &delete).await.map(drop)).map_err(failed_to("delete the agents"))?;
+    gone(canary::remove(ctx, run).await).map_err(failed_to("delete the canary Leases"))?;
+    gone(ctx.plans().delete(&name, &delete).await.map(drop)).map_err(failed_to("delete the plan"))?;
+    Ok(())
+}
+
+/// Whether a run in its final phase still has something on the nodes.
+pub fn is_wound_up(run: &RackPartition) -> bool {
+    !run.finalizers().iter().any(|f| f == FINALIZER)
+}
+
+/// # Errors
+/// Where the API does not answer.
+pub async fn add_finalizer(run: &RackPartition, ctx: &Context) -> Result<(), Error> {
+    set_finalizers(run, ctx, |f| f.push(FINALIZER.into())).await
+}
+
+/// # Errors
+/// Where the API does not answer.
+pub async fn drop_finalizer(run: &RackPartition, ctx: &Context) -> Result<(), Error> {
+    set_finalizers(run, ctx, |f| f.retain(|f| f != FINALIZER)).await
+}
+
+async fn set_finalizers(
+    run: &RackPartition,
+    ctx: &Context,
+    change: impl FnOnce(&mut Vec<String>),
+) -> Result<(), Error> {
+    let mut finalizers = run.finalizers().to_vec();
+    change(&mut finalizers);
+    // With the version: somebody else's finalizer must not be lost.
+    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": run.resource_version()}});
+    let patched = ctx.runs().patch(&run.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await;
+    match patched {
+        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
+        other => other.map(drop).map_err(failed_to("change the finalizers")),
+    }
+}
+
+/// Whether this phase can have left something on nodes.
+pub fn may_have_touched(phase: Option<Phase>) -> bool {
+    !matches!(phase, None | Some(Phase::Planned))
+}

@@ -1,0 +1,78 @@
+//! Judge: wait for the records to be complete, then say what they show.
+
+use super::{Error, Next, Planned, end, failed_to, planned, seconds_until};
+use crate::{
+    api::{FindingResult, NodeRecord, Phase, RackPartition, RackPartitionStatus, Verdict, conditions},
+    judge::{self, Evidence},
+    operator::context::Context,
+    report,
+};
+use std::{sync::Arc, time::Duration};
+
+/// Agents write every few seconds; one that has not written for this long after the end is cut off or dead, and the findings
+/// that need it are Inconclusive.
+const PATIENCE_SECONDS: f64 = 20.0;
+
+/// # Errors
+/// Where the API does not answer.
+pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error> {
+    let status = run.status.clone().unwrap_or_default();
+    let Some(schedule) = status.schedule.clone() else {
+        return Ok(super::abort::next(status, "the schedule is missing"));
+    };
+    let planned = planned(run, ctx).await?;
+    // A restarted operator has no observer here any more and needs none; one that has been watching writes a last time.
+    ctx.observers.write(ctx, run).await.map_err(failed_to("write the operator's record"))?;
+    let (agents, operator) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
+    let end = schedule.observed_until.clone().unwrap_or_else(|| schedule.recover_by.clone());
+    let complete =
+        |r: &NodeRecord| r.status.as_ref().and_then(|s| s.observed_until.as_ref()).is_some_and(|until| *until >= end);
+    let missing: Vec<&str> = planned
+        .plan
+        .agents()
+        .into_iter()
+        .filter(|n| !agents.iter().any(|r| r.spec.node == **n && complete(r)))
+        .collect();
+    if !missing.is_empty() && seconds_until(end.0) > -PATIENCE_SECONDS {
+        let message = format!("waiting for the records of {}", missing.join(", "));
+        return Ok(Next::wait(status, Duration::from_secs(1), message));
+    }
+    ctx.observers.end(&planned.plan.run_uid);
+    Ok(verdict(run, end::healed_condition(status, &planned, &agents), &planned, &agents, operator.as_ref()))
+}
+
+fn verdict(
+    run: &RackPartition,
+    status: RackPartitionStatus,
+    planned: &Planned,
+    agents: &[NodeRecord],
+    operator: Option<&NodeRecord>,
+) -> Next {
+    let schedule = status.schedule.clone().expect("checked by the caller");
+    let evidence = Evidence {
+        spec: &run.spec,
+        snapshot: &planned.snapshot,
+        fault: &planned.fault,
+        plan: &planned.plan,
+        sides: &planned.sides,
+        schedule: &schedule,
+        operator,
+        agents,
+    };
+    let proof = judge::injected(&evidence);
+    let injected = match proof.result {
+        FindingResult::Held => "True",
+        FindingResult::Violated => "False",
+        _ => "Unknown",
+    };
+    let judgement = judge::judge(&evidence);
+    let status = RackPartitionStatus { verdict: Some(judgement.verdict), findings: judgement.findings, ..status };
+    let message = report::summary(&status);
+    let mut next = Next::phase(status, Phase::Done, "Judged", &message)
+        .condition(conditions::INJECTED, injected, "Probed", &proof.observed)
+        .condition(conditions::JUDGED, "True", &format!("{:?}", judgement.verdict), &message);
+    if judgement.verdict != Verdict::Pass {
+        next.event = Some(("Judged", message, true));
+    }
+    next
+}

@@ -1,0 +1,103 @@
+//! A run as named steps: plan → arm → schedule → cut → recover → judge, with abort from anywhere.
+//!
+//! Each step looks at the objects, does what is due, and returns the status that follows. Nothing is kept between two calls that
+//! a restarted operator, or another replica, would miss.
+
+pub mod abort;
+pub mod arm;
+pub mod cut;
+pub mod end;
+pub mod judge;
+pub mod plan;
+pub mod recover;
+
+use super::{context::Context, gather, objects};
+use crate::{
+    api::{Phase, RackPartition, RackPartitionStatus, conditions},
+    fault::{Fault, RunPlan, expand, sides},
+    topology::Snapshot,
+};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use std::time::Duration;
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("failed to {verb}: {source}")]
+    Api { verb: &'static str, source: Box<kube::Error> },
+    #[error(transparent)]
+    Gather(#[from] gather::Error),
+    #[error(transparent)]
+    Objects(#[from] objects::Error),
+    #[error("failed to find the plan of run {run}: its ConfigMap is gone")]
+    PlanGone { run: String },
+}
+
+/// Says what was being done when the API answered with an error.
+pub fn failed_to(verb: &'static str) -> impl FnOnce(kube::Error) -> Error {
+    move |source| Error::Api { verb, source: Box::new(source) }
+}
+
+/// What follows a step.
+pub struct Next {
+    pub status: RackPartitionStatus,
+    pub again_in: Duration,
+    /// For people: an event's reason, its note, and whether it is a warning.
+    pub event: Option<(&'static str, String, bool)>,
+}
+
+impl Next {
+    /// The same phase, looked at again.
+    pub fn wait(status: RackPartitionStatus, again_in: Duration, message: impl Into<String>) -> Self {
+        Next { status: RackPartitionStatus { message: Some(message.into()), ..status }, again_in, event: None }
+    }
+
+    /// Another phase, told as an event, looked at again at once.
+    pub fn phase(status: RackPartitionStatus, phase: Phase, reason: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        let warning = matches!(phase, Phase::Refused | Phase::Aborted);
+        Next {
+            status: RackPartitionStatus { phase: Some(phase), message: Some(message.clone()), ..status },
+            again_in: Duration::ZERO,
+            event: Some((reason, message, warning)),
+        }
+    }
+
+    pub fn condition(mut self, type_: &str, status: &str, reason: &str, message: &str) -> Self {
+        let generation = self.status.observed_generation;
+        conditions::set(&mut self.status.conditions, type_, status, reason, message, generation);
+        self
+    }
+}
+
+/// A run with its plan, as written before anything was touched.
+pub struct Planned {
+    pub plan: RunPlan,
+    pub snapshot: Snapshot,
+    pub fault: Fault,
+    pub sides: Vec<crate::api::Side>,
+}
+
+/// Reads the plan back. Roles are not resolved again: the isolated racks are in the status.
+///
+/// # Errors
+/// Where the ConfigMap can't be read or is gone.
+pub async fn planned(run: &RackPartition, ctx: &Context) -> Result<Planned, Error> {
+    let map = ctx.plan_map_of(run).await.map_err(failed_to("read the plan"))?;
+    let map = map.ok_or_else(|| Error::PlanGone { run: run.name_any() })?;
+    let (plan, snapshot) = objects::read_plan_map(&map)?;
+    let fault = expand(&run.spec.cut, &snapshot).map_err(gather::Error::Refused)?;
+    let sides = sides(&snapshot, &fault);
+    Ok(Planned { plan, snapshot, fault, sides })
+}
+
+/// Seconds from now until `at`; negative when it is over.
+pub fn seconds_until(at: Timestamp) -> f64 {
+    (at.as_microsecond() - Timestamp::now().as_microsecond()) as f64 / 1e6
+}
+
+/// `at` and some seconds more.
+pub fn later(at: Timestamp, seconds: f64) -> Timestamp {
+    Timestamp::from_microsecond(at.as_microsecond() + (seconds * 1e6) as i64).expect("within a run's length of now")
+}

@@ -1,0 +1,101 @@
+//! Plan: look at the cluster, expand the cut, predict, check the guards, write it all down. Nothing is touched.
+
+use super::{Error, Next, failed_to};
+use crate::{
+    api::{Phase, Plan, RackPartition, RackPartitionStatus, conditions},
+    fault::{self, PlanParts, Refusal, RunPlan},
+    operator::{context::Context, gather, objects},
+    predict,
+};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, ListParams, PostParams},
+};
+use rand::Rng;
+use std::time::Duration;
+
+/// From writing the common instant to the instant: agents see it within a second or so, and a heal packet must still have time
+/// to arrive where one of them does not.
+pub const LEAD_SECONDS: f64 = 6.0;
+/// How much longer than all of these a gate of an armed node lasts.
+const MARGIN_SECONDS: f64 = 30.0;
+
+/// # Errors
+/// Where the API does not answer; refusals are a [`Next`].
+pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
+    let status = RackPartitionStatus { observed_generation: run.metadata.generation, ..Default::default() };
+    let refused = |refusal: String| {
+        Ok(Next::phase(status.clone(), Phase::Refused, "Refused", &refusal).condition(
+            conditions::PLANNED,
+            "False",
+            "Refused",
+            &refusal,
+        ))
+    };
+    if let Some(other) = other_run(run, ctx).await? {
+        return refused(other.to_string());
+    }
+    let snapshot = match gather::gather(&ctx.client, &run.spec, &ctx.settings.namespace).await {
+        Ok(snapshot) => snapshot,
+        Err(gather::Error::Refused(refusal)) => return refused(refusal.to_string()),
+        Err(error) => return Err(error.into()),
+    };
+    let fault = match fault::expand(&run.spec.cut, &snapshot) {
+        Ok(fault) => fault,
+        Err(refusal) => return refused(refusal.to_string()),
+    };
+    let sides = fault::sides(&snapshot, &fault);
+    if let Err(refusal) = fault::check_guards(&run.spec.guards, &snapshot, &fault, &sides) {
+        return refused(refusal.to_string());
+    }
+    let duration = Duration::from(run.spec.duration);
+    let forecast = predict::predict(&snapshot, &fault, &sides, duration);
+    let parts = PlanParts {
+        run: run.name_any(),
+        run_uid: run.uid().unwrap_or_default(),
+        token: format!("{:032x}", rand::rng().random::<u128>()),
+        duration_seconds: duration.as_secs_f64(),
+        longest_seconds: Duration::from(ctx.settings.arm_deadline).as_secs_f64()
+            + LEAD_SECONDS
+            + duration.as_secs_f64()
+            + MARGIN_SECONDS,
+        writable: sides.iter().filter(|s| s.writable).flat_map(|s| s.api_servers.clone()).collect(),
+    };
+    let plan = RunPlan::new(&snapshot, &fault, parts);
+    // Written before the status names it, so that a status with a plan always has one. What an interrupted earlier attempt left
+    // is replaced: no agent has seen it, for agents come after the status.
+    let _ = ctx.plans().delete(&objects::name(run), &DeleteParams::default()).await;
+    let map = objects::plan_map(run, &ctx.settings.agent.agent_namespace, &plan, &snapshot);
+    ctx.plans().create(&PostParams::default(), &map).await.map_err(failed_to("write the plan"))?;
+    let isolated = fault.isolated_racks.iter().cloned().collect::<Vec<_>>().join(",");
+    let message = format!("planned: {} edges cut rack {isolated} off", fault.edges());
+    let plan = Plan {
+        hash: plan.hash(),
+        at: Some(MicroTime(Timestamp::now())),
+        isolated,
+        sides,
+        edges: fault.edges() as u32,
+        resolved_roles: fault.resolved_roles,
+        prediction: forecast.predictions,
+        assumptions: forecast.assumptions,
+    };
+    let status = RackPartitionStatus { plan: Some(plan), ..status };
+    Ok(Next::phase(status, Phase::Planned, "Planned", &message).condition(
+        conditions::PLANNED,
+        "True",
+        "Planned",
+        &message,
+    ))
+}
+
+/// One run at a time: two faults at once can't be told apart.
+async fn other_run(run: &RackPartition, ctx: &Context) -> Result<Option<Refusal>, Error> {
+    let runs = ctx.runs().list(&ListParams::default()).await.map_err(failed_to("list runs"))?;
+    let going = runs.items.into_iter().find_map(|other| {
+        let phase = other.status.as_ref()?.phase?;
+        let is_other = other.uid() != run.uid() && !phase.is_final();
+        is_other.then(|| Refusal::AnotherRun { other: other.name_any(), phase: format!("{phase:?}") })
+    });
+    Ok(going)
+}
