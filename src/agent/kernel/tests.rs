@@ -18,7 +18,7 @@ struct Fake {
 impl Firewall for Fake {
     fn arm(&mut self, spec: &TableSpec, gate: Duration) -> Result<(), netfilter::Error> {
         if self.refuses_to_arm {
-            return Err(netfilter::Error::NotPermitted(std::io::Error::from_raw_os_error(1)));
+            return Err(netfilter::Error::NotPermitted);
         }
         self.tables.insert(spec.name.clone(), TableState { gate: Some(gate), ..Default::default() });
         Ok(())
