@@ -4,6 +4,7 @@
 //! are pure; [`netfilter`] speaks to the kernel; [`connection`] reaches API servers during a partition; [`agent`], [`operator`]
 //! and [`cli`] have the effects.
 
+pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod connection;

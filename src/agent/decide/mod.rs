@@ -1,0 +1,152 @@
+//! What an agent does next: a pure function of what it wrote down, what the kernel holds, what the run asks and what time it is.
+
+#[cfg(test)]
+mod tests;
+
+use crate::{api::RecordPhase, netfilter::TableState};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The instants of a run, by wall clock.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Times {
+    pub cut_at: Timestamp,
+    pub heal_at: Timestamp,
+}
+
+/// What the run asks of this node, as far as it is known.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Order {
+    pub times: Option<Times>,
+    /// The run is in a phase in which windows may be loaded.
+    pub may_load: bool,
+    /// The run is to end early; says why.
+    pub abort: Option<String>,
+}
+
+/// How a node's part in a run ended.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ending {
+    pub phase: RecordPhase,
+    pub message: Option<String>,
+}
+
+impl Ending {
+    fn new(phase: RecordPhase, message: impl Into<String>) -> Self {
+        Ending { phase, message: Some(message.into()) }
+    }
+    fn healed() -> Self {
+        Ending { phase: RecordPhase::Healed, message: None }
+    }
+}
+
+/// What must outlive the process and the machine's uptime. On the node's disk before the kernel is touched.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Persisted {
+    /// Boot id under which the table was armed.
+    pub boot_id: String,
+    /// A table was, or was about to be, armed in this run. Never twice.
+    pub armed: bool,
+    /// Handed to the kernel, or about to be: whether the windows are loaded the kernel says.
+    pub times: Option<Times>,
+    /// Nothing follows. Set before an abort touches the kernel, and after a heal has.
+    pub ended: Option<Ending>,
+}
+
+/// The next thing to do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// Write down `armed`, then load the inert table.
+    Arm,
+    /// Leave the table as it is. The message says what is amiss.
+    Hold(Option<&'static str>),
+    /// Write down the times, then load the windows.
+    Load(Times),
+    /// Write down the ending, close the gate, remove the table, and tell every other node.
+    Abort(Ending),
+    /// Nothing in the table has effect any more: remove it, then write down the ending.
+    Remove(Ending),
+    /// There is no table and there will be none: write down the ending.
+    End(Ending),
+}
+
+const LATE: &str = "the schedule came too late: this node was not cut";
+
+/// The next thing to do at `now`, by this node's wall clock.
+///
+/// The kernel is believed before the disk and the disk before the API: a table with windows carries the plan whatever else
+/// is known, and what was armed once is never armed again.
+pub fn decide(known: &Persisted, table: Option<&TableState>, boot_id: &str, order: &Order, now: Timestamp) -> Step {
+    match table {
+        None => without_table(known, boot_id, order, now),
+        Some(table) => match (&known.ended, &order.abort) {
+            // An abort that a crash cut short.
+            (Some(ending), _) if ending.phase == RecordPhase::Aborted => Step::Abort(ending.clone()),
+            (Some(ending), _) => Step::Remove(ending.clone()),
+            (None, Some(reason)) if table.windows == 0 || !is_over(known, order, now).unwrap_or(false) => {
+                Step::Abort(Ending::new(RecordPhase::Aborted, reason.clone()))
+            }
+            (None, _) if table.windows > 0 => loaded(known, table, order, now),
+            (None, _) => armed(table, order, now),
+        },
+    }
+}
+
+/// Whether the cut is over; `None` where its times are unknown. The disk first: what it has is in the kernel, whatever the
+/// object says by now.
+fn is_over(known: &Persisted, order: &Order, now: Timestamp) -> Option<bool> {
+    known.times.or(order.times).map(|times| now >= times.heal_at)
+}
+
+fn without_table(known: &Persisted, boot_id: &str, order: &Order, now: Timestamp) -> Step {
+    if let Some(ending) = &known.ended {
+        return Step::End(ending.clone());
+    }
+    if known.armed && known.boot_id != boot_id {
+        return Step::End(Ending::new(
+            RecordPhase::Unfit,
+            "the node was rebooted during the run and its table went with it",
+        ));
+    }
+    match (&order.abort, known.armed, known.times) {
+        (Some(reason), ..) => Step::End(Ending::new(RecordPhase::Aborted, reason.clone())),
+        (None, false, _) => Step::Arm,
+        (None, true, None) => Step::End(Ending::new(RecordPhase::Unfit, "the table vanished before the cut")),
+        // A process that ended between removing the table and writing it down.
+        (None, true, Some(times)) if now >= times.heal_at => Step::End(Ending::healed()),
+        (None, true, Some(times)) if now >= times.cut_at => {
+            Step::End(Ending::new(RecordPhase::Unfit, "the table vanished in mid-cut"))
+        }
+        (None, true, Some(_)) => Step::End(Ending::new(RecordPhase::Unfit, "the table vanished before the cut")),
+    }
+}
+
+fn loaded(known: &Persisted, table: &TableState, order: &Order, now: Timestamp) -> Step {
+    match (is_over(known, order, now), table.gate.is_some()) {
+        (Some(true), _) => Step::Remove(Ending::healed()),
+        (_, true) => Step::Hold(None),
+        (_, false) if table.heal_packets > 0 => {
+            Step::Remove(Ending::new(RecordPhase::Aborted, "a heal packet ended the cut early"))
+        }
+        (Some(false), false) => Step::Remove(Ending::new(
+            RecordPhase::Healed,
+            "the kernel's deadline came before the end of the cut by the wall clock, which must have been stepped back",
+        )),
+        (None, false) => Step::Remove(Ending::healed()),
+    }
+}
+
+fn armed(table: &TableState, order: &Order, now: Timestamp) -> Step {
+    let aborted = |message| Step::Remove(Ending::new(RecordPhase::Aborted, message));
+    match (table.gate, order.times) {
+        (None, _) if table.heal_packets > 0 => aborted("a heal packet came before the cut"),
+        (None, _) => aborted("the kernel's deadline came before a schedule"),
+        (Some(_), Some(times)) if now >= times.heal_at => aborted(LATE),
+        (Some(_), Some(times)) if order.may_load && now < times.cut_at => Step::Load(times),
+        (Some(_), Some(times)) if now >= times.cut_at => Step::Hold(Some(LATE)),
+        (Some(_), _) => Step::Hold(None),
+    }
+}

@@ -1,0 +1,173 @@
+//! Every way a node's part in a run can go on, as one table of cases.
+
+use super::*;
+use std::time::Duration;
+
+const BOOT: &str = "boot-1";
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+/// Cut from second 10 to second 20.
+fn times() -> Times {
+    Times { cut_at: at(10), heal_at: at(20) }
+}
+fn scheduled() -> Order {
+    Order { times: Some(times()), may_load: true, abort: None }
+}
+fn abort() -> Order {
+    Order { abort: Some("spec.abort".into()), ..scheduled() }
+}
+fn fresh() -> Persisted {
+    Persisted::default()
+}
+fn was_armed() -> Persisted {
+    Persisted { boot_id: BOOT.into(), armed: true, ..fresh() }
+}
+fn was_loaded() -> Persisted {
+    Persisted { times: Some(times()), ..was_armed() }
+}
+fn ended(phase: RecordPhase) -> Persisted {
+    Persisted { ended: Some(Ending { phase, message: None }), ..was_loaded() }
+}
+fn inert() -> TableState {
+    TableState { gate: Some(Duration::from_secs(60)), ..Default::default() }
+}
+fn cutting() -> TableState {
+    TableState { windows: 1, ..inert() }
+}
+fn closed(table: TableState, heal_packets: u64) -> TableState {
+    TableState { gate: None, heal_packets, ..table }
+}
+fn go(known: Persisted, table: Option<TableState>, order: Order, second: i64) -> Step {
+    decide(&known, table.as_ref(), BOOT, &order, at(second))
+}
+fn ending(step: Step) -> (&'static str, RecordPhase, String) {
+    let (how, ending) = match step {
+        Step::Abort(e) => ("abort", e),
+        Step::Remove(e) => ("remove", e),
+        Step::End(e) => ("end", e),
+        other => panic!("no ending: {other:?}"),
+    };
+    (how, ending.phase, ending.message.unwrap_or_default())
+}
+
+#[test]
+fn a_fresh_agent_arms_and_waits_and_loads_and_heals() {
+    assert_eq!(go(fresh(), None, Order::default(), 0), Step::Arm);
+    assert_eq!(go(was_armed(), Some(inert()), Order::default(), 1), Step::Hold(None));
+    assert_eq!(go(was_armed(), Some(inert()), scheduled(), 5), Step::Load(times()));
+    assert_eq!(go(was_loaded(), Some(cutting()), scheduled(), 6), Step::Hold(None));
+    assert_eq!(go(was_loaded(), Some(cutting()), scheduled(), 19), Step::Hold(None));
+    assert_eq!(go(was_loaded(), Some(cutting()), scheduled(), 20), Step::Remove(Ending::healed()));
+    assert_eq!(go(ended(RecordPhase::Healed), None, scheduled(), 21), Step::End(Ending::healed()));
+}
+
+#[test]
+fn a_late_schedule_never_cuts() {
+    assert_eq!(go(was_armed(), Some(inert()), scheduled(), 10), Step::Hold(Some(LATE)));
+    assert_eq!(go(was_armed(), Some(inert()), scheduled(), 15), Step::Hold(Some(LATE)));
+    assert_eq!(
+        ending(go(was_armed(), Some(inert()), scheduled(), 20)),
+        ("remove", RecordPhase::Aborted, LATE.into()),
+        "nothing is left behind either"
+    );
+    // The object carries times, but the run is past the phases that may load.
+    let over = Order { may_load: false, ..scheduled() };
+    assert_eq!(go(was_armed(), Some(inert()), over, 5), Step::Hold(None));
+}
+
+#[test]
+fn an_abort_opens_an_armed_and_a_loaded_node() {
+    for (known, table) in [(was_armed(), inert()), (was_loaded(), cutting()), (fresh(), inert())] {
+        assert_eq!(ending(go(known, Some(table), abort(), 5)), ("abort", RecordPhase::Aborted, "spec.abort".into()));
+    }
+    assert_eq!(ending(go(fresh(), None, abort(), 5)), ("end", RecordPhase::Aborted, "spec.abort".into()));
+}
+
+#[test]
+fn an_abort_that_was_cut_short_is_finished_and_never_undone() {
+    let aborted = ended(RecordPhase::Aborted);
+    assert_eq!(ending(go(aborted.clone(), Some(cutting()), scheduled(), 12)).0, "abort");
+    assert_eq!(ending(go(aborted.clone(), Some(inert()), Order::default(), 5)).0, "abort");
+    assert_eq!(ending(go(aborted, None, scheduled(), 5)), ("end", RecordPhase::Aborted, String::new()));
+}
+
+#[test]
+fn a_run_that_is_deleted_after_the_heal_stays_healed() {
+    assert_eq!(go(ended(RecordPhase::Healed), None, abort(), 30), Step::End(Ending::healed()));
+    assert_eq!(go(was_loaded(), Some(cutting()), abort(), 20), Step::Remove(Ending::healed()));
+}
+
+#[test]
+fn a_reboot_ends_the_part_for_good() {
+    for known in [was_armed(), was_loaded()] {
+        for order in [Order::default(), scheduled(), abort()] {
+            for second in [5, 15, 25] {
+                let step = decide(&known, None, "boot-2", &order, at(second));
+                let (how, phase, message) = ending(step);
+                assert_eq!((how, phase), ("end", RecordPhase::Unfit));
+                assert!(message.contains("rebooted"), "{message}");
+            }
+        }
+    }
+    let healed = decide(&ended(RecordPhase::Healed), None, "boot-2", &scheduled(), at(30));
+    assert_eq!(healed, Step::End(Ending::healed()), "a reboot after the heal changes nothing");
+}
+
+#[test]
+fn a_table_that_somebody_removed_is_never_armed_again() {
+    for (known, second, says) in [
+        (was_armed(), 5, "before the cut"),
+        (was_armed(), 15, "before the cut"),
+        (was_loaded(), 9, "before the cut"),
+        (was_loaded(), 15, "in mid-cut"),
+    ] {
+        let (how, phase, message) = ending(go(known, None, scheduled(), second));
+        assert_eq!((how, phase), ("end", RecordPhase::Unfit));
+        assert!(message.contains(says), "{message}");
+    }
+}
+
+#[test]
+fn a_restart_in_mid_cut_goes_on_with_the_table() {
+    // Cut off from the API, so without any order.
+    assert_eq!(go(was_loaded(), Some(cutting()), Order::default(), 15), Step::Hold(None));
+    assert_eq!(go(was_loaded(), Some(cutting()), Order::default(), 20), Step::Remove(Ending::healed()));
+    // Even the state file is lost: only the kernel's own deadline tells when it is over.
+    assert_eq!(go(fresh(), Some(cutting()), Order::default(), 25), Step::Hold(None));
+    assert_eq!(go(fresh(), Some(closed(cutting(), 0)), Order::default(), 25), Step::Remove(Ending::healed()));
+}
+
+#[test]
+fn a_restart_after_the_heal_finds_it_healed() {
+    assert_eq!(go(was_loaded(), Some(closed(cutting(), 0)), Order::default(), 25), Step::Remove(Ending::healed()));
+    assert_eq!(go(was_loaded(), None, Order::default(), 25), Step::End(Ending::healed()));
+}
+
+#[test]
+fn a_restart_between_writing_and_loading_loads_again_if_there_is_time() {
+    assert_eq!(go(was_loaded(), Some(inert()), scheduled(), 9), Step::Load(times()));
+    assert_eq!(go(was_loaded(), Some(inert()), scheduled(), 11), Step::Hold(Some(LATE)));
+}
+
+#[test]
+fn a_heal_packet_ends_it() {
+    let (how, phase, message) = ending(go(was_armed(), Some(closed(inert(), 1)), scheduled(), 5));
+    assert_eq!((how, phase), ("remove", RecordPhase::Aborted));
+    assert!(message.contains("heal packet"), "{message}");
+    let (how, phase, _) = ending(go(was_loaded(), Some(closed(cutting(), 1)), scheduled(), 15));
+    assert_eq!((how, phase), ("remove", RecordPhase::Aborted));
+    let late_packet = go(was_loaded(), Some(closed(cutting(), 1)), scheduled(), 20);
+    assert_eq!(late_packet, Step::Remove(Ending::healed()), "a packet after the end of the cut ended nothing");
+}
+
+#[test]
+fn a_gate_that_timed_out_is_not_opened_again() {
+    let (how, phase, message) = ending(go(was_armed(), Some(closed(inert(), 0)), scheduled(), 5));
+    assert_eq!((how, phase), ("remove", RecordPhase::Aborted));
+    assert!(message.contains("deadline"), "{message}");
+    let (_, phase, message) = ending(go(was_loaded(), Some(closed(cutting(), 0)), scheduled(), 15));
+    assert_eq!(phase, RecordPhase::Healed);
+    assert!(message.contains("stepped back"), "{message}");
+}

@@ -1,0 +1,45 @@
+//! What ends an agent, or keeps it from taking part.
+
+use std::{io, path::PathBuf};
+
+/// Failure of an agent's own work. Observers never fail: what they can't see is an observation.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("failed to read the plan {path}: {source}")]
+    ReadPlan { path: PathBuf, source: io::Error },
+    #[error("failed to parse the plan {path}: {source}")]
+    ParsePlan { path: PathBuf, source: serde_json::Error },
+    #[error(
+        "failed to find this node in the plan: {node} is no member with an agent; the run's node affinity is wrong"
+    )]
+    NotInPlan { node: String },
+    #[error("failed to parse the heal token of the plan: {0}")]
+    Token(#[source] std::num::ParseIntError),
+    #[error("failed to read the boot id: {0}")]
+    BootId(#[source] io::Error),
+    #[error("failed to write {path}: {source}; is the state directory a writable mount?")]
+    WriteState { path: PathBuf, source: io::Error },
+    #[error("failed to read {path}: {source}")]
+    ReadState { path: PathBuf, source: io::Error },
+    #[error("failed to read the kernel's clock state: {0}")]
+    KernelClock(#[source] io::Error),
+    #[error("failed to name the NodeRecord: {name} is longer than the 253 characters an object's name may have")]
+    RecordName { name: String },
+    #[error("failed to reach an API server: {0}")]
+    Route(#[from] crate::connection::Error),
+    #[error("failed to {verb} NodeRecord {name}: {source}{hint}")]
+    Record { verb: &'static str, name: String, hint: &'static str, source: Box<kube::Error> },
+    #[error("failed to {verb} NodeRecord {name}: no answer in time")]
+    RecordDeadline { verb: &'static str, name: String },
+    #[error("failed to create NodeRecord {name}: an earlier run of this name still owns it")]
+    RecordOfEarlierRun { name: String },
+}
+
+impl Error {
+    /// Says what to do about a refusal, since nobody finds the role of a chart by a bare 403.
+    pub(super) fn record(verb: &'static str, name: &str, source: kube::Error) -> Self {
+        let forbidden = matches!(&source, kube::Error::Api(status) if status.code == 403);
+        let hint = if forbidden { "; the agent's role needs get, watch, create and patch on noderecords" } else { "" };
+        Error::Record { verb, name: name.into(), hint, source: Box::new(source) }
+    }
+}

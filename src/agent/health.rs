@@ -1,0 +1,235 @@
+//! The control plane's components on this node, by their unauthenticated health paths on localhost.
+
+use super::journal::Journal;
+use crate::{
+    api::SpanKind,
+    observe::{Observation, now},
+};
+use http_body_util::BodyExt;
+use kube::{Client, Config, client::Body};
+use std::{net::SocketAddr, time::Duration};
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+/// Between two looks at one component, if it answers sooner.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Longer than the API server waits for etcd before it answers (`--etcd-readycheck-timeout`, 2 s).
+const DEADLINE: Duration = Duration::from_secs(3);
+/// Characters of a detail: evidence for people, in an object of bounded size.
+const DETAIL_LIMIT: usize = 120;
+
+/// A component and where to ask it. Ports are kubeadm's and upstream's defaults.
+struct Component {
+    subject: &'static str,
+    url: String,
+    /// In order of preference; the next is asked where one is unknown or gives no answer.
+    paths: &'static [&'static str],
+    /// Recorded from the start. Others are recorded once they were seen up: most nodes have none, and the port may be
+    /// another one, which is missing evidence and not a failure.
+    expected: bool,
+}
+
+/// What a component said.
+#[derive(Clone, Debug, PartialEq)]
+enum Answer {
+    Said {
+        code: u16,
+        body: String,
+    },
+    /// Something listens there, and it did not answer in time.
+    Late,
+    /// Nothing listens there, or it broke off.
+    Broken(String),
+}
+
+/// Asks every component once a period. `api_server` is this node's own, if it has one. Never returns.
+pub async fn watch_all(api_server: Option<SocketAddr>, journal: Journal) {
+    let known: Vec<String> =
+        journal.status().spans.into_iter().filter(|s| s.kind == SpanKind::Health).map(|s| s.subject).collect();
+    let local = |subject, url: &str, paths| Component {
+        subject,
+        url: url.into(),
+        paths,
+        expected: known.iter().any(|k| k == subject),
+    };
+    let mut components = vec![
+        // `/readyz` is there since etcd 3.5.11. Without quorum it takes several seconds, `/health` tells at once.
+        local("etcd", "http://127.0.0.1:2381", &["/readyz", "/health"]),
+        local("kube-controller-manager", "https://127.0.0.1:10257", &["/healthz"]),
+        local("kube-scheduler", "https://127.0.0.1:10259", &["/healthz"]),
+    ];
+    components.extend(api_server.map(|address| Component {
+        expected: true,
+        ..local("kube-apiserver", &format!("https://{address}"), &["/readyz"])
+    }));
+    let mut tasks = JoinSet::new();
+    for component in components {
+        tasks.spawn(watch(component, journal.clone()));
+    }
+    tasks.join_all().await;
+}
+
+async fn watch(component: Component, journal: Journal) {
+    let client = match client(&component.url) {
+        Ok(client) => client,
+        Err(error) => {
+            tracing::error!(%error, component.subject, "failed to make a client for health checks");
+            return std::future::pending().await;
+        }
+    };
+    let mut seen_up = component.expected;
+    let mut ticks = interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        let (state, detail) = judge(&ask_all(&client, component.paths).await);
+        seen_up |= state == "ok";
+        if seen_up {
+            let seen = Observation { detail, ..Observation::new(component.subject, state) };
+            journal.observe(SpanKind::Health, now(), seen);
+        }
+    }
+}
+
+/// A client that trusts whoever listens on this node: nothing secret is sent, and the certificates are self-signed.
+fn client(url: &str) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
+    let mut config = Config::new(url.parse()?);
+    config.accept_invalid_certs = true;
+    // Otherwise the system's certificates are read, of which an image from scratch has none.
+    config.root_cert = Some(Vec::new());
+    config.default_retry = false;
+    config.connect_timeout = Some(DEADLINE);
+    Ok(Client::try_from(config)?)
+}
+
+async fn ask_all(client: &Client, paths: &[&str]) -> Answer {
+    let mut answer = Answer::Late;
+    for path in paths {
+        answer = ask(client, path).await;
+        let settled = match &answer {
+            Answer::Said { code, .. } => *code != 404,
+            Answer::Broken(_) => true,
+            Answer::Late => false,
+        };
+        if settled {
+            break;
+        }
+    }
+    answer
+}
+
+async fn ask(client: &Client, path: &str) -> Answer {
+    let request = http::Request::get(path).body(Body::empty()).expect("a constant path");
+    let exchange = async {
+        let (head, body) = client.send(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok::<_, kube::Error>((head.status.as_u16(), String::from_utf8_lossy(&body).into_owned()))
+    };
+    match timeout(DEADLINE, exchange).await {
+        Ok(Ok((code, body))) => Answer::Said { code, body },
+        Ok(Err(error)) => Answer::Broken(error.to_string()),
+        Err(_) => Answer::Late,
+    }
+}
+
+/// State and detail of one answer.
+fn judge(answer: &Answer) -> (&'static str, Option<String>) {
+    match answer {
+        // etcd's `/health` once answered 200 with `"health":"false"`.
+        Answer::Said { code: 200, body } if !body.contains("\"health\":\"false\"") => ("ok", None),
+        Answer::Said { code, body } => ("failing", Some(shorten(&failing(*code, body)))),
+        Answer::Late => ("failing", Some(format!("no answer within {} s", DEADLINE.as_secs()))),
+        Answer::Broken(error) => ("down", Some(shorten(error))),
+    }
+}
+
+/// The checks that failed (`[-]etcd failed: reason withheld`), else etcd's reason, else the first line.
+fn failing(code: u16, body: &str) -> String {
+    let checks: Vec<_> =
+        body.lines().filter_map(|l| l.strip_prefix("[-]")).map(|l| l.split(" failed").next().unwrap_or(l)).collect();
+    if !checks.is_empty() {
+        return checks.join(", ");
+    }
+    let json: Option<serde_json::Value> = serde_json::from_str(body).ok();
+    let reason = json.as_ref().and_then(|j| j.get("reason").or(j.get("message"))).and_then(|r| r.as_str());
+    match reason.or(body.lines().next()).map(str::trim) {
+        Some(text) if !text.is_empty() => format!("{code}: {text}"),
+        _ => code.to_string(),
+    }
+}
+
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(DETAIL_LIMIT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    fn said(code: u16, body: &str) -> (&'static str, Option<String>) {
+        judge(&Answer::Said { code, body: body.into() })
+    }
+
+    #[test]
+    fn details_name_what_failed() {
+        assert_eq!(said(200, "ok"), ("ok", None));
+        let verbose =
+            "[+]ping ok\n[-]etcd failed: reason withheld\n[+]poststarthook/x ok\n[-]informer-sync failed: y\n";
+        assert_eq!(said(500, verbose), ("failing", Some("etcd, informer-sync".into())));
+        assert_eq!(
+            said(503, "[-]linearizable_read failed: etcdserver: request timed out\n").1.unwrap(),
+            "linearizable_read"
+        );
+        assert_eq!(said(503, r#"{"health":"false","reason":"RAFT NO LEADER"}"#).1.unwrap(), "503: RAFT NO LEADER");
+        assert_eq!(said(200, r#"{"health":"false","reason":"ALARM NOSPACE"}"#).0, "failing");
+        assert_eq!(
+            said(401, r#"{"kind":"Status","message":"Unauthorized"}"#),
+            ("failing", Some("401: Unauthorized".into()))
+        );
+        assert_eq!(said(403, ""), ("failing", Some("403".into())));
+        assert_eq!(said(500, &"ü".repeat(500)).1.unwrap().chars().count(), DETAIL_LIMIT + 1);
+        assert_eq!(judge(&Answer::Late).0, "failing");
+        assert_eq!(judge(&Answer::Broken("refused".into())).0, "down");
+    }
+
+    /// Answers each path with what `answers` has for it and everything else with 404.
+    async fn serve(answers: &'static [(&'static str, &'static str)]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = vec![0; 4096];
+                let read = stream.read(&mut request).await.unwrap();
+                let request = String::from_utf8_lossy(&request[..read]).into_owned();
+                let path = request.split(' ').nth(1).unwrap_or_default();
+                let answer = answers.iter().find(|(p, _)| *p == path).map_or("404 Not Found\r\n\r\n", |(_, a)| a);
+                let _ = stream.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await;
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn an_old_etcd_is_asked_by_its_old_path() {
+        let url = serve(&[("/health", "200 OK\r\nContent-Length: 17\r\n\r\n{\"health\":\"true\"}")]).await;
+        let answer = ask_all(&client(&url).unwrap(), &["/readyz", "/health"]).await;
+        assert_eq!(judge(&answer), ("ok", None));
+    }
+
+    #[tokio::test]
+    async fn nothing_listening_is_down() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        drop(listener);
+        assert_eq!(judge(&ask_all(&client(&url).unwrap(), &["/readyz"]).await).0, "down");
+    }
+}

@@ -1,0 +1,271 @@
+//! Owns this node's table: looks at it every second, does what [`decide`] says, and reports what the kernel holds.
+
+#[cfg(test)]
+mod tests;
+
+use super::{
+    Error,
+    decide::{Ending, Order, Persisted, Step, Times, decide},
+    firewall::Firewall,
+    journal::{Journal, Report},
+    state::Store,
+};
+use crate::{
+    api::{Kernel, RecordPhase, TABLE_PREFIX},
+    netfilter::{TableSpec, TableState, TimeWindow},
+};
+use jiff::Timestamp;
+use std::{fs, net::IpAddr, path::PathBuf, time::Duration};
+use tokio::{sync::watch, time::sleep};
+
+/// Between two looks at the table.
+const PERIOD: Duration = Duration::from_secs(1);
+/// The gate outlives the windows by this much, so that on a healthy clock the windows end the cut and not the gate.
+const GATE_MARGIN: Duration = Duration::from_millis(250);
+/// Heal packets are datagrams: each is sent this many times, one period apart.
+const HEAL_ROUNDS: u8 = 3;
+
+/// What does not change during a run.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub spec: TableSpec,
+    /// How long the gate of an armed node lasts.
+    pub longest: Duration,
+    /// Where heal packets reach every armed node.
+    pub heal_addresses: Vec<IpAddr>,
+    pub boot_id: String,
+    /// Exists while this node is armed or loaded.
+    pub ready_file: PathBuf,
+}
+
+/// The only task that touches the kernel.
+#[derive(Debug)]
+pub struct Keeper<F> {
+    firewall: F,
+    setup: Setup,
+    store: Store,
+    known: Persisted,
+    journal: Journal,
+    phases: watch::Sender<Option<RecordPhase>>,
+    /// The kernel can't hold our table: said once, and not tried again by this process.
+    unfit: Option<String>,
+    heal_rounds: u8,
+    kernel: Kernel,
+}
+
+impl<F: Firewall> Keeper<F> {
+    /// Takes over from an earlier process of this run, if there was one, and removes tables of other runs.
+    ///
+    /// # Errors
+    /// Where the state can't be read. Without it nobody knows whether this node was armed before.
+    pub fn new(
+        mut firewall: F,
+        setup: Setup,
+        store: Store,
+        journal: Journal,
+        phases: watch::Sender<Option<RecordPhase>>,
+    ) -> Result<Self, Error> {
+        let known = store.state()?;
+        let mut kernel = journal.last_report().kernel;
+        kernel.leftovers_removed += remove_leftovers(&mut firewall, &setup.spec.name);
+        Ok(Keeper { firewall, setup, store, known, journal, phases, unfit: None, heal_rounds: 0, kernel })
+    }
+
+    /// Never returns. Orders may come and go; the kernel's plan is carried out without them.
+    pub async fn run(mut self, mut orders: watch::Receiver<Order>) {
+        loop {
+            let order = orders.borrow_and_update().clone();
+            self.turn(&order, Timestamp::now());
+            let wait = self.until_next_turn(Timestamp::now());
+            tokio::select! {
+                () = sleep(wait) => {}
+                Ok(()) = orders.changed() => {}
+            }
+        }
+    }
+
+    /// A period, or less if the cut ends sooner.
+    fn until_next_turn(&self, now: Timestamp) -> Duration {
+        let ends_in = self.known.times.and_then(|times| Duration::try_from(times.heal_at.duration_since(now)).ok());
+        ends_in.filter(|d| !d.is_zero()).map_or(PERIOD, |d| d.min(PERIOD))
+    }
+
+    /// Looks, does what there is to do, and looks again until there is nothing more to do at once.
+    fn turn(&mut self, order: &Order, now: Timestamp) {
+        if self.heal_rounds > 0 {
+            self.heal_rounds -= 1;
+            self.tell_everybody();
+        }
+        // Arm and load, or abort and end: no step of a run is followed by more than one other.
+        for _ in 0..3 {
+            let table = match self.firewall.state(&self.setup.spec.name) {
+                Ok(table) => table,
+                Err(error) => return self.publish(None, Some(format!("failed to read the table: {error}"))),
+            };
+            self.look(table.as_ref());
+            let step = decide(&self.known, table.as_ref(), &self.setup.boot_id, order, now);
+            match self.take(step) {
+                Ok(Done::Waiting(message)) => return self.publish(table.as_ref(), message.map(str::to_owned)),
+                Ok(Done::Changed) => {}
+                Err(message) => return self.publish(table.as_ref(), Some(message)),
+            }
+        }
+        let table = self.firewall.state(&self.setup.spec.name).ok().flatten();
+        self.look(table.as_ref());
+        self.publish(table.as_ref(), None);
+    }
+
+    fn take(&mut self, step: Step) -> Result<Done, String> {
+        match step {
+            Step::Arm if self.unfit.is_some() => Ok(Done::Waiting(None)),
+            Step::Arm => self.arm(),
+            Step::Hold(message) => Ok(Done::Waiting(message)),
+            Step::Load(times) => self.load(times),
+            Step::Abort(ending) => {
+                // Remembered first, so that not even a crash lets this node be cut later. Failing to remember must not keep
+                // it from being healed.
+                let written = self.end(ending);
+                self.heal_rounds = HEAL_ROUNDS - 1;
+                // Removing the table closes the gate as well; this is for a kernel that refuses to remove it.
+                let closed = self.firewall.close_gate(&self.setup.spec.name);
+                let removed = self.firewall.remove(&self.setup.spec.name);
+                self.tell_everybody();
+                if let Err(error) = removed {
+                    let gate = closed.map_or_else(|e| e.to_string(), |()| "its gate is closed".into());
+                    return Err(format!("failed to remove the table: {error}; {gate}"));
+                }
+                written.map(|()| Done::Changed)
+            }
+            Step::Remove(ending) => {
+                let name = &self.setup.spec.name;
+                self.firewall.remove(name).map_err(|e| format!("failed to remove the table after the cut: {e}"))?;
+                self.end(ending).map(|()| Done::Changed)
+            }
+            Step::End(ending) if self.known.ended.as_ref() == Some(&ending) => Ok(Done::Waiting(None)),
+            Step::End(ending) => self.end(ending).map(|()| Done::Changed),
+        }
+    }
+
+    fn arm(&mut self) -> Result<Done, String> {
+        self.known = Persisted { boot_id: self.setup.boot_id.clone(), armed: true, ..Default::default() };
+        if let Err(error) = self.store.write_state(&self.known) {
+            // Not armed without a memory of it: this node might be armed a second time.
+            self.known = Persisted::default();
+            return self.give_up(error.to_string());
+        }
+        match self.firewall.arm(&self.setup.spec, self.setup.longest) {
+            Ok(()) => Ok(Done::Changed),
+            Err(error) => {
+                if matches!(self.firewall.state(&self.setup.spec.name), Ok(None)) {
+                    self.known = Persisted::default();
+                    self.store.write_state(&self.known).map_err(|e| e.to_string())?;
+                }
+                self.give_up(format!("this kernel can't hold the table: {error}"))
+            }
+        }
+    }
+
+    fn give_up(&mut self, why: String) -> Result<Done, String> {
+        tracing::error!(why, "this node can't take part");
+        self.unfit = Some(why);
+        Ok(Done::Changed)
+    }
+
+    fn load(&mut self, times: Times) -> Result<Done, String> {
+        self.known.times = Some(times);
+        self.store.write_state(&self.known).map_err(|e| e.to_string())?;
+        let left = times.heal_at.duration_since(Timestamp::now());
+        let left = Duration::try_from(left).map_err(|_| "the cut was over before it was loaded".to_owned())?;
+        let window = TimeWindow { from: times.cut_at, to: times.heal_at };
+        match self.firewall.cut(&self.setup.spec.name, window, left + GATE_MARGIN) {
+            Ok(()) => {
+                tracing::info!(cut_at = %times.cut_at, heal_at = %times.heal_at, "loaded");
+                Ok(Done::Changed)
+            }
+            // The next look finds the gate closed and decides.
+            Err(crate::netfilter::Error::GateClosed { .. }) => Ok(Done::Changed),
+            Err(error) => Err(format!("failed to load the windows: {error}")),
+        }
+    }
+
+    fn end(&mut self, ending: Ending) -> Result<(), String> {
+        tracing::info!(phase = ?ending.phase, message = ending.message, "this node's part is over");
+        self.known.ended = Some(ending);
+        self.store.write_state(&self.known).map_err(|e| e.to_string())
+    }
+
+    fn tell_everybody(&mut self) {
+        if let Err(error) = self.firewall.send_heal(&self.setup.heal_addresses, &self.setup.spec) {
+            tracing::warn!(%error, "failed to send heal packets");
+        }
+    }
+
+    /// Keeps the counters of a table that goes away.
+    fn look(&mut self, table: Option<&TableState>) {
+        self.kernel.table = table.is_some();
+        self.kernel.gate_open = table.is_some_and(|t| t.gate.is_some());
+        self.kernel.windows = table.is_some_and(|t| t.windows > 0);
+        if let Some(table) = table {
+            self.kernel.dropped_packets = table.dropped_packets;
+            self.kernel.heal_packets = table.heal_packets;
+        }
+    }
+
+    fn publish(&mut self, table: Option<&TableState>, message: Option<String>) {
+        let (phase, said) = match (&self.known.ended, &self.unfit, table) {
+            // As long as the table is there it is not over, whatever was decided.
+            (Some(ending), _, None) => (Some(ending.phase), ending.message.clone()),
+            (_, Some(why), _) => (Some(RecordPhase::Unfit), Some(why.clone())),
+            (_, _, Some(table)) if table.windows > 0 => (Some(RecordPhase::Loaded), None),
+            (_, _, Some(_)) => (Some(RecordPhase::Armed), None),
+            // The kernel did not answer: whatever was true is still reported.
+            (None, None, None) => (*self.phases.borrow(), None),
+        };
+        if let Some(message) = &message {
+            tracing::warn!(message);
+        }
+        let loaded = self.known.times.filter(|_| self.kernel.windows).map(|t| t.cut_at);
+        let loaded_cut_at = loaded.or(self.journal.last_report().loaded_cut_at);
+        self.journal.report(Report { phase, message: message.or(said), kernel: self.kernel.clone(), loaded_cut_at });
+        self.show_ready(matches!(phase, Some(RecordPhase::Armed | RecordPhase::Loaded)));
+        self.phases.send_if_modified(|old| std::mem::replace(old, phase) != phase);
+    }
+
+    fn show_ready(&self, ready: bool) {
+        let file = &self.setup.ready_file;
+        let shown = file.exists();
+        let result = match (ready, shown) {
+            (true, false) => fs::write(file, ""),
+            (false, true) => fs::remove_file(file),
+            _ => Ok(()),
+        };
+        if let Err(error) = result {
+            tracing::warn!(%error, file = %file.display(), "failed to show readiness");
+        }
+    }
+}
+
+enum Done {
+    /// Something was done: look again.
+    Changed,
+    /// Nothing to do at present; says what is amiss.
+    Waiting(Option<&'static str>),
+}
+
+/// Removes tables of other runs: their nodes may have been away when those ended. Says how many.
+fn remove_leftovers(firewall: &mut impl Firewall, own: &str) -> u32 {
+    let tables = firewall.tables().unwrap_or_else(|error| {
+        tracing::warn!(%error, "failed to look for tables of other runs");
+        Vec::new()
+    });
+    let others = tables.iter().filter(|name| name.starts_with(TABLE_PREFIX) && *name != own);
+    others
+        .filter(|name| match firewall.remove(name) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, name, "failed to remove the table of another run");
+                false
+            }
+        })
+        .count() as u32
+}

@@ -1,0 +1,210 @@
+//! The order of doing things, against a kernel in memory.
+
+use super::*;
+use crate::{api::RecordPhase::*, netfilter};
+use std::collections::BTreeMap;
+
+const TABLE: &str = "rackpartition-own";
+
+/// A kernel in memory.
+#[derive(Debug, Default)]
+struct Fake {
+    tables: BTreeMap<String, TableState>,
+    heal_packet_before_load: bool,
+    refuses_to_arm: bool,
+    sent: usize,
+}
+
+impl Firewall for Fake {
+    fn arm(&mut self, spec: &TableSpec, gate: Duration) -> Result<(), netfilter::Error> {
+        if self.refuses_to_arm {
+            return Err(netfilter::Error::NotPermitted);
+        }
+        self.tables.insert(spec.name.clone(), TableState { gate: Some(gate), ..Default::default() });
+        Ok(())
+    }
+    fn cut(&mut self, table: &str, _: TimeWindow, gate: Duration) -> Result<(), netfilter::Error> {
+        let state = self.tables.get_mut(table).ok_or(netfilter::Error::NoTable { table: table.into() })?;
+        if self.heal_packet_before_load {
+            (state.gate, state.heal_packets) = (None, 1);
+            return Err(netfilter::Error::GateClosed { table: table.into() });
+        }
+        (state.gate, state.windows) = (Some(gate), 1);
+        Ok(())
+    }
+    fn close_gate(&mut self, table: &str) -> Result<(), netfilter::Error> {
+        self.tables.get_mut(table).map(|t| t.gate = None).ok_or(netfilter::Error::NoTable { table: table.into() })
+    }
+    fn remove(&mut self, table: &str) -> Result<(), netfilter::Error> {
+        self.tables.remove(table);
+        Ok(())
+    }
+    fn tables(&mut self) -> Result<Vec<String>, netfilter::Error> {
+        Ok(self.tables.keys().cloned().collect())
+    }
+    fn state(&mut self, table: &str) -> Result<Option<TableState>, netfilter::Error> {
+        Ok(self.tables.get(table).cloned())
+    }
+    fn send_heal(&mut self, addresses: &[IpAddr], _: &TableSpec) -> std::io::Result<usize> {
+        self.sent += addresses.len();
+        Ok(addresses.len())
+    }
+}
+
+struct Node {
+    dir: tempfile::TempDir,
+}
+
+impl Node {
+    fn new() -> Self {
+        Node { dir: tempfile::tempdir().unwrap() }
+    }
+    fn store(&self) -> Store {
+        Store::open(self.dir.path(), "run").unwrap()
+    }
+    /// A new process of the agent, with whatever tables the kernel holds.
+    fn start(&self, kernel: Fake, boot_id: &str) -> Keeper<Fake> {
+        let store = self.store();
+        let journal = Journal::new("hash".into(), boot_id.into(), store.journal());
+        let setup = Setup {
+            spec: TableSpec { name: TABLE.into(), sources: Vec::new(), heal_port: 1, heal_token: [0; 16] },
+            longest: Duration::from_secs(100),
+            heal_addresses: vec!["198.18.0.1".parse().unwrap(), "198.18.0.2".parse().unwrap()],
+            boot_id: boot_id.into(),
+            ready_file: self.dir.path().join("ready"),
+        };
+        Keeper::new(kernel, setup, store, journal, watch::Sender::new(None)).unwrap()
+    }
+    fn ready(&self) -> bool {
+        self.dir.path().join("ready").exists()
+    }
+}
+
+fn in_seconds(seconds: i64) -> Timestamp {
+    Timestamp::now() + jiff::SignedDuration::from_secs(seconds)
+}
+fn scheduled() -> Order {
+    Order { times: Some(Times { cut_at: in_seconds(10), heal_at: in_seconds(20) }), may_load: true, abort: None }
+}
+fn phase(keeper: &Keeper<Fake>) -> RecordPhase {
+    keeper.journal.last_report().phase.unwrap()
+}
+
+#[test]
+fn arms_loads_heals_and_is_ready_in_between() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&Order::default(), in_seconds(0));
+    assert_eq!((phase(&keeper), node.ready()), (Armed, true));
+
+    let order = scheduled();
+    keeper.turn(&order, in_seconds(1));
+    assert_eq!((phase(&keeper), node.ready()), (Loaded, true));
+    let state = &keeper.firewall.tables[TABLE];
+    let gate = state.gate.unwrap().as_secs_f64();
+    assert!((20.0..20.3).contains(&gate), "until the heal and a quarter of a second: {gate}");
+    assert_eq!(keeper.journal.last_report().loaded_cut_at, order.times.map(|t| t.cut_at));
+
+    keeper.firewall.tables.get_mut(TABLE).unwrap().dropped_packets = 9;
+    keeper.turn(&order, in_seconds(15));
+    keeper.turn(&order, in_seconds(21));
+    assert_eq!((phase(&keeper), node.ready()), (Healed, false));
+    assert!(keeper.firewall.tables.is_empty());
+    let report = keeper.journal.last_report();
+    assert_eq!((report.kernel.table, report.kernel.dropped_packets), (false, 9), "the last counts are kept");
+    assert_eq!(keeper.firewall.sent, 0);
+}
+
+#[test]
+fn armed_is_on_the_disk_before_the_kernel_is_asked() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&Order::default(), in_seconds(0));
+    assert!(node.store().state().unwrap().armed);
+    // The machine went down and came up again: same disk, empty kernel.
+    let mut keeper = node.start(Fake::default(), "b2");
+    keeper.turn(&scheduled(), in_seconds(1));
+    assert_eq!((phase(&keeper), keeper.firewall.tables.len(), node.ready()), (Unfit, 0, false));
+}
+
+#[test]
+fn a_kernel_that_refuses_makes_the_node_unfit_and_the_next_process_tries_again() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake { refuses_to_arm: true, ..Default::default() }, "b1");
+    keeper.turn(&Order::default(), in_seconds(0));
+    assert_eq!(phase(&keeper), Unfit);
+    assert!(keeper.journal.last_report().message.unwrap().contains("CAP_NET_ADMIN"));
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&Order::default(), in_seconds(1));
+    assert_eq!(phase(&keeper), Armed);
+}
+
+#[test]
+fn a_heal_packet_between_arming_and_loading_wins() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake { heal_packet_before_load: true, ..Default::default() }, "b1");
+    keeper.turn(&Order::default(), in_seconds(0));
+    keeper.turn(&scheduled(), in_seconds(1));
+    assert_eq!((phase(&keeper), keeper.firewall.tables.len()), (Aborted, 0));
+    assert_eq!(keeper.journal.last_report().loaded_cut_at, None);
+}
+
+#[test]
+fn an_abort_opens_this_node_tells_the_others_and_outlives_the_process() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&Order::default(), in_seconds(0));
+    keeper.turn(&scheduled(), in_seconds(1));
+    let abort = Order { abort: Some("the run was deleted".into()), ..scheduled() };
+    for second in 12..20 {
+        keeper.turn(&abort, in_seconds(second));
+    }
+    assert_eq!((phase(&keeper), keeper.firewall.tables.len()), (Aborted, 0));
+    assert_eq!(keeper.firewall.sent, 2 * usize::from(HEAL_ROUNDS));
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&scheduled(), in_seconds(2));
+    assert_eq!((phase(&keeper), keeper.firewall.tables.len()), (Aborted, 0));
+}
+
+#[test]
+fn a_restart_in_mid_cut_takes_over_and_sweeps_only_other_runs() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&scheduled(), in_seconds(0));
+    assert_eq!(phase(&keeper), Loaded, "armed and loaded in one turn");
+    let mut kernel = std::mem::take(&mut keeper.firewall);
+    kernel.tables.insert("rackpartition-other".into(), TableState::default());
+    kernel.tables.insert("kube-proxy".into(), TableState::default());
+
+    let mut keeper = node.start(kernel, "b1");
+    assert_eq!(keeper.firewall.tables.keys().collect::<Vec<_>>(), ["kube-proxy", TABLE]);
+    keeper.turn(&Order::default(), in_seconds(15));
+    assert_eq!(phase(&keeper), Loaded);
+    assert_eq!(keeper.journal.last_report().kernel.leftovers_removed, 1);
+    keeper.turn(&Order::default(), in_seconds(20));
+    assert_eq!(phase(&keeper), Healed, "without a word from the API");
+}
+
+#[test]
+fn a_table_that_somebody_removes_in_mid_cut_is_noticed() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&scheduled(), in_seconds(0));
+    keeper.firewall.tables.clear();
+    keeper.turn(&scheduled(), in_seconds(12));
+    assert_eq!(phase(&keeper), Unfit);
+    assert!(keeper.journal.last_report().message.unwrap().contains("vanished in mid-cut"));
+    keeper.turn(&scheduled(), in_seconds(25));
+    assert_eq!(phase(&keeper), Unfit, "the end of the cut does not make it healed");
+}
+
+#[test]
+fn the_next_look_is_when_the_cut_ends_if_that_is_sooner() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&scheduled(), in_seconds(0));
+    let heal_at = keeper.known.times.unwrap().heal_at;
+    assert_eq!(keeper.until_next_turn(heal_at - jiff::SignedDuration::from_millis(300)), Duration::from_millis(300));
+    assert_eq!(keeper.until_next_turn(heal_at - jiff::SignedDuration::from_secs(9)), PERIOD);
+    assert_eq!(keeper.until_next_turn(heal_at + jiff::SignedDuration::from_secs(9)), PERIOD);
+}

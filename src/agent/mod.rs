@@ -1,0 +1,233 @@
+//! The process on every node during a run: arms the kernel, watches from where it stands, writes down what it saw.
+
+mod canary;
+mod clock;
+mod containers;
+mod decide;
+mod error;
+mod firewall;
+mod follow;
+mod health;
+mod journal;
+mod kernel;
+mod orders;
+mod probes;
+mod record;
+mod state;
+
+pub use error::Error;
+pub use record::record_name;
+
+use crate::{
+    api::{RecordPhase, table_name},
+    connection::Route,
+    fault::RunPlan,
+    netfilter::{Netfilter, TableSpec},
+    observe,
+};
+use anyhow::Context;
+use clap::Args;
+use journal::{Journal, Report};
+use kernel::{Keeper, Setup};
+use record::Record;
+use state::Store;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+
+/// For the last upload of an agent that is told to end.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// `rackpartition agent`
+#[derive(Args, Clone, Debug)]
+pub struct AgentArgs {
+    /// The run's plan.
+    #[arg(long, default_value = "/etc/rackpartition/plan.json")]
+    pub plan: PathBuf,
+    /// This node's name.
+    #[arg(long, env = "NODE_NAME")]
+    pub node: String,
+    /// Where NodeRecords and canary Leases live.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub namespace: String,
+    /// A directory of the node, for what must outlive this pod.
+    #[arg(long, default_value = "/var/lib/rackpartition")]
+    pub state_dir: PathBuf,
+    #[command(flatten)]
+    pub ready: ReadyArgs,
+    /// The container runtime's socket; empty: containers are not read.
+    #[arg(long, env = "RUNTIME_SOCKET", default_value = "")]
+    pub runtime_socket: String,
+}
+
+/// `rackpartition agent-ready`
+#[derive(Args, Clone, Debug)]
+pub struct ReadyArgs {
+    /// Exists while this node is armed.
+    #[arg(long, default_value = "/run/rackpartition/ready")]
+    pub ready_file: PathBuf,
+}
+
+/// For the readiness probe: succeeds while this node's table is there.
+pub fn is_ready(args: &ReadyArgs) -> ExitCode {
+    if args.ready_file.exists() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Takes part in the run of the plan until told to end. The table stays: the kernel carries the plan, and a pod that is
+/// restarted must not heal its node.
+///
+/// # Errors
+/// Where the plan can't be read or is another node's, or one of the tasks broke. A node that can't be armed is no error: it
+/// says so in its NodeRecord and observes.
+pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
+    // Another process of this pod may have left it.
+    let _ = std::fs::remove_file(&args.ready.ready_file);
+    let plan = read_plan(&args.plan, &args.node)?;
+    let boot_id = observe::boot_id().map_err(Error::BootId)?;
+    let route = Route::in_cluster(&plan.api_servers).map_err(Error::Route)?;
+    route.prefer(&plan.writable);
+
+    let store = Store::open(&args.state_dir, &plan.run_uid);
+    let earlier = store.as_ref().ok().and_then(Store::journal);
+    let journal = Journal::new(plan.hash(), boot_id.clone(), earlier);
+    let (phases, phase) = watch::channel(None);
+    let (order, orders) = watch::channel(Default::default());
+
+    let mut tasks = JoinSet::new();
+    // Kept here so that the channel stays open where the kernel can't be used.
+    let _phases = phases.clone();
+    match keeper(&args, &plan, boot_id, &store, &journal, phases.clone()) {
+        Ok(keeper) => drop(tasks.spawn(keeper.run(orders))),
+        Err(error) => {
+            tracing::error!(%error, "this node can't take part");
+            let unfit = Some(RecordPhase::Unfit);
+            journal.report(Report { phase: unfit, message: Some(error.to_string()), ..journal.last_report() });
+            phases.send_replace(unfit);
+        }
+    }
+    let record = Record::new(route.clone(), &args.namespace, (&plan.run, &plan.run_uid), &args.node, journal.clone())?;
+    // As many as three answers may arrive while an upload is under way.
+    let (replies, answers) = mpsc::channel(8);
+    tasks.spawn(record.clone().keep(phase, answers));
+    tasks.spawn(record.clone().follow_replies(replies));
+    tasks.spawn({
+        let (client, run, uid) = (route.client(), plan.run.clone(), plan.run_uid.clone());
+        async move { orders::follow_run(client, &run, &uid, order).await }
+    });
+    observe_all(&mut tasks, &args, &plan, &route, &journal);
+    if let Ok(store) = store.as_ref().cloned() {
+        let journal = journal.clone();
+        tasks.spawn(async move { journal.keep(store).await });
+    }
+
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        // None of them ends unless it panics, and half an agent is worse than one that is started anew.
+        Some(ended) = tasks.join_next() => ended.context("failed to keep a task of the agent going")?,
+    }
+    tasks.shutdown().await;
+    if let Ok(store) = &store {
+        store.write_journal(&journal.status())?;
+    }
+    if !matches!(timeout(FAREWELL, record.upload(&mut true)).await, Ok(Ok(()))) {
+        tracing::warn!("the record is behind the journal");
+    }
+    Ok(())
+}
+
+fn read_plan(path: &Path, node: &str) -> Result<RunPlan, Error> {
+    let json = std::fs::read(path).map_err(|source| Error::ReadPlan { path: path.into(), source })?;
+    let plan: RunPlan =
+        serde_json::from_slice(&json).map_err(|source| Error::ParsePlan { path: path.into(), source })?;
+    if !plan.agents().contains(node) {
+        return Err(Error::NotInPlan { node: node.into() });
+    }
+    Ok(plan)
+}
+
+/// Everything that must be there before this node may be armed.
+fn keeper(
+    args: &AgentArgs,
+    plan: &RunPlan,
+    boot_id: String,
+    store: &Result<Store, Error>,
+    journal: &Journal,
+    phases: watch::Sender<Option<RecordPhase>>,
+) -> anyhow::Result<Keeper<Netfilter>> {
+    let store = store.as_ref().map_err(|e| anyhow::anyhow!("{e}"))?.clone();
+    let setup = Setup {
+        spec: TableSpec {
+            name: table_name(&plan.run_uid),
+            sources: plan.sources_cut_at(&args.node),
+            heal_port: plan.heal.port,
+            heal_token: plan.heal.token_bytes().map_err(Error::Token)?,
+        },
+        longest: Duration::try_from_secs_f64(plan.longest_seconds)
+            .context("failed to read longestSeconds of the plan")?,
+        heal_addresses: plan.members.iter().flat_map(|m| m.heal_addresses.iter().copied()).collect(),
+        boot_id,
+        ready_file: args.ready.ready_file.clone(),
+    };
+    Ok(Keeper::new(Netfilter::open()?, setup, store, journal.clone(), phases)?)
+}
+
+fn observe_all(tasks: &mut JoinSet<()>, args: &AgentArgs, plan: &RunPlan, route: &Route, journal: &Journal) {
+    let own_server = plan.api_servers.iter().find(|server| server.name == args.node).cloned();
+    if !plan.probes.is_empty() {
+        tasks.spawn(probes::probe_all(plan.probes.clone(), journal.clone()));
+    }
+    tasks.spawn(health::watch_all(own_server.as_ref().map(|s| s.address), journal.clone()));
+    if !args.runtime_socket.is_empty() {
+        let (socket, journal) = (args.runtime_socket.clone(), journal.clone());
+        tasks.spawn(async move { containers::watch(&socket, journal).await });
+    }
+    if let Some(server) = own_server {
+        let canary = canary::Canary {
+            server,
+            namespace: args.namespace.clone(),
+            node: args.node.clone(),
+            run: plan.run.clone(),
+            run_uid: plan.run_uid.clone(),
+        };
+        tasks.spawn(canary.sing(route.clone(), journal.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_is_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let args = ReadyArgs { ready_file: dir.path().join("ready") };
+        assert_eq!(is_ready(&args), ExitCode::FAILURE);
+        std::fs::write(&args.ready_file, "").unwrap();
+        assert_eq!(is_ready(&args), ExitCode::SUCCESS);
+    }
+
+    #[test]
+    fn a_plan_without_this_node_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("plan.json");
+        assert!(matches!(read_plan(&path, "w1"), Err(Error::ReadPlan { .. })));
+        std::fs::write(&path, "{}").unwrap();
+        assert!(matches!(read_plan(&path, "w1"), Err(Error::ParsePlan { .. })));
+        let plan = serde_json::json!({
+            "run": "r", "runUid": "u", "members": [], "edges": [], "heal": {"port": 1, "token": "00"},
+            "durationSeconds": 1.0, "longestSeconds": 1.0, "probes": [], "apiServers": [], "writable": [],
+        });
+        std::fs::write(&path, plan.to_string()).unwrap();
+        assert!(matches!(read_plan(&path, "w1"), Err(Error::NotInPlan { .. })));
+    }
+}

@@ -1,0 +1,90 @@
+//! What the run asks of this node, read from the RackPartition.
+
+use super::{
+    decide::{Order, Times},
+    follow::{Seen, follow},
+};
+use crate::api::{Phase, RackPartition};
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::watch;
+
+/// Follows the run and passes on what it asks. Never returns.
+pub async fn follow_run(client: Client, run: &str, uid: &str, orders: watch::Sender<Order>) {
+    follow(Api::<RackPartition>::all(client), run, |seen| {
+        let order = order(&seen, uid);
+        orders.send_if_modified(|old| {
+            // An end can't be taken back: an object created anew under the same name is another run.
+            let changed = *old != order && old.abort.is_none();
+            if changed {
+                tracing::info!(?order, "the run asks");
+                *old = order;
+            }
+            changed
+        });
+    })
+    .await
+}
+
+fn order(seen: &Seen<RackPartition>, uid: &str) -> Order {
+    let abort = |why: &str| Order { abort: Some(why.into()), ..Default::default() };
+    let run = match seen {
+        Seen::Gone => return abort("the run was deleted"),
+        Seen::There(run) if run.uid().as_deref() != Some(uid) => return abort("the run was deleted and another begun"),
+        Seen::There(run) => run,
+    };
+    let status = run.status.clone().unwrap_or_default();
+    let ended = match status.phase {
+        _ if run.metadata.deletion_timestamp.is_some() => Some("the run is being deleted"),
+        _ if run.spec.abort => Some("spec.abort was set"),
+        Some(Phase::Aborted) => Some("the run was aborted"),
+        Some(Phase::Refused) => Some("the run was refused"),
+        _ => None,
+    };
+    Order {
+        times: status.schedule.map(|s| Times { cut_at: s.cut_at.0, heal_at: s.heal_at.0 }),
+        may_load: matches!(status.phase, Some(Phase::Scheduled | Phase::Cut)),
+        abort: ended.map(str::to_owned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(change: impl FnOnce(&mut serde_json::Value)) -> Seen<RackPartition> {
+        let mut run = serde_json::json!({
+            "apiVersion": "rackpartition.io/v1alpha1", "kind": "RackPartition",
+            "metadata": {"name": "run", "uid": "u1"},
+            "spec": {"cut": {"isolate": {"racks": ["r1"]}}, "duration": "60s"},
+            "status": {"phase": "Scheduled", "schedule": {
+                "cutAt": "2027-01-01T00:00:10.000000Z", "healAt": "2027-01-01T00:01:10.000000Z",
+                "recoverBy": "2027-01-01T00:06:10.000000Z"}},
+        });
+        change(&mut run);
+        Seen::There(serde_json::from_value(run).unwrap())
+    }
+
+    #[test]
+    fn a_schedule_is_an_order_in_two_phases_only() {
+        for (phase, may_load) in [("Scheduled", true), ("Cut", true), ("Arming", false), ("Recovering", false)] {
+            let order = order(&run(|r| r["status"]["phase"] = phase.into()), "u1");
+            assert_eq!((order.may_load, order.abort, order.times.is_some()), (may_load, None, true), "{phase}");
+        }
+    }
+
+    #[test]
+    fn every_early_end_is_an_abort() {
+        let ends = [
+            Seen::Gone,
+            run(|r| r["metadata"]["uid"] = "u2".into()),
+            run(|r| r["metadata"]["deletionTimestamp"] = "2027-01-01T00:00:00Z".into()),
+            run(|r| r["spec"]["abort"] = true.into()),
+            run(|r| r["status"]["phase"] = "Aborted".into()),
+            run(|r| r["status"]["phase"] = "Refused".into()),
+        ];
+        for seen in ends {
+            assert!(order(&seen, "u1").abort.is_some(), "{seen:?}");
+        }
+        assert_eq!(order(&run(|r| r["status"] = serde_json::json!({})), "u1"), Order::default());
+    }
+}

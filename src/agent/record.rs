@@ -1,0 +1,228 @@
+//! Keeps this agent's NodeRecord in step with its journal, and asks the operator for the time.
+
+use super::{Error, clock::Exchange, follow, journal::Journal};
+use crate::{
+    api::{ClockReply, Moment, NodeRecord, NodeRecordSpec, Observer, RUN_LABEL, RackPartition, RecordPhase},
+    connection::Route,
+    observe,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use std::time::Duration;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+/// Field manager of everything an agent writes.
+pub const MANAGER: &str = "rackpartition-agent";
+/// Between two uploads of observations. Changes of phase and questions of the clock are uploaded at once.
+const UPLOAD_EVERY: Duration = Duration::from_secs(3);
+/// After a failure; the route moves on to another API server meanwhile.
+const RETRY: Duration = Duration::from_secs(1);
+/// Between two rounds of the clock exchange while nothing is cut.
+const ROUND_EVERY: Duration = Duration::from_secs(30);
+/// Longest name of an object (RFC 1123 subdomain).
+const NAME_LIMIT: usize = 253;
+
+/// Name of the NodeRecord of `node` in `run`.
+///
+/// # Errors
+/// Where it would be too long for an object.
+pub fn record_name(run: &str, node: &str) -> Result<String, Error> {
+    let name = format!("{run}-{node}");
+    if name.len() > NAME_LIMIT { Err(Error::RecordName { name }) } else { Ok(name) }
+}
+
+/// Owner reference to the run: what it owns goes when it goes.
+pub fn owner(run: &str, uid: &str) -> OwnerReference {
+    OwnerReference {
+        api_version: RackPartition::api_version(&()).into_owned(),
+        kind: RackPartition::kind(&()).into_owned(),
+        name: run.into(),
+        uid: uid.into(),
+        ..Default::default()
+    }
+}
+
+/// This agent's NodeRecord.
+#[derive(Clone)]
+pub struct Record {
+    api: Api<NodeRecord>,
+    name: String,
+    spec: NodeRecordSpec,
+    journal: Journal,
+    route: Route,
+}
+
+impl Record {
+    /// # Errors
+    /// Where the record can't be named.
+    pub fn new(
+        route: Route,
+        namespace: &str,
+        (run, run_uid): (&str, &str),
+        node: &str,
+        journal: Journal,
+    ) -> Result<Self, Error> {
+        let spec = NodeRecordSpec {
+            run: run.into(),
+            run_uid: run_uid.into(),
+            node: node.into(),
+            observer: Observer::Agent,
+            clock_reply: None,
+        };
+        let api = Api::namespaced(route.client(), namespace);
+        Ok(Record { api, name: record_name(run, node)?, spec, journal, route })
+    }
+
+    /// Passes on every answer of the operator's clock with the moment of its arrival. Never returns.
+    pub async fn follow_replies(self, replies: mpsc::Sender<(ClockReply, Moment)>) {
+        follow::follow(self.api.clone(), &self.name, |seen| {
+            if let follow::Seen::There(NodeRecord { spec: NodeRecordSpec { clock_reply: Some(reply), .. }, .. }) = seen
+            {
+                // Seen again with every change of the record; a full queue holds the same answer already.
+                let _ = replies.try_send((reply, observe::now()));
+            }
+        })
+        .await
+    }
+
+    /// Uploads the journal: at once when the phase changes, every few seconds otherwise. Never returns.
+    pub async fn keep(
+        self,
+        mut phases: watch::Receiver<Option<RecordPhase>>,
+        mut replies: mpsc::Receiver<(ClockReply, Moment)>,
+    ) {
+        let mut exchange = Exchange::new(self.journal.clock().anchors);
+        let (mut exists, mut urgent, mut failed) = (false, true, String::new());
+        let (mut uploaded, mut tried, mut round) = (0, Instant::now(), Instant::now());
+        let mut ticks = interval(Duration::from_millis(250));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        exchange.begin_round();
+        loop {
+            let waited = tried.elapsed();
+            let due = match failed.is_empty() {
+                true => urgent || (waited >= UPLOAD_EVERY && uploaded != self.journal.revision()),
+                false => waited >= RETRY,
+            };
+            // Asked last before it leaves, so that the round trip is short.
+            let asks = failed.is_empty() && exchange.ask(&observe::now());
+            if due || asks {
+                self.journal.set_clock(exchange.clock());
+                (urgent, tried) = (false, Instant::now());
+                let revision = self.journal.revision();
+                let attempt = self.upload(&mut exists);
+                // The connection that waits for the end of the cut would wait longer than a new one.
+                let result = tokio::select! {
+                    result = attempt => result,
+                    () = ends(phases.clone()) => Err(Error::RecordDeadline { verb: "patch", name: self.name.clone() }),
+                };
+                match result {
+                    Ok(()) => {
+                        failed.clear();
+                        uploaded = revision;
+                    }
+                    Err(error) => {
+                        exists &= !is_missing(&error);
+                        let text = error.to_string();
+                        if text != failed {
+                            tracing::warn!(error = text, "the record is behind");
+                        }
+                        failed = text;
+                    }
+                }
+            }
+            tokio::select! {
+                Ok(()) = phases.changed() => {
+                    let phase = *phases.borrow_and_update();
+                    urgent = true;
+                    if has_ended(phase) {
+                        self.route.redial();
+                        failed.clear();
+                        exchange.begin_round();
+                    }
+                }
+                Some((reply, at)) = replies.recv() => urgent |= exchange.answer(&reply, &at),
+                _ = ticks.tick() => {
+                    // While a node is cut off nobody answers, and the anchors at both ends bound what happens in between.
+                    if round.elapsed() >= ROUND_EVERY && *phases.borrow() != Some(RecordPhase::Loaded) {
+                        round = Instant::now();
+                        exchange.begin_round();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Uploads the journal once, creating the record where it is not known to exist.
+    ///
+    /// # Errors
+    /// Where the API server refuses or can't be reached, or the record belongs to an earlier run.
+    pub async fn upload(&self, exists: &mut bool) -> Result<(), Error> {
+        if !*exists {
+            self.create().await?;
+            *exists = true;
+        }
+        let status = self.journal.status();
+        let patch = json!({
+            "apiVersion": NodeRecord::api_version(&()), "kind": NodeRecord::kind(&()), "status": status,
+        });
+        let params = PatchParams::apply(MANAGER).force();
+        let patched = self.api.patch_status(&self.name, &params, &Patch::Apply(patch)).await;
+        patched.map(drop).map_err(|e| Error::record("patch", &self.name, e))
+    }
+
+    async fn create(&self) -> Result<(), Error> {
+        let found = self.api.get_opt(&self.name).await.map_err(|e| Error::record("read", &self.name, e))?;
+        if let Some(found) = found {
+            return match found.spec.run_uid == self.spec.run_uid {
+                true => Ok(()),
+                // The garbage collector removes it; until then every try ends here.
+                false => Err(Error::RecordOfEarlierRun { name: self.name.clone() }),
+            };
+        }
+        let mut record = NodeRecord::new(&self.name, self.spec.clone());
+        record.labels_mut().insert(RUN_LABEL.into(), self.spec.run.clone());
+        record.owner_references_mut().push(owner(&self.spec.run, &self.spec.run_uid));
+        let params = PostParams { field_manager: Some(MANAGER.into()), ..Default::default() };
+        let created = self.api.create(&params, &record).await;
+        created.map(drop).map_err(|e| Error::record("create", &self.name, e))
+    }
+}
+
+fn has_ended(phase: Option<RecordPhase>) -> bool {
+    matches!(phase, Some(RecordPhase::Healed | RecordPhase::Aborted))
+}
+
+/// Resolves when this node's part ends; never where it has ended before.
+async fn ends(mut phases: watch::Receiver<Option<RecordPhase>>) {
+    if has_ended(*phases.borrow()) || phases.wait_for(|p| has_ended(*p)).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn is_missing(error: &Error) -> bool {
+    matches!(error, Error::Record { source, .. } if matches!(&**source, kube::Error::Api(s) if s.code == 404))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_named_after_run_and_node() {
+        assert_eq!(record_name("isolate", "w1.example.org").unwrap(), "isolate-w1.example.org");
+        assert!(record_name("isolate", &"x".repeat(250)).is_err());
+    }
+
+    #[test]
+    fn the_run_owns_its_records() {
+        let owner = owner("isolate", "u1");
+        assert_eq!((owner.api_version, owner.kind.as_str()), ("rackpartition.io/v1alpha1".into(), "RackPartition"));
+    }
+}

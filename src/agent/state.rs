@@ -1,0 +1,141 @@
+//! What one run keeps on the node's disk: the state that forbids a second arming, and the journal.
+
+use super::{Error, decide::Persisted};
+use crate::api::NodeRecordStatus;
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    fs, io,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+const STATE: &str = "state.json";
+const JOURNAL: &str = "journal.json";
+
+/// The directory of one run below the state directory.
+#[derive(Clone, Debug)]
+pub struct Store {
+    directory: PathBuf,
+}
+
+impl Store {
+    /// Makes the directory of `run_uid` and removes those of other runs, of which there is at most one at a time.
+    ///
+    /// # Errors
+    /// Where the directory can't be made.
+    pub fn open(state_dir: &Path, run_uid: &str) -> Result<Self, Error> {
+        let directory = state_dir.join(run_uid);
+        fs::create_dir_all(&directory).map_err(|source| Error::WriteState { path: directory.clone(), source })?;
+        sweep(state_dir, run_uid);
+        Ok(Store { directory })
+    }
+
+    /// What an earlier process of this run wrote down; the default where there was none.
+    ///
+    /// # Errors
+    /// Where the file is there and can't be read: then nobody knows whether this node was armed.
+    pub fn state(&self) -> Result<Persisted, Error> {
+        Ok(self.load(STATE)?.unwrap_or_default())
+    }
+
+    /// Writes the state down so that it survives a power failure: the file, its name and its directory.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn write_state(&self, state: &Persisted) -> Result<(), Error> {
+        self.write(STATE, state, true)
+    }
+
+    /// What an earlier process of this run saw. An unreadable journal is lost evidence and no reason to stop.
+    pub fn journal(&self) -> Option<NodeRecordStatus> {
+        self.load(JOURNAL).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the journal is lost");
+            None
+        })
+    }
+
+    /// Replaces the journal. It survives this process, and not a power failure, which makes another boot anyway.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn write_journal(&self, status: &NodeRecordStatus) -> Result<(), Error> {
+        self.write(JOURNAL, status, false)
+    }
+
+    fn load<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>, Error> {
+        let path = self.directory.join(file);
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|source| Error::ReadState { path: path.clone(), source })?,
+        };
+        serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::ReadState { path, source: e.into() })
+    }
+
+    fn write<T: Serialize>(&self, file: &str, value: &T, durable: bool) -> Result<(), Error> {
+        let path = self.directory.join(file);
+        let replace = || -> io::Result<()> {
+            let next = path.with_extension("next");
+            let mut target = fs::File::create(&next)?;
+            target.write_all(&serde_json::to_vec(value)?)?;
+            if durable {
+                target.sync_all()?;
+            }
+            fs::rename(&next, &path)?;
+            if durable {
+                fs::File::open(&self.directory)?.sync_all()?;
+                self.directory.parent().map_or(Ok(()), |p| fs::File::open(p)?.sync_all())?;
+            }
+            Ok(())
+        };
+        replace().map_err(|source| Error::WriteState { path: path.clone(), source })
+    }
+}
+
+/// Removes what other runs left behind, and nothing that does not look like a run's directory.
+fn sweep(state_dir: &Path, run_uid: &str) {
+    for entry in fs::read_dir(state_dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_run = path.join(STATE).is_file() || path.join(JOURNAL).is_file();
+        if is_run
+            && entry.file_name() != run_uid
+            && let Err(error) = fs::remove_dir_all(&path)
+        {
+            tracing::warn!(%error, path = %path.display(), "failed to remove what another run left");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_and_journal_come_back_and_other_runs_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = Store::open(dir.path(), "old-run").unwrap();
+        old.write_state(&Persisted::default()).unwrap();
+        fs::create_dir(dir.path().join("not-ours")).unwrap();
+
+        let store = Store::open(dir.path(), "run").unwrap();
+        assert_eq!(store.state().unwrap(), Persisted::default());
+        let state = Persisted { armed: true, boot_id: "b".into(), ..Default::default() };
+        store.write_state(&state).unwrap();
+        let journal = NodeRecordStatus { message: Some("seen".into()), ..Default::default() };
+        store.write_journal(&journal).unwrap();
+
+        let again = Store::open(dir.path(), "run").unwrap();
+        assert_eq!((again.state().unwrap(), again.journal()), (state, Some(journal)));
+        assert!(!dir.path().join("old-run").exists());
+        assert!(dir.path().join("not-ours").exists());
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_read_is_an_error_and_a_journal_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), "run").unwrap();
+        fs::write(dir.path().join("run").join(STATE), "{").unwrap();
+        fs::write(dir.path().join("run").join(JOURNAL), "{").unwrap();
+        assert!(store.state().is_err());
+        assert_eq!(store.journal(), None);
+    }
+}
