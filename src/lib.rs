@@ -9,4 +9,5 @@ pub mod fault;
 pub mod judge;
 pub mod observe;
 pub mod predict;
+pub mod report;
 pub mod topology;

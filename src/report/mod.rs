@@ -1,0 +1,8 @@
+//! Text for people: the findings as a table, the verdict in a line, the plan before anything is cut.
+
+mod findings;
+mod plan;
+mod table;
+
+pub use findings::{findings_table, verdict_line};
+pub use plan::{plan_text, prediction_table};
