@@ -3,6 +3,8 @@
 mod findings;
 mod plan;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use findings::{findings_table, verdict_line};
 pub use plan::{plan_text, prediction_table};
