@@ -29,7 +29,7 @@ struct Component {
     subject: &'static str,
     scheme: &'static str,
     address: SocketAddr,
-    /// In order of preference; the next is asked where one is unknown or gives no answer.
+    /// In order of preference; the next is asked where one is unknown.
     paths: &'static [&'static str],
     /// Recorded from the start. Others are recorded once they were seen up: most nodes have none, and the port may be
     /// another one, which is missing evidence and not a failure.
@@ -61,8 +61,9 @@ pub async fn watch_all(api_server: Option<SocketAddr>, journal: Journal) {
         expected: known.iter().any(|k| k == subject),
     };
     let mut components = vec![
-        // `/readyz` is there since etcd 3.5.11. Without quorum it takes several seconds, `/health` tells at once.
-        local("etcd", "http", 2381, &["/readyz", "/health"]),
+        // Both read through quorum. Without a leader `/health` says so at once, while `/readyz` (etcd 3.5.11) waits for its
+        // read to fail, which takes longer than a look may.
+        local("etcd", "http", 2381, &["/health", "/readyz"]),
         local("kube-controller-manager", "https", 10257, &["/healthz"]),
         local("kube-scheduler", "https", 10259, &["/healthz"]),
     ];
@@ -136,12 +137,7 @@ async fn ask_all(client: &Client, paths: &[&str]) -> Answer {
     let mut answer = Answer::Late;
     for path in paths {
         answer = ask(client, path).await;
-        let settled = match &answer {
-            Answer::Said { code, .. } => *code != 404,
-            Answer::Broken(_) => true,
-            Answer::Late => false,
-        };
-        if settled {
+        if !matches!(answer, Answer::Said { code: 404, .. }) {
             break;
         }
     }
@@ -247,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_old_etcd_is_asked_by_its_old_path() {
+    async fn where_one_path_is_unknown_the_next_is_asked() {
         let address = serve(&[("/health", "200 OK\r\nContent-Length: 17\r\n\r\n{\"health\":\"true\"}")]).await;
         let answer = ask_all(&client("http", address).unwrap(), &["/readyz", "/health"]).await;
         assert_eq!(judge(&answer), ("ok", None));
