@@ -27,6 +27,9 @@ const CONTROL_PLANES: usize = 3;
 /// How long a cluster that was complete may take to show that it still is.
 const STILL_HEALTHY: Duration = Duration::from_secs(30);
 
+/// How long a static pod may take that a killed lab had parked: the kubelet calls it Ready only after some 20 s.
+const RESTORED: Duration = Duration::from_secs(60);
+
 /// How long a new cluster may take after kind is done with it.
 const FIRST_TIME: Duration = Duration::from_secs(180);
 
@@ -124,7 +127,7 @@ impl Lab {
         health::nodes_ready(&client, NODES, STILL_HEALTHY).await?;
         let lab = Lab::find(name).await?;
         leaders::restore(&lab).await?;
-        health::system_ready(&client, CONTROL_PLANES, STILL_HEALTHY).await?;
+        health::system_ready(&client, CONTROL_PLANES, RESTORED).await?;
         Ok(lab)
     }
 
@@ -195,6 +198,7 @@ impl Lab {
     /// # Errors
     /// When the rack has no control-plane node, or a takeover does not come.
     pub async fn gather_leaders(&self, rack: &str) -> Result<()> {
+        let _lock = cache::lock(&format!("cluster-{}", self.name)).await?;
         leaders::gather(self, rack).await
     }
 
@@ -217,6 +221,22 @@ impl Lab {
     /// When it fails; the message holds its stderr.
     pub async fn exec(&self, node: &str, command: &[&str]) -> Result<String> {
         run::text(self.engine.docker().args(["exec", node]).args(command)).await
+    }
+
+    /// Freezes a node as a whole, as a machine that hangs.
+    ///
+    /// # Errors
+    /// When the engine does not.
+    pub async fn pause(&self, node: &str) -> Result<()> {
+        run::text(self.engine.docker().args(["pause", node])).await.map(drop)
+    }
+
+    /// Lets a frozen node go on.
+    ///
+    /// # Errors
+    /// When the engine does not.
+    pub async fn unpause(&self, node: &str) -> Result<()> {
+        run::text(self.engine.docker().args(["unpause", node])).await.map(drop)
     }
 
     /// Removes the cluster.

@@ -62,7 +62,7 @@ enum Command {
     Status(#[command(flatten)] Name),
     /// Print the folder that contains etcd and kube-apiserver, built if need be
     Assets,
-    /// Print the paths of kind, kubectl and helm, built if need be
+    /// Print shell lines for kind, kubectl, helm and the container engine, built or started if need be; no cluster is needed
     Tools,
 }
 
@@ -112,10 +112,7 @@ async fn run() -> Result<()> {
         }
         Command::Tools => {
             progress::to_stderr();
-            let tools = tools::ensure().await?;
-            for path in [tools.kind, tools.kubectl, tools.helm] {
-                println!("{}", path.display());
-            }
+            print_tools(&Engine::ensure().await?).await?;
         }
     }
     Ok(())
@@ -124,9 +121,13 @@ async fn run() -> Result<()> {
 async fn env(name: &str) -> Result<()> {
     progress::to_stderr();
     let lab = Lab::find(name).await?;
-    let tools = tools::ensure().await?;
     println!("export KUBECONFIG={}", quote(&lab.kubeconfig().to_string_lossy()));
-    if let Some(version) = &lab.engine().api_version {
+    print_tools(lab.engine()).await
+}
+
+async fn print_tools(engine: &Engine) -> Result<()> {
+    let tools = tools::ensure().await?;
+    if let Some(version) = &engine.api_version {
         println!("export DOCKER_API_VERSION={}", quote(version));
     }
     let path: Vec<_> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();

@@ -1,22 +1,128 @@
-//! stub
-use crate::{api::*, fault::*, topology::Snapshot};
+//! What was seen against what was predicted: records become a time line, a time line findings, and findings a verdict.
+
+mod api_writable;
+mod cite;
+mod clock;
+mod etcd;
+mod fault_proven;
+mod heal;
+mod kernel;
+mod leadership;
+mod lease;
+mod node;
+mod probes;
+mod recovery;
+#[cfg(test)]
+pub(crate) mod tests;
+mod timeline;
+mod verdict;
+mod workload;
+mod workload_doubled;
+mod workload_stuck;
+
+use crate::{
+    api::{Check, Finding, FindingResult, NodeRecord, RackPartitionSpec, Schedule, Side, Verdict},
+    fault::{Fault, RunPlan},
+    predict::{Forecast, predict},
+    topology::Snapshot,
+};
+use std::time::Duration;
+use timeline::Timeline;
+
+/// Everything a verdict rests on.
+#[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
     pub spec: &'a RackPartitionSpec,
+    /// The cluster as it was when the run was planned.
     pub snapshot: &'a Snapshot,
     pub fault: &'a Fault,
     pub plan: &'a RunPlan,
     pub sides: &'a [Side],
+    /// When the cut was, by the operator's wall clock.
     pub schedule: &'a Schedule,
     pub operator: Option<&'a NodeRecord>,
     pub agents: &'a [NodeRecord],
 }
+
+/// The answer and what it rests on, in the order of [`Check`].
+#[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
     pub verdict: Verdict,
     pub findings: Vec<Finding>,
 }
-pub fn judge(_: &Evidence<'_>) -> Judgement {
-    todo!()
+
+/// What every check works on.
+pub(crate) struct Case<'a> {
+    pub evidence: Evidence<'a>,
+    pub forecast: Forecast,
+    pub timeline: Timeline<'a>,
 }
-pub fn injected(_: &Evidence<'_>) -> Finding {
-    todo!()
+
+impl<'a> Case<'a> {
+    fn new(evidence: &Evidence<'a>) -> Self {
+        let timeline = Timeline::new(evidence.schedule, evidence.operator, evidence.agents);
+        let duration = Duration::from_secs_f64(timeline.heal.max(0.0));
+        let forecast = predict(evidence.snapshot, evidence.fault, evidence.sides, duration);
+        Case { evidence: *evidence, forecast, timeline }
+    }
+    /// Name of the side a member is on; `outside` for what is no node and heard by both.
+    pub fn side_of(&self, member: &str) -> &str {
+        let sides = self.evidence.sides;
+        let node = sides.iter().find(|s| s.nodes.iter().any(|n| n == member));
+        // An endpoint is on the side that it goes on hearing.
+        let plan = self.evidence.plan;
+        let mut hears = sides.iter().filter(|s| s.nodes.iter().all(|n| !plan.breaks_tcp(n, member)));
+        node.or_else(|| hears.next().filter(|_| hears.next().is_none())).map_or("outside", |s| s.name.as_str())
+    }
 }
+
+/// Judges a run.
+pub fn judge(evidence: &Evidence<'_>) -> Judgement {
+    let case = Case::new(evidence);
+    let checks: [fn(&Case<'_>) -> Vec<Finding>; 10] = [
+        fault_proven::check,
+        etcd::check,
+        api_writable::check,
+        lease::check,
+        node::check,
+        workload::check,
+        workload_doubled::check,
+        workload_stuck::check,
+        recovery::check,
+        heal::check,
+    ];
+    let mut findings: Vec<Finding> = checks.iter().flat_map(|check| check(&case)).collect();
+    findings.sort_by_key(|f| f.check);
+    Judgement { verdict: verdict::verdict(&findings), findings }
+}
+
+/// Whether the fault was there, as one finding: for the condition `Injected`.
+pub fn injected(evidence: &Evidence<'_>) -> Finding {
+    verdict::joined(&fault_proven::check(&Case::new(evidence)))
+}
+
+/// What a check says about one subject.
+pub(crate) struct Said {
+    pub result: FindingResult,
+    pub observed: String,
+    pub evidence: String,
+}
+
+impl Said {
+    pub fn new(result: FindingResult, observed: impl Into<String>, evidence: impl Into<String>) -> Self {
+        Said { result, observed: observed.into(), evidence: evidence.into() }
+    }
+    /// Evidence is missing: `why` says which.
+    pub fn open(why: impl Into<String>) -> Self {
+        let why = why.into();
+        Said { result: FindingResult::Inconclusive, observed: "not known".into(), evidence: why }
+    }
+    pub fn about(self, check: Check, subject: impl Into<String>, predicted: impl Into<String>) -> Finding {
+        let (subject, predicted) = (subject.into(), predicted.into());
+        Finding { check, subject, predicted, observed: self.observed, result: self.result, evidence: self.evidence }
+    }
+}
+
+/// Longest time, seconds, for which nobody may have looked without a finding about "never" being open: an agent that was killed
+/// is back within it (image present, first restart without back-off).
+pub(crate) const MAX_UNWATCHED: f64 = 15.0;

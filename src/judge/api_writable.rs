@@ -1,0 +1,93 @@
+//! ApiWritable: the longest time without an acknowledged write where writes should work, and none where they should not.
+
+use super::{
+    Case, MAX_UNWATCHED, Said,
+    cite::cite,
+    timeline::{Seen, longest_hole},
+};
+use crate::{
+    api::{Check, Finding, FindingResult, SpanKind},
+    predict::{ApiForecast, seconds},
+};
+
+/// A canary write is given up after this, seconds: one that was begun before the heal may be acknowledged after it, and so long
+/// a sample may be apart from the next.
+const CANARY_DEADLINE: f64 = 5.0;
+/// The operator's canary period, seconds: the shortest gap that can be seen.
+const CANARY_PERIOD: f64 = 0.5;
+/// One server may be without writes for so much longer than its side, seconds, before it is told: its connections to a lost
+/// member of etcd are dialled anew. Ours.
+const ONE_SERVER: f64 = 10.0;
+
+pub fn check(case: &Case<'_>) -> Vec<Finding> {
+    let of = |side: &ApiForecast| {
+        let said = if side.writable { writable(case, side) } else { refused(case, side) };
+        said.about(Check::ApiWritable, &side.side, side.prediction().expected)
+    };
+    case.forecast.api.iter().map(of).collect()
+}
+
+fn writable(case: &Case<'_>, side: &ApiForecast) -> Said {
+    let Some(track) = &case.timeline.operator else { return Said::open("no record of the operator") };
+    let heal = case.timeline.heal;
+    let server = |name: &String| -> Vec<Seen<'_>> {
+        track.series(SpanKind::Canary, name).iter().filter(|s| s.is("acknowledged")).copied().collect()
+    };
+    let each: Vec<(&String, Vec<Seen<'_>>)> = side.servers.iter().map(|n| (n, server(n))).collect();
+    let all: Vec<Seen<'_>> = each.iter().flat_map(|(_, acks)| acks.iter().copied()).collect();
+    if !all.iter().any(|s| s.from < 0.0) {
+        return Said::open("operator: no acknowledged write before the cut to compare with");
+    }
+    if !side.servers.iter().any(|n| track.series(SpanKind::Canary, n).iter().any(|s| s.meets(0.0, heal))) {
+        return Said::open("operator: no canary write during the cut");
+    }
+    // From the last acknowledgement before the cut on, so that a gap over its edge counts in full.
+    let start = all.iter().filter(|s| s.from <= 0.0).map(|s| s.to.min(0.0)).fold(f64::NEG_INFINITY, f64::max);
+    let gap = longest_hole(&all, start, heal);
+    let (worst_server, worst) = each
+        .iter()
+        .map(|(name, acks)| (name.as_str(), longest_hole(acks, start, heal)))
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .unwrap_or(("none", heal));
+    let accepted = case.evidence.spec.expect.api_unavailable.map(|d| std::time::Duration::from(d).as_secs_f64());
+    let limit = accepted.unwrap_or(side.seconds + CANARY_PERIOD);
+    let observed = format!("longest without a write {}; {worst_server} alone {}", seconds(gap), seconds(worst));
+    let result = match accepted {
+        _ if gap >= heal => FindingResult::Violated,
+        Some(_) if gap > limit => FindingResult::Violated,
+        None if gap > limit => FindingResult::Degraded,
+        _ if worst > limit + ONE_SERVER => FindingResult::Degraded,
+        _ => FindingResult::Held,
+    };
+    let last = all.iter().rfind(|s| s.meets(0.0, heal)).or(all.first());
+    Said::new(result, observed, last.map_or(String::new(), |s| cite(track, s)))
+}
+
+fn refused(case: &Case<'_>, side: &ApiForecast) -> Said {
+    let heal = case.timeline.heal;
+    let (mut example, mut seen_last) = (None, f64::NEG_INFINITY);
+    for node in &side.servers {
+        let Some(track) = case.timeline.agent(node) else { return Said::open(format!("no record of {node}")) };
+        let (from, to) = (side.seconds + track.error, heal - CANARY_DEADLINE - track.error);
+        let spans = track.series(SpanKind::Canary, node);
+        if from >= to {
+            return Said::open(format!("{node}: the cut is too short, or the clock too uncertain, to tell"));
+        }
+        if let Some(ack) = spans.iter().find(|s| s.is("acknowledged") && s.meets(from, to)) {
+            let observed = format!("{node} acknowledged a write without a majority");
+            return Said::new(FindingResult::Violated, observed, cite(track, ack));
+        }
+        let during: Vec<&Seen<'_>> = spans.iter().filter(|s| s.meets(from, to)).collect();
+        if during.is_empty() || longest_hole(during.iter().copied(), from, to) > MAX_UNWATCHED {
+            return Said::open(format!("{node}: no local canary write during the cut"));
+        }
+        let acked = spans.iter().filter(|s| s.is("acknowledged") && s.from <= from).map(|s| s.to);
+        seen_last = acked.fold(seen_last, f64::max);
+        example.get_or_insert_with(|| cite(track, during[0]));
+    }
+    let observed = match seen_last {
+        last if last > 0.0 => format!("last write acknowledged {} after the cut", seconds(last)),
+        _ => "no write acknowledged".into(),
+    };
+    Said::new(FindingResult::Held, observed, example.unwrap_or_default())
+}

@@ -1,0 +1,82 @@
+//! EtcdQuorum: healthy members where a majority is connected, no leader where it is not.
+
+use super::{
+    Case, MAX_UNWATCHED, Said,
+    cite::{cite, some, when},
+    timeline::{Seen, Track, longest_hole},
+};
+use crate::{
+    api::{Check, Finding, FindingResult, SpanKind},
+    predict::{EtcdForecast, seconds},
+};
+
+/// An unhealthy stretch up to this, seconds, is a missed sample or two on a busy machine. Ours.
+const MISSED_SAMPLES: f64 = 3.0;
+/// Beyond this, seconds, a member on the side with a quorum was without it. Ours: longer than any single election.
+const WITHOUT_QUORUM: f64 = 10.0;
+/// A health check near the heal may have been answered after it, seconds.
+const BEFORE_HEAL: f64 = 1.0;
+
+pub fn check(case: &Case<'_>) -> Vec<Finding> {
+    case.forecast.etcd.iter().map(|side| side_finding(case, side)).collect()
+}
+
+fn side_finding(case: &Case<'_>, side: &EtcdForecast) -> Finding {
+    let members: Vec<Said> = side.members.iter().map(|m| member(case, side, m)).collect();
+    let worst = members.iter().max_by_key(|m| m.result).map(|m| m.result).unwrap_or(FindingResult::Inconclusive);
+    let of_worst: Vec<&Said> = members.iter().filter(|m| m.result == worst).collect();
+    let observed: Vec<String> = of_worst.iter().map(|m| m.observed.clone()).collect();
+    let evidence = of_worst.first().map_or(String::new(), |m| m.evidence.clone());
+    let prediction = side.prediction();
+    Said::new(worst, some(&observed), evidence).about(Check::EtcdQuorum, &side.side, prediction.expected)
+}
+
+fn member(case: &Case<'_>, side: &EtcdForecast, node: &str) -> Said {
+    let Some(track) = case.timeline.agent(node) else { return Said::open(format!("no record of {node}")) };
+    let (from, to) = (side.settled + track.error, case.timeline.heal - BEFORE_HEAL - track.error);
+    let spans = track.series(SpanKind::Health, "etcd");
+    if from >= to {
+        return Said::open(format!("{node}: the cut is too short, or the clock too uncertain, to tell"));
+    }
+    let during: Vec<&Seen<'_>> = spans.iter().filter(|s| s.meets(from, to)).collect();
+    if longest_hole(during.iter().copied(), from, to) > MAX_UNWATCHED || during.is_empty() {
+        return Said::open(format!("{node}: the health of etcd was not seen during the cut"));
+    }
+    match side.quorum {
+        true => healthy(track, &during, to),
+        false => leaderless(case, track, spans, &during),
+    }
+}
+
+fn healthy(track: &Track<'_>, during: &[&Seen<'_>], to: f64) -> Said {
+    let (mut longest, mut worst, mut since) = (0.0_f64, None, None);
+    for (i, seen) in during.iter().enumerate() {
+        if seen.is("ok") {
+            since = None;
+            continue;
+        }
+        let start = *since.get_or_insert(seen.from);
+        let end = during.get(i + 1).map_or(to, |next| next.from).min(to);
+        if end - start > longest {
+            (longest, worst) = (end - start, Some(*seen));
+        }
+    }
+    let Some(worst) = worst else {
+        return Said::new(FindingResult::Held, format!("{} healthy", track.node), cite(track, during[0]));
+    };
+    let result = match longest {
+        l if l <= MISSED_SAMPLES => FindingResult::Noted,
+        l if l <= WITHOUT_QUORUM => FindingResult::Degraded,
+        _ => FindingResult::Violated,
+    };
+    Said::new(result, format!("{} unhealthy for {}", track.node, seconds(longest)), cite(track, worst))
+}
+
+fn leaderless(case: &Case<'_>, track: &Track<'_>, spans: &[Seen<'_>], during: &[&Seen<'_>]) -> Said {
+    if let Some(ok) = during.iter().find(|s| s.is("ok")) {
+        return Said::new(FindingResult::Violated, format!("{} healthy during the cut", track.node), cite(track, ok));
+    }
+    let first = spans.iter().find(|s| s.from > 0.0 && !s.is("ok")).unwrap_or(during[0]);
+    let observed = format!("{} without a leader from {}", track.node, when(first.from, case.timeline.heal));
+    Said::new(FindingResult::Held, observed, cite(track, during[0]))
+}

@@ -1,0 +1,35 @@
+//! Whether the kernels dropped packets: on at least one node of every side that should no longer hear another.
+
+use super::{Case, Said};
+use crate::api::{Check, Finding, FindingResult};
+use crate::predict::count;
+
+pub fn check(case: &Case<'_>) -> Vec<Finding> {
+    let plan = case.evidence.plan;
+    let deaf = |node: &String| plan.members.iter().any(|m| plan.cuts(&m.name, node));
+    let sides = case.evidence.sides.iter().filter(|s| s.nodes.iter().any(deaf));
+    let of = |side: &crate::api::Side| {
+        let dropped: Vec<(&str, u64)> = side
+            .nodes
+            .iter()
+            .filter_map(|n| {
+                let kernel = case.timeline.agent(n)?.status.kernel.as_ref()?;
+                Some((n.as_str(), kernel.dropped_packets))
+            })
+            .collect();
+        let total: u64 = dropped.iter().map(|d| d.1).sum();
+        let said = match dropped.iter().max_by_key(|d| d.1) {
+            None => Said::open("no record with kernel counters"),
+            Some((node, _)) if total == 0 => {
+                Said::new(FindingResult::Violated, "0 packets dropped", format!("{node}: counters of the table"))
+            }
+            Some((node, most)) => Said::new(
+                FindingResult::Held,
+                format!("{total} packets dropped on {}", count(dropped.iter().filter(|d| d.1 > 0).count(), "node")),
+                format!("{node}: counter of the table, {most} packets"),
+            ),
+        };
+        said.about(Check::FaultProven, format!("{}: kernel", side.name), "counters moved")
+    };
+    sides.map(of).collect()
+}

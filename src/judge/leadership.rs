@@ -1,0 +1,103 @@
+//! LeaderGap and LeaderOverlap: from the end of the old holder's process, by its container runtime, to the new holder's Lease.
+
+use super::{
+    Case, Said,
+    cite::{cite, when},
+    lease::Takeover,
+    timeline::{Seen, Track},
+};
+use crate::{
+    api::{FindingResult, SpanKind},
+    predict::{LeaseForecast, interval, seconds},
+};
+
+/// The end of a process on the operator's clock: at `at`, give or take `error`.
+struct Ending<'s, 'a> {
+    track: &'s Track<'a>,
+    seen: &'s Seen<'a>,
+    at: f64,
+    error: f64,
+    /// It was still running when it was last looked at.
+    running: bool,
+}
+
+/// Gap and overlap of one Lease.
+pub fn judge(case: &Case<'_>, lease: &LeaseForecast, takeover: Option<&Takeover<'_, '_>>) -> (Said, Said) {
+    let open = |why: String| (Said::open(why.clone()), Said::open(why));
+    let ending = match ending(case, lease) {
+        Ok(ending) => ending,
+        Err(why) => return open(why),
+    };
+    let Some(takeover) = takeover else {
+        return open("the Lease was not seen to move, so nothing can be measured".into());
+    };
+    if !ending.error.is_finite() {
+        return open(format!("the clock of {} was not compared with the operator's", ending.track.who));
+    }
+    (gap(case, lease, takeover, &ending), overlap(lease, takeover, &ending))
+}
+
+fn gap(case: &Case<'_>, lease: &LeaseForecast, takeover: &Takeover<'_, '_>, end: &Ending<'_, '_>) -> Said {
+    let evidence = cite(end.track, end.seen);
+    if end.running {
+        return Said::new(FindingResult::Noted, "none: the old holder's process went on", evidence);
+    }
+    let (least, most) = (takeover.seen_old - end.at - end.error, takeover.seen_new - end.at + end.error);
+    let ended = format!("old process ended {}", when(end.at, case.timeline.heal));
+    let observed = match most {
+        most if most <= 0.0 => format!("none; {ended}"),
+        _ => format!("{}–{}; {ended}", seconds(least.max(0.0)).trim_end_matches(" s"), seconds(most)),
+    };
+    // Earlier than predicted is no harm: what would be, two leaders, is the other finding.
+    let result = if least > lease.gap.latest_seconds { FindingResult::Degraded } else { FindingResult::Held };
+    Said::new(result, observed, evidence)
+}
+
+fn overlap(lease: &LeaseForecast, takeover: &Takeover<'_, '_>, end: &Ending<'_, '_>) -> Said {
+    let definite = end.at - end.error - takeover.seen_new;
+    let possible = if end.running { f64::INFINITY } else { end.at + end.error - takeover.seen_old };
+    let margin = || seconds(takeover.seen_old - end.at - end.error);
+    let (result, observed) = match lease.overlap {
+        bound if definite > bound => {
+            (FindingResult::Violated, format!("two leaders for {} or longer", seconds(definite)))
+        }
+        _ if possible <= 0.0 => (FindingResult::Held, format!("none, by {} or more", margin())),
+        _ if definite > 0.0 && end.running => {
+            (FindingResult::Inconclusive, format!("two leaders for {} or longer", seconds(definite)))
+        }
+        bound if possible <= bound => {
+            let least = seconds(definite.max(0.0));
+            (FindingResult::Noted, format!("two leaders for {}–{}", least.trim_end_matches(" s"), seconds(possible)))
+        }
+        bound => {
+            let allowed = interval(&crate::api::Window { earliest_seconds: 0.0, latest_seconds: bound });
+            let most = if end.running { "longer".into() } else { seconds(possible) };
+            (FindingResult::Inconclusive, format!("at most {most}, more than {allowed}, by clocks and samples"))
+        }
+    };
+    Said::new(result, observed, cite(end.track, end.seen))
+}
+
+fn ending<'s, 'a>(case: &'s Case<'a>, lease: &LeaseForecast) -> Result<Ending<'s, 'a>, String> {
+    let node = lease.lease.holder_node.as_deref().unwrap_or_default();
+    let track = case.timeline.agent(node).ok_or_else(|| format!("no record of {node}"))?;
+    if !track.status.reads_containers {
+        return Err(format!("{node}: the container runtime is not read"));
+    }
+    let process = |s: &&Seen<'_>| is_holder(s, lease) && s.from <= 0.0 && (s.to > 0.0 || s.is("running"));
+    let seen =
+        track.of_kind(SpanKind::Container).filter(process).max_by(|a, b| a.to.total_cmp(&b.to)).ok_or_else(|| {
+            format!("{node}: the container of {} was not seen running at the cut", lease.lease.holder)
+        })?;
+    let error = if track.clock_known { seen.to_error } else { f64::INFINITY };
+    Ok(Ending { track, seen, at: seen.to, error, running: !seen.is("exited") })
+}
+
+/// Whether a container is the holder: a component's is named like its Lease, another's pod is named by the identity.
+fn is_holder(seen: &Seen<'_>, lease: &LeaseForecast) -> bool {
+    let mut parts = seen.span.subject.split('/');
+    let (Some(namespace), Some(pod), Some(container)) = (parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
+    namespace == lease.lease.namespace && (container == lease.lease.name || lease.lease.holder.starts_with(pod))
+}

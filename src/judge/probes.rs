@@ -1,0 +1,140 @@
+//! Fresh connections between every pair of members: silent across the cut while it lasts, alive elsewhere and at other times.
+
+use super::{
+    Case, MAX_UNWATCHED, Said,
+    cite::cite,
+    timeline::{Seen, Track, longest_hole},
+};
+use crate::{
+    api::{Check, Finding, FindingResult, SpanKind},
+    fault::ProbeTarget,
+    predict::{count, seconds},
+};
+use std::collections::BTreeMap;
+
+/// Around an edge of the cut a probe may end either way, seconds: its connect timeout of 1 s and half a second to be scheduled.
+const EDGE: f64 = 1.5;
+/// Share of a live pair's probes that may go astray on a busy machine (theory C0: loss on a non-edge below 5 %).
+const STRAY: f64 = 0.05;
+
+enum Outcome {
+    AsPlanned { example: String, stray: u32 },
+    Contradicted { what: String },
+    Unseen { why: String },
+}
+
+#[derive(Default)]
+struct Group {
+    as_planned: usize,
+    stray: u32,
+    example: Option<String>,
+    contradicted: Vec<String>,
+    unseen: Vec<String>,
+}
+
+pub fn check(case: &Case<'_>) -> Vec<Finding> {
+    let plan = case.evidence.plan;
+    let mut groups: BTreeMap<(String, bool), Group> = BTreeMap::new();
+    for node in plan.agents() {
+        for target in plan.probes.iter().filter(|t| t.member != node) {
+            let broken = plan.breaks_tcp(node, &target.member);
+            let key = (format!("{}→{}", case.side_of(node), case.side_of(&target.member)), broken);
+            let group = groups.entry(key).or_default();
+            let outcome = match case.timeline.agent(node) {
+                None => Outcome::Unseen { why: format!("no record of {node}") },
+                Some(track) if !track.clock_known => {
+                    Outcome::Unseen { why: format!("the clock of {node} was not compared with the operator's") }
+                }
+                Some(track) => judge_pair(case, track, target, broken),
+            };
+            match outcome {
+                Outcome::AsPlanned { example, stray } => {
+                    group.as_planned += 1;
+                    group.stray += stray;
+                    group.example.get_or_insert(example);
+                }
+                Outcome::Contradicted { what } => group.contradicted.push(what),
+                Outcome::Unseen { why } => group.unseen.push(why),
+            }
+        }
+    }
+    if groups.is_empty() {
+        return vec![Said::open("the plan probes nothing").about(Check::FaultProven, "network", "cut as planned")];
+    }
+    groups.into_iter().map(|((subject, broken), group)| group.finding(subject, broken)).collect()
+}
+
+impl Group {
+    fn finding(self, subject: String, broken: bool) -> Finding {
+        let total = self.as_planned + self.contradicted.len() + self.unseen.len();
+        let state = if broken { "silent" } else { "alive" };
+        let predicted = match broken {
+            true => format!("{} silent, alive before and after", count(total, "probed port")),
+            false => format!("{} alive all the time", count(total, "probed port")),
+        };
+        let mut observed = format!("{} of {total} {state}", self.as_planned);
+        if self.stray > 0 {
+            observed += &format!(", {}", count(self.stray as usize, "stray timeout"));
+        }
+        let said = match (self.contradicted.first(), self.unseen.first()) {
+            (Some(first), _) => Said::new(FindingResult::Violated, observed, first.clone()),
+            (None, Some(first)) => Said::new(FindingResult::Inconclusive, observed, first.clone()),
+            (None, None) => Said::new(FindingResult::Held, observed, self.example.unwrap_or_default()),
+        };
+        said.about(Check::FaultProven, subject, predicted)
+    }
+}
+
+/// `refused` is an answer: the path is alive and the process behind it is not.
+fn alive(seen: &Seen<'_>) -> bool {
+    seen.is("open") || seen.is("refused")
+}
+
+fn judge_pair(case: &Case<'_>, track: &Track<'_>, target: &ProbeTarget, broken: bool) -> Outcome {
+    let subject = target.subject();
+    let spans = track.series(SpanKind::Probe, &subject);
+    let unseen = |why: String| Outcome::Unseen { why: format!("{}: probe {subject}: {why}", track.who) };
+    let contradicted =
+        |seen: &Seen<'_>, why: &str| Outcome::Contradicted { what: format!("{} {why}", cite(track, seen)) };
+    // Every node cuts by its own clock, and these may differ by what the run allowed.
+    let allowed: std::time::Duration = case.evidence.spec.guards.max_clock_error.into();
+    let edge = EDGE + track.error + allowed.as_secs_f64();
+    let heal = case.timeline.heal;
+
+    match spans.iter().rfind(|s| s.from <= -edge) {
+        None => return unseen("not seen before the cut".into()),
+        Some(last) if !alive(last) => return contradicted(last, "before the cut"),
+        Some(_) => {}
+    }
+    match spans.iter().rfind(|s| s.to >= heal + edge) {
+        None => return unseen("not seen after the heal".into()),
+        Some(last) if !alive(last) => return contradicted(last, "still after the heal"),
+        Some(_) => {}
+    }
+    let (from, to) = if broken { (edge, heal - edge) } else { (0.0, heal) };
+    let during = || spans.iter().filter(|s| s.meets(from, to));
+    let Some(example) = during().find(|s| alive(s) != broken) else {
+        return match during().next() {
+            Some(other) => contradicted(other, "during the cut"),
+            None => unseen("not seen during the cut".into()),
+        };
+    };
+    let mut stray = 0;
+    if broken {
+        if let Some(open) = during().find(|s| alive(s)) {
+            return contradicted(open, "during the cut");
+        }
+    } else {
+        let dead = || during().filter(|s| !alive(s));
+        stray = dead().map(|s| s.span.samples).sum();
+        if f64::from(stray) > (STRAY * heal).max(1.0) {
+            return dead()
+                .max_by_key(|s| s.span.samples)
+                .map_or_else(|| unseen(String::new()), |s| contradicted(s, "during the cut"));
+        }
+    }
+    match longest_hole(during(), from, to) {
+        hole if hole > MAX_UNWATCHED => unseen(format!("nobody looked for {}", seconds(hole))),
+        _ => Outcome::AsPlanned { example: cite(track, example), stray },
+    }
+}

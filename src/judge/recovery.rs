@@ -1,0 +1,54 @@
+//! Recovery: everything desired is actual again and stays so.
+
+use super::{Case, Said, cite::cite};
+use crate::{
+    api::{Check, Finding, FindingResult, SpanKind},
+    predict::seconds,
+};
+
+/// Between the last look of the operator and the end of watching may lie this much, seconds.
+const LAST_LOOK: f64 = 15.0;
+
+pub fn check(case: &Case<'_>) -> Vec<Finding> {
+    let accepted = case.evidence.spec.expect.recovered_within.map(|d| std::time::Duration::from(d).as_secs_f64());
+    let predicted = match accepted {
+        Some(limit) => format!("recovered within {} (spec.expect.recoveredWithin)", seconds(limit)),
+        None => case.forecast.recovery.prediction().expected,
+    };
+    vec![recovered(case, accepted).about(Check::Recovery, "cluster", predicted)]
+}
+
+fn recovered(case: &Case<'_>, accepted: Option<f64>) -> Said {
+    let Some(track) = &case.timeline.operator else { return Said::open("no record of the operator") };
+    let heal = case.timeline.heal;
+    let mut spans: Vec<_> = track.of_kind(SpanKind::Convergence).filter(|s| s.to >= heal).collect();
+    spans.sort_by(|a, b| a.from.total_cmp(&b.from));
+    let Some(last) = spans.last() else { return Said::open("operator: nothing was seen after the heal") };
+    if !last.is("ok") {
+        let mut observed = "not recovered by the end of watching".to_owned();
+        if let Some(detail) = &last.span.detail {
+            observed += &format!(": waiting for {detail}");
+        }
+        return Said::new(FindingResult::Violated, observed, cite(track, last));
+    }
+    if last.to < case.timeline.end - LAST_LOOK {
+        return Said::open(format!("{}: not looked at until the end", cite(track, last)));
+    }
+    let waited = spans.iter().rfind(|s| !s.is("ok"));
+    let took = waited.map_or(0.0, |s| (s.to - heal).max(0.0));
+    let relapsed = spans.windows(2).any(|pair| pair[0].is("ok") && !pair[1].is("ok"));
+    let mut observed = format!("recovered {} after the heal", seconds(took));
+    if relapsed {
+        observed += ", not at the first go";
+    }
+    let window = case.forecast.recovery.window;
+    let result = match accepted {
+        Some(limit) if took > limit => FindingResult::Violated,
+        None if took > window.latest_seconds => {
+            observed += &format!(", later than {}", seconds(window.latest_seconds));
+            FindingResult::Degraded
+        }
+        _ => FindingResult::Held,
+    };
+    Said::new(result, observed, cite(track, waited.unwrap_or(last)))
+}

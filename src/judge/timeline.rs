@@ -1,0 +1,123 @@
+//! All records on one time line: seconds after the cut by the operator's wall clock, each with its error.
+
+use super::clock::Clock;
+use crate::api::{NodeRecord, NodeRecordStatus, Schedule, Span, SpanKind};
+use std::collections::BTreeMap;
+
+/// One span on the time line.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    pub span: &'a Span,
+    /// Seconds after the cut.
+    pub from: f64,
+    pub to: f64,
+    /// Error of each against the operator's clock, seconds; infinite where the clocks were never compared.
+    pub from_error: f64,
+    pub to_error: f64,
+}
+
+impl Seen<'_> {
+    pub fn is(&self, state: &str) -> bool {
+        self.span.state == state
+    }
+    pub fn meets(&self, from: f64, to: f64) -> bool {
+        self.from <= to && self.to >= from && from <= to
+    }
+}
+
+/// One observer's record on the time line.
+#[derive(Debug)]
+pub struct Track<'a> {
+    /// As evidence names it.
+    pub who: String,
+    pub node: &'a str,
+    pub status: &'a NodeRecordStatus,
+    pub clock_known: bool,
+    /// Largest error of its spans, seconds.
+    pub error: f64,
+    /// How far the record is complete, seconds after the cut by its own wall clock.
+    pub until: Option<f64>,
+    series: BTreeMap<SpanKind, BTreeMap<&'a str, Vec<Seen<'a>>>>,
+}
+
+impl<'a> Track<'a> {
+    fn new(record: &'a NodeRecord, who: String, clock: Clock<'a>, zero_us: i64) -> Option<Self> {
+        let status = record.status.as_ref()?;
+        let mut series: BTreeMap<SpanKind, BTreeMap<&'a str, Vec<Seen<'a>>>> = BTreeMap::new();
+        let mut error: f64 = if clock.is_known() { 0.0 } else { f64::INFINITY };
+        for span in &status.spans {
+            let ((from, from_error), (to, to_error)) = (clock.read(&span.from, zero_us), clock.read(&span.to, zero_us));
+            let seen = Seen { span, from, to: to.max(from), from_error, to_error };
+            // A container may have started days before the anchors; that is no reason to doubt the run's own spans.
+            if span.kind != SpanKind::Container {
+                error = error.max(from_error).max(to_error);
+            }
+            series.entry(span.kind).or_default().entry(span.subject.as_str()).or_default().push(seen);
+        }
+        series
+            .values_mut()
+            .flat_map(BTreeMap::values_mut)
+            .for_each(|all| all.sort_by(|a, b| a.from.total_cmp(&b.from)));
+        let until = status.observed_until.as_ref().map(|t| (t.0.as_microsecond() - zero_us) as f64 / 1e6);
+        Some(Track { who, node: &record.spec.node, status, clock_known: clock.is_known(), error, until, series })
+    }
+
+    /// Spans of one subject, by time.
+    pub fn series(&self, kind: SpanKind, subject: &str) -> &[Seen<'a>] {
+        self.series.get(&kind).and_then(|all| all.get(subject)).map_or(&[], Vec::as_slice)
+    }
+    /// Spans of one kind.
+    pub fn of_kind(&self, kind: SpanKind) -> impl Iterator<Item = &Seen<'a>> {
+        self.series.get(&kind).into_iter().flat_map(|all| all.values().flatten())
+    }
+}
+
+/// The run on one time line.
+#[derive(Debug)]
+pub struct Timeline<'a> {
+    /// Length of the cut, seconds: the heal's time.
+    pub heal: f64,
+    /// End of watching, seconds after the cut.
+    pub end: f64,
+    pub operator: Option<Track<'a>>,
+    agents: BTreeMap<&'a str, Track<'a>>,
+}
+
+impl<'a> Timeline<'a> {
+    pub fn new(schedule: &Schedule, operator: Option<&'a NodeRecord>, agents: &'a [NodeRecord]) -> Self {
+        let zero_us = schedule.cut_at.0.as_microsecond();
+        let after_cut = |t: &k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime| {
+            (t.0.as_microsecond() - zero_us) as f64 / 1e6
+        };
+        let agent = |record: &'a NodeRecord| {
+            let anchors = record.status.as_ref().and_then(|s| s.clock.as_ref()).map_or(&[][..], |c| &c.anchors);
+            let track = Track::new(record, record.spec.node.clone(), Clock::from_anchors(anchors), zero_us)?;
+            Some((record.spec.node.as_str(), track))
+        };
+        Timeline {
+            heal: after_cut(&schedule.heal_at),
+            end: after_cut(schedule.observed_until.as_ref().unwrap_or(&schedule.recover_by)),
+            operator: operator.and_then(|r| Track::new(r, "operator".into(), Clock::Reference, zero_us)),
+            agents: agents.iter().filter_map(agent).collect(),
+        }
+    }
+
+    pub fn agent(&self, node: &str) -> Option<&Track<'a>> {
+        self.agents.get(node)
+    }
+    pub fn agents(&self) -> impl Iterator<Item = &Track<'a>> {
+        self.agents.values()
+    }
+}
+
+/// The longest time between `from` and `to` of which no span says anything, seconds.
+pub fn longest_hole<'s, 'a: 's>(spans: impl IntoIterator<Item = &'s Seen<'a>>, from: f64, to: f64) -> f64 {
+    let mut known: Vec<(f64, f64)> = spans.into_iter().map(|s| (s.from, s.to)).collect();
+    known.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut at, mut hole) = (from, 0.0_f64);
+    for (start, end) in known {
+        hole = hole.max(start.min(to) - at);
+        at = at.max(end);
+    }
+    hole.max(to - at)
+}

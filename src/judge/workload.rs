@@ -1,0 +1,110 @@
+//! WorkloadKept: containers on the cut side went on running, by the container runtime of their node.
+
+use super::{
+    Case, MAX_UNWATCHED, Said,
+    cite::{cite, some, when},
+    timeline::{Seen, Track},
+};
+use crate::{
+    api::{Check, Finding, FindingResult, SpanKind},
+    predict::{WorkloadForecast, count, seconds},
+    topology::Pod,
+};
+
+pub fn check(case: &Case<'_>) -> Vec<Finding> {
+    let of = |owner: &WorkloadForecast| {
+        let predicted = format!("keeps running on the cut side ({})", count(owner.pods.len(), "pod"));
+        kept(case, owner).about(Check::WorkloadKept, owner.subject(), predicted)
+    };
+    case.forecast.workloads.iter().map(of).collect()
+}
+
+/// The record of a node that reads its container runtime.
+pub fn reader<'c, 'a>(case: &'c Case<'a>, node: &str) -> Result<&'c Track<'a>, String> {
+    let track = case.timeline.agent(node).ok_or_else(|| format!("no record of {node}"))?;
+    if !track.status.reads_containers {
+        return Err(format!("{node}: the container runtime is not read"));
+    }
+    if track.status.spans_left_out > 0 {
+        return Err(format!("{node}: its record is full"));
+    }
+    Ok(track)
+}
+
+/// Containers of one pod on its node, by the pod's uid.
+pub fn containers<'c, 'a>(track: &'c Track<'a>, uid: &'c str) -> impl Iterator<Item = &'c Seen<'a>> {
+    track.of_kind(SpanKind::Container).filter(move |s| s.span.uid.as_deref() == Some(uid))
+}
+
+fn kept(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
+    let (mut ended, mut excused, mut evidence, mut watched) = (Vec::new(), Vec::new(), String::new(), 0);
+    for pod in &owner.pods {
+        let track = match reader(case, &pod.node) {
+            Ok(track) if track.clock_known => track,
+            Ok(track) => return Said::open(format!("the clock of {} was not compared with the operator's", track.who)),
+            Err(why) => return Said::open(why),
+        };
+        for container in &pod.containers {
+            match container_kept(case, track, pod, container) {
+                Ok(Fate::Kept(seen)) => {
+                    watched += 1;
+                    if ended.is_empty() && excused.is_empty() {
+                        evidence = cite(track, seen);
+                    }
+                }
+                Ok(Fate::Ended(seen)) => {
+                    let words = format!("{}/{container} ended {}", pod.name, when(seen.to, case.timeline.heal));
+                    evidence = cite(track, seen);
+                    if may_end(case, pod) { excused.push(words) } else { ended.push(words) }
+                }
+                Ok(Fate::NotRunning) => {}
+                Err(why) => return Said::open(why),
+            }
+        }
+    }
+    match (ended.is_empty(), excused.is_empty()) {
+        (false, _) => Said::new(FindingResult::Violated, some(&ended), evidence),
+        (true, false) => Said::new(FindingResult::Noted, some(&excused), evidence),
+        _ if watched == 0 => Said::new(FindingResult::Noted, "nothing ran at the cut", evidence),
+        _ => Said::new(FindingResult::Held, format!("{} ran through the cut", count(watched, "container")), evidence),
+    }
+}
+
+enum Fate<'c, 'a> {
+    Kept(&'c Seen<'a>),
+    Ended(&'c Seen<'a>),
+    /// It had ended before the cut.
+    NotRunning,
+}
+
+fn container_kept<'c, 'a>(
+    case: &Case<'_>,
+    track: &'c Track<'a>,
+    pod: &'c Pod,
+    name: &str,
+) -> Result<Fate<'c, 'a>, String> {
+    let subject = format!("{}/{name}", pod.subject());
+    let of = || containers(track, &pod.uid).filter(|s| s.span.subject == subject);
+    if of().next().is_none() {
+        return Err(format!("{}: container {subject} was never seen", track.who));
+    }
+    let heal = case.timeline.heal;
+    let Some(seen) = of().filter(|s| s.from <= 0.0).max_by(|a, b| a.to.total_cmp(&b.to)) else {
+        return Err(format!("{}: container {subject} was not seen at the cut", track.who));
+    };
+    match seen.is("exited") {
+        true if seen.to < -seen.to_error => Ok(Fate::NotRunning),
+        true if seen.to + seen.to_error < heal => Ok(Fate::Ended(seen)),
+        false if seen.to < heal - MAX_UNWATCHED => {
+            let unwatched = seconds(heal - seen.to);
+            Err(format!("{}: container {subject} was not looked at for the last {unwatched} of the cut", track.who))
+        }
+        _ => Ok(Fate::Kept(seen)),
+    }
+}
+
+/// A process that leads by a Lease ends when it loses it, and replicas of this operator hand over.
+fn may_end(case: &Case<'_>, pod: &Pod) -> bool {
+    let leads = case.forecast.leases.iter().any(|l| l.cut_off && l.lease.holder.starts_with(&pod.name));
+    leads || case.evidence.snapshot.operators.iter().any(|o| o.pod == pod.name)
+}

@@ -1,0 +1,66 @@
+//! Timers of Kubernetes and etcd that no object of a cluster shows, each with its unit and its source.
+
+/// Jitter of a candidate's polls: it looks every `RP × (1 + U[0, 1.2])` (client-go `leaderelection.JitterFactor`).
+pub const ELECTION_JITTER: f64 = 1.2;
+/// Polls from the last renewal to a takeover: one sees the renewal, one finds it expired (client-go `tryAcquireOrRenew`).
+pub const ELECTION_POLLS: f64 = 2.0;
+/// Shortest client timeout of an election, seconds; else half the renew deadline (client-go `NewFromKubeconfig`).
+pub const ELECTION_MIN_CLIENT_TIMEOUT: f64 = 1.0;
+/// First retransmission of TCP, seconds (Linux `TCP_RTO_MIN`): a cut shorter than `(RD − this) / 2` costs no renewal.
+pub const TCP_FIRST_RETRANSMISSION: f64 = 0.2;
+/// API latency on a busy machine, seconds. Ours: several times what the lab shows.
+pub const API_LATENCY: f64 = 1.0;
+
+/// Election timeouts until a side knows whether it has a leader: a new one needs 1 to 2, a split vote one more; streams of
+/// API servers end after 3 (etcd `maxNoLeaderCnt`), an old leader steps down within 2 (`MsgCheckQuorum`).
+pub const ETCD_ELECTIONS: f64 = 3.0;
+/// Slack beside the elections, seconds: fsync, dialling, scheduling on a busy machine. Ours, from the lab.
+pub const ETCD_SLACK: f64 = 2.0;
+/// Longest linearizable read beside two election timeouts, seconds (etcd `ReqTimeout` = 5 s + 2 × election timeout): a health
+/// check that began just before the loss answers so much later.
+pub const ETCD_READ_TIMEOUT: f64 = 5.0;
+/// After this, seconds, a write that was in flight at the cut has been answered or given up on the losing side. Ours: the old
+/// leader steps down within 2 election timeouts of 1 s, and one second for the answer.
+pub const LAST_ACKNOWLEDGEMENT: f64 = 3.0;
+
+/// Jitter of a kubelet's Lease renewals (component-helpers `apimachinery/lease`, `renewInterval` × 1.04).
+pub const LEASE_RENEW_JITTER: f64 = 1.04;
+/// Longest back-off of a kubelet that can't renew its Lease, seconds (component-helpers `maxBackoff`).
+pub const KUBELET_LEASE_BACK_OFF: f64 = 7.0;
+/// Timeout of a kubelet's heartbeat client at the most, seconds (`cmd/kubelet/app/server.go`: min of this and the Lease).
+pub const KUBELET_HEARTBEAT_TIMEOUT: f64 = 10.0;
+/// `nodeStatusUpdateFrequency` at its default, seconds: Ready follows within it once a kubelet is heard again.
+pub const KUBELET_STATUS_UPDATE: f64 = 10.0;
+/// From winning the Lease to the first pass of the node lifecycle controller, seconds: caches fill first. Ours, from the lab
+/// (observed: NotReady 51 s after the start, with a grace of 50 s).
+pub const CONTROLLER_START: f64 = 5.0;
+/// From Ready to the taints' end, seconds (one pass of the node lifecycle controller at its default period).
+pub const TAINT_REMOVAL: f64 = 5.0;
+
+/// More than this many unready nodes are needed before a zone counts as partly disrupted (`ComputeZoneState`).
+pub const PARTIAL_DISRUPTION_NODES: usize = 2;
+/// `--unhealthy-zone-threshold`, default.
+pub const UNHEALTHY_ZONE_SHARE: f64 = 0.55;
+/// `--large-cluster-size-threshold`, default: smaller zones stop evictions when partly disrupted.
+pub const LARGE_ZONE_NODES: usize = 50;
+/// `--secondary-node-eviction-rate`, default, nodes per second.
+pub const SECONDARY_EVICTION_RATE: f64 = 0.01;
+
+/// From a pod's deletion to its replacement's container, seconds: controller, scheduler, kubelet, image present. Ours.
+pub const POD_START: f64 = 15.0;
+/// From the heal until every kubelet is heard again, seconds: TCP gives up, HTTP/2 pings (30 s + 15 s) end dead connections.
+pub const KUBELET_RECONNECT: f64 = 45.0;
+/// Beside the grace period, seconds, for a kubelet to say that a pod is gone. Ours.
+pub const POD_STOP_SLACK: f64 = 10.0;
+
+/// A kube-apiserver without etcd fails its liveness probe from here on, seconds after the cut (kubeadm: 8 failures, 10 s
+/// apart, the first one up to 5 s early).
+pub const API_SERVER_LIVENESS: f64 = 75.0;
+/// First and longest back-off of a crashing container, seconds (kubelet `containerBackOffPeriod`, `MaxContainerBackOff`).
+pub const CRASH_BACK_OFF: (f64, f64) = (10.0, 300.0);
+/// From a static pod's start to Ready, seconds. Ours, from the lab.
+pub const STATIC_POD_START: f64 = 30.0;
+/// etcd after the heal while one side kept its quorum, seconds (5 s stream timeout, then a snapshot or the log).
+pub const ETCD_REJOIN: f64 = 10.0;
+/// etcd after the heal of a cut that left no quorum, seconds. Observed on the lab: 18 s, not the 5 to 10 s of its timers.
+pub const ETCD_REELECTION: f64 = 25.0;

@@ -1,0 +1,128 @@
+//! etcd and the API servers behind it: quorum, leader and writes on every side.
+
+use super::{constants::*, window::seconds};
+use crate::{
+    api::{Check, Prediction, Side},
+    topology::Snapshot,
+};
+
+/// Smallest number of voters that is a majority (etcd FAQ).
+pub fn majority(voters: u32) -> u32 {
+    voters / 2 + 1
+}
+
+/// etcd on one side.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EtcdForecast {
+    pub side: String,
+    /// Nodes of its members.
+    pub members: Vec<String>,
+    pub quorum: bool,
+    /// Seconds after the cut until which its health may differ from what `quorum` says.
+    pub settled: f64,
+    total: usize,
+    election: f64,
+}
+
+/// The API servers of one side.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApiForecast {
+    pub side: String,
+    pub servers: Vec<String>,
+    pub writable: bool,
+    /// On a writable side the longest time without an acknowledged write, seconds; on another one the time after the cut from
+    /// which none is acknowledged.
+    pub seconds: f64,
+    loses_etcd: bool,
+    election: f64,
+}
+
+/// Longest time that etcd's loss of its leader costs writers on the side with a quorum, seconds.
+pub fn election_gap(election: f64) -> f64 {
+    ETCD_ELECTIONS * election + ETCD_SLACK
+}
+
+/// Whether this side loses members of etcd to others, so that its leader may be lost: who leads can't be known beforehand.
+fn loses_members(side: &Side) -> bool {
+    side.etcd_members < side.etcd_total
+}
+
+/// What writers on this side may wait at the most, seconds.
+pub fn write_gap(side: &Side, election: f64) -> f64 {
+    if loses_members(side) { election_gap(election) } else { ETCD_SLACK }
+}
+
+pub fn etcd(snapshot: &Snapshot, sides: &[Side]) -> Vec<EtcdForecast> {
+    let election = snapshot.timers.etcd_election.seconds;
+    let of = |side: &Side| {
+        let members: Vec<_> =
+            snapshot.etcd.iter().filter(|m| side.nodes.contains(&m.node)).map(|m| m.node.clone()).collect();
+        let settled = match side.quorum {
+            true => write_gap(side, election),
+            // The old leader's step-down, then a read that had begun before it.
+            false => ETCD_ELECTIONS * election + ETCD_READ_TIMEOUT + 2.0 * election + API_LATENCY,
+        };
+        let (side, quorum) = (side.name.clone(), side.quorum);
+        EtcdForecast { side, members, quorum, settled, total: snapshot.etcd.len(), election }
+    };
+    sides.iter().map(of).filter(|f| !f.members.is_empty()).collect()
+}
+
+pub fn api(snapshot: &Snapshot, sides: &[Side]) -> Vec<ApiForecast> {
+    let election = snapshot.timers.etcd_election.seconds;
+    let of = |side: &Side| ApiForecast {
+        side: side.name.clone(),
+        servers: side.api_servers.clone(),
+        writable: side.writable,
+        seconds: if side.writable { write_gap(side, election) } else { LAST_ACKNOWLEDGEMENT.max(3.0 * election) },
+        loses_etcd: loses_members(side),
+        election,
+    };
+    sides.iter().map(of).filter(|f| !f.servers.is_empty()).collect()
+}
+
+impl EtcdForecast {
+    pub fn prediction(&self) -> Prediction {
+        let (have, total, need) = (self.members.len(), self.total, majority(self.total as u32));
+        let (expected, rule) = match self.quorum {
+            true => (
+                format!("keeps its quorum; a new leader within {} if the old one is cut off", seconds(self.settled)),
+                format!("3 × election timeout ({}) + {}", seconds(self.election), seconds(ETCD_SLACK)),
+            ),
+            false => (
+                format!("no leader from {} on until the heal", seconds(self.settled)),
+                format!(
+                    "3 × election timeout ({}), then the last linearizable read ({} + 2 elections)",
+                    seconds(self.election),
+                    seconds(ETCD_READ_TIMEOUT)
+                ),
+            ),
+        };
+        let reason = format!("{have} of {total} members here, a majority is {need}; {rule}");
+        Prediction { check: Check::EtcdQuorum, subject: self.side.clone(), expected, window: None, reason }
+    }
+}
+
+impl ApiForecast {
+    pub fn prediction(&self) -> Prediction {
+        let (expected, reason) = match (self.writable, self.loses_etcd) {
+            (true, true) => (
+                format!("writes acknowledged, none missing for longer than {}", seconds(self.seconds)),
+                format!(
+                    "etcd's leader may be cut off: 3 × election timeout ({}) + {}",
+                    seconds(self.election),
+                    seconds(ETCD_SLACK)
+                ),
+            ),
+            (true, false) => (
+                format!("writes acknowledged, none missing for longer than {}", seconds(self.seconds)),
+                "no etcd member is cut off from this side".into(),
+            ),
+            (false, _) => (
+                format!("no write acknowledged from {} on until the heal", seconds(self.seconds)),
+                "no quorum of etcd within reach; what was in flight at the cut is answered or given up by then".into(),
+            ),
+        };
+        Prediction { check: Check::ApiWritable, subject: self.side.clone(), expected, window: None, reason }
+    }
+}
