@@ -1,6 +1,6 @@
 //! Findings and verdict.
 
-use super::table::{table, text};
+use super::table::{cell, short, table, text};
 use crate::api::{Finding, FindingResult, Phase, RackPartition, RackPartitionStatus, Verdict};
 
 /// The findings as a table of at most `width` columns (100 by default), with the evidence of those that did not hold below it.
@@ -9,8 +9,13 @@ pub fn findings_table(status: &RackPartitionStatus, width: Option<u16>) -> Strin
         return "no findings yet".into();
     }
     let mut rows = table(&["Check", "Subject", "Predicted", "Observed", "Result"], width);
+    let mut above = None;
     for f in &status.findings {
-        rows.add_row([&format!("{:?}", f.check), &f.subject, &f.predicted, &f.observed, result(f.result)]);
+        // A check is named once, so that its findings stand out as a group.
+        let check = if above == Some(f.check) { String::new() } else { format!("{:?}", f.check) };
+        above = Some(f.check);
+        let words = [&check, short(&f.subject), &f.predicted, &f.observed, result(f.result)];
+        rows.add_row(words.map(cell));
     }
     let mut out = text(&rows);
     let told: Vec<&Finding> = status.findings.iter().filter(|f| f.result != FindingResult::Held).collect();

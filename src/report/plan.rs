@@ -1,13 +1,18 @@
 //! The plan: who is cut from whom, and what theory says will happen.
 
-use super::table::{table, text};
+use super::table::{cell, short, table, text};
 use crate::api::{Plan, Prediction, Side};
 
 /// The predictions as a table of at most `width` columns (100 by default).
 pub fn prediction_table(predictions: &[Prediction], width: Option<u16>) -> String {
     let mut rows = table(&["Check", "Subject", "Expected", "Because"], width);
+    let mut above: Option<&Prediction> = None;
     for p in predictions {
-        rows.add_row([&format!("{:?}", p.check), &p.subject, &p.expected, &p.reason]);
+        let same = above.filter(|a| a.check == p.check);
+        let check = if same.is_some() { String::new() } else { format!("{:?}", p.check) };
+        let reason = if same.is_some_and(|a| a.reason == p.reason) { "the same" } else { &p.reason };
+        above = Some(p);
+        rows.add_row([check.as_str(), short(&p.subject), &p.expected, reason].map(cell));
     }
     text(&rows)
 }

@@ -107,3 +107,33 @@ proptest! {
         prop_assert_ne!(run.judge().verdict, Verdict::Pass);
     }
 }
+
+/// What rests on nothing but itself: the operator's canaries to the losing side and the agents' on the other one (each side has
+/// its own witness), taints (told beside NotReady), and a pod of the rest, which nothing is predicted of.
+const NOT_NEEDED: [(&str, SpanKind, &str); 6] = [
+    ("cp2", SpanKind::Canary, "cp2"),
+    ("cp3", SpanKind::Canary, "cp3"),
+    ("w2", SpanKind::Canary, "cp1"),
+    ("w2", SpanKind::Taint, "cp1"),
+    ("w2", SpanKind::Taint, "w1"),
+    ("w2", SpanKind::Pod, "default/web-7d4b9c6f58-bbbbb"),
+];
+
+#[test]
+fn every_other_series_is_needed_to_pass() {
+    let count = passing().agents.len() + 1;
+    for i in 0..count {
+        let whole = passing();
+        let record = whole.agents.iter().chain(whole.operator.as_ref()).nth(i).unwrap();
+        let spans = &record.status.as_ref().unwrap().spans;
+        let series: std::collections::BTreeSet<_> = spans.iter().map(|s| (s.kind, s.subject.as_str())).collect();
+        for (kind, subject) in series {
+            let mut run = passing();
+            let record = run.agents.iter_mut().chain(run.operator.as_mut()).nth(i).unwrap();
+            let node = record.spec.node.clone();
+            record.status.as_mut().unwrap().spans.retain(|s| s.kind != kind || s.subject != subject);
+            let needed = !NOT_NEEDED.contains(&(node.as_str(), kind, subject));
+            assert_eq!(run.judge().verdict != Verdict::Pass, needed, "{node} {kind:?} {subject}");
+        }
+    }
+}
