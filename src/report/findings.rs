@@ -53,7 +53,11 @@ pub fn verdict_line(rp: &RackPartition) -> String {
         Verdict::Fail => "the cluster did not behave",
         Verdict::Inconclusive => "not enough evidence to say",
     };
-    let count = |r| status.findings.iter().filter(|f| f.result == r).count();
+    format!("{name}: {verdict:?}, {meaning} ({})", counts(&status.findings))
+}
+
+/// How many findings came out how: `24 held, 1 noted`.
+pub(super) fn counts(findings: &[Finding]) -> String {
     let results = [
         FindingResult::Held,
         FindingResult::Noted,
@@ -61,10 +65,7 @@ pub fn verdict_line(rp: &RackPartition) -> String {
         FindingResult::Inconclusive,
         FindingResult::Violated,
     ];
-    let counts: Vec<String> = results
-        .into_iter()
-        .filter(|r| count(*r) > 0)
-        .map(|r| format!("{} {}", count(r), result(r).to_lowercase()))
-        .collect();
-    format!("{name}: {verdict:?}, {meaning} ({})", counts.join(", "))
+    let count = |r| findings.iter().filter(|f| f.result == r).count();
+    let counts = results.into_iter().filter(|r| count(*r) > 0);
+    counts.map(|r| format!("{} {}", count(r), result(r).to_lowercase())).collect::<Vec<_>>().join(", ")
 }

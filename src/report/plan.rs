@@ -18,7 +18,7 @@ pub fn prediction_table(predictions: &[Prediction], width: Option<u16>) -> Strin
 }
 
 /// Sides, edges, roles, prediction and assumptions.
-pub fn plan_text(plan: &Plan) -> String {
+pub fn plan_text(plan: &Plan, width: Option<u16>) -> String {
     let mut out = format!("isolates {}: {} directed edges cut\n", plan.isolated, plan.edges);
     for (role, node) in &plan.resolved_roles {
         out += &format!("  {role} is {node}\n");
@@ -26,7 +26,7 @@ pub fn plan_text(plan: &Plan) -> String {
     for side in &plan.sides {
         out += &format!("  {}\n", side_line(side));
     }
-    out += &format!("\n{}\n", prediction_table(&plan.prediction, None));
+    out += &format!("\n{}\n", prediction_table(&plan.prediction, width));
     if !plan.assumptions.is_empty() {
         out += "\nAssumed, because it could not be read:\n";
     }

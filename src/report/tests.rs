@@ -36,7 +36,7 @@ fn tables_fit_their_width() {
         assert!(widest <= width.unwrap_or(100) as usize, "{widest}\n{table}");
         println!("{table}");
     }
-    let text = plan_text(status.plan.as_ref().unwrap());
+    let text = plan_text(status.plan.as_ref().unwrap(), None);
     println!("{text}");
     assert!(text.contains("isolated: cp1, w1 (etcd 1 of 3, no quorum; API not writable)"), "{text}");
 }
