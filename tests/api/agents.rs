@@ -169,8 +169,7 @@ impl Agent {
         let clock = self.status.clock.get_or_insert_default();
         let Some(reply) = &record.spec.clock_reply else { return };
         let Some(ping) = clock.ping.take_if(|p| p.sequence == reply.sequence) else { return };
-        let [sent, received, answered] =
-            [&ping.sent, &reply.received, &reply.answered].map(|t| t.0.as_microsecond());
+        let [sent, received, answered] = [&ping.sent, &reply.received, &reply.answered].map(|t| t.0.as_microsecond());
         let (there, home) = (received - sent, answered - back.as_microsecond());
         let at = Moment { wall: MicroTime(back), ..now() };
         clock.anchors.push(ClockAnchor { at, offset_us: (there + home) / 2, error_us: (there - home) / 2 });

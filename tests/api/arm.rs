@@ -95,9 +95,9 @@ async fn a_cluster_that_is_not_whole_is_not_cut() {
     let cluster = Cluster::start().await;
     let _replica = Replica::start_with(&cluster.plane, GOOD.0, GOOD.1, Duration::from_secs(15));
     cluster.begin("run", json!({})).await;
-    let _agents = Agents::play(&cluster, "run", &[]);
     cluster.until_phase("run", &[Phase::Arming]).await;
     cluster.set_ready("c3", false).await;
+    let _agents = Agents::play(&cluster, "run", &[]);
     let status = cluster.until_phase("run", &[Phase::Refused]).await;
     let message = status.message.unwrap_or_default();
     assert!(message.contains("node c3 to be Ready"), "{message}");

@@ -43,8 +43,7 @@ impl Cluster {
         static NETS: AtomicU8 = AtomicU8::new(1);
         let _ = tracing_subscriber::fmt().with_env_filter("warn,rackpartition=info").with_test_writer().try_init();
         let plane = ControlPlane::start().await;
-        let cluster =
-            Cluster { client: plane.client.clone(), plane, net: NETS.fetch_add(1, Ordering::Relaxed) };
+        let cluster = Cluster { client: plane.client.clone(), plane, net: NETS.fetch_add(1, Ordering::Relaxed) };
         cluster.fill().await;
         cluster
     }
@@ -111,8 +110,7 @@ impl Cluster {
     }
 
     pub async fn add_operator_pod(&self, name: &str, node: &str) {
-        let labels =
-            json!({"app.kubernetes.io/name": "rackpartition", "app.kubernetes.io/component": "operator"});
+        let labels = json!({"app.kubernetes.io/name": "rackpartition", "app.kubernetes.io/component": "operator"});
         self.add_pod(NAMESPACE, pod(name, node, labels, &["/rackpartition"]), true).await;
     }
 

@@ -9,7 +9,10 @@ use kube::{
     api::PostParams,
     runtime::wait::{await_condition, conditions::is_crd_established},
 };
-use ring::{rand::SystemRandom, signature::{self, KeyPair}};
+use ring::{
+    rand::SystemRandom,
+    signature::{self, KeyPair},
+};
 use std::{
     fs::{self, File},
     net::{IpAddr, Ipv4Addr, TcpListener},
@@ -220,8 +223,8 @@ fn own_address() -> Ipv4Addr {
 fn service_account_keys() -> (String, String) {
     /// SubjectPublicKeyInfo of an uncompressed P-256 point, up to the point itself (RFC 5480).
     const INFO: [u8; 26] = [
-        0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
-        0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+        0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
+        0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
     ];
     let (algorithm, random) = (&signature::ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
     let private = signature::EcdsaKeyPair::generate_pkcs8(algorithm, &random).expect("a key");

@@ -6,8 +6,8 @@ use crate::{
     replica::Replica,
     wait::{SOON, until},
 };
-use rackpartition::api::{NodeRecord, Observer, Phase, Span, SpanKind};
 use kube::api::ListParams;
+use rackpartition::api::{NodeRecord, Observer, Phase, Span, SpanKind};
 use serde_json::json;
 
 #[tokio::test]

@@ -34,7 +34,8 @@ pub async fn an_agent_image_can_t_start(h: &Harness) -> Result<()> {
     // The operator itself keeps its image; only what it gives its agents is wrong.
     let words = ["--namespace", "rackpartition", "set", "env", "deployment/rackpartition-operator"];
     h.kubectl(&[&words[..], &["AGENT_IMAGE=rackpartition:no-such-tag", "ARM_DEADLINE=20s"]].concat()).await?;
-    let rolled = ["--namespace", "rackpartition", "rollout", "status", "deployment/rackpartition-operator", "--timeout=2m"];
+    let rolled =
+        ["--namespace", "rackpartition", "rollout", "status", "deployment/rackpartition-operator", "--timeout=2m"];
     h.kubectl(&rolled).await?;
     let name = "no-such-image";
     h.create(name, isolate(&["r1"])).await?;

@@ -27,7 +27,10 @@ pub async fn deleted_in_every_phase(h: &Harness) -> Result<()> {
         h.gone(&name, Duration::from_secs_f64(kernel) + SLACK).await?;
         h.no_tables(SLACK).await.with_context(|| format!("after deleting in {seen:?}"))?;
         h.all_hear_each_other().await?;
-        println!("  deleted in {seen:?}: gone after {:.1} s (the kernel's deadline: {kernel:.1} s)", begun.elapsed().as_secs_f64());
+        println!(
+            "  deleted in {seen:?}: gone after {:.1} s (the kernel's deadline: {kernel:.1} s)",
+            begun.elapsed().as_secs_f64()
+        );
     }
     Ok(())
 }

@@ -50,11 +50,7 @@ pub async fn passes(h: &Harness) -> Result<()> {
 
 /// The cut worker's own words: no fresh connection to an API server outside its rack, nor to the load balancer, was answered
 /// while the cut lasted, and the one inside its rack was.
-async fn reached_no_api_server_outside(
-    h: &Harness,
-    run: &str,
-    schedule: rackpartition::api::Schedule,
-) -> Result<()> {
+async fn reached_no_api_server_outside(h: &Harness, run: &str, schedule: rackpartition::api::Schedule) -> Result<()> {
     let worker = h.lab.nodes().iter().find(|n| n.rack == "r1" && !n.control_plane).context("no worker in r1")?;
     let record = h.record(run, &worker.name).await?;
     let spans = record.status.context("no status")?.spans;
@@ -71,7 +67,8 @@ async fn reached_no_api_server_outside(
         }
         outside += 1;
         // One probe may have begun before the cut and one answered after it.
-        let overlaps = target.from.wall.0.as_microsecond() < to - 1_500_000 && target.to.wall.0.as_microsecond() > from + 1_500_000;
+        let overlaps = target.from.wall.0.as_microsecond() < to - 1_500_000
+            && target.to.wall.0.as_microsecond() > from + 1_500_000;
         let heard = target.state == "open" || target.state == "refused";
         ensure!(!(overlaps && heard), "{} heard {} during the cut: {target:?}", worker.name, target.subject);
     }

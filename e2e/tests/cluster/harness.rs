@@ -161,7 +161,11 @@ impl Harness {
     }
 
     pub async fn delete(&self, name: &str) -> Result<()> {
-        self.runs().delete(name, &Default::default()).await.map(drop).with_context(|| format!("failed to delete {name}"))
+        self.runs()
+            .delete(name, &Default::default())
+            .await
+            .map(drop)
+            .with_context(|| format!("failed to delete {name}"))
     }
 
     pub async fn gone(&self, name: &str, deadline: Duration) -> Result<()> {
@@ -243,7 +247,16 @@ impl Harness {
             &["get", "rackpartitions", "--output", "yaml"],
             &["--namespace", AGENTS, "get", "noderecords,pods,daemonsets", "--output", "wide"],
             &["get", "nodes"],
-            &["--namespace", AGENTS, "logs", "--selector", "app.kubernetes.io/component=agent", "--tail", "30", "--prefix"],
+            &[
+                "--namespace",
+                AGENTS,
+                "logs",
+                "--selector",
+                "app.kubernetes.io/component=agent",
+                "--tail",
+                "30",
+                "--prefix",
+            ],
         ] {
             println!("--- kubectl {}", words.join(" "));
             println!("{}", self.kubectl(words).await.unwrap_or_else(|e| format!("{e:#}")));
@@ -264,7 +277,12 @@ pub fn repository(path: &str) -> String {
 pub fn told(findings: &[Finding]) -> String {
     findings
         .iter()
-        .map(|f| format!("\n  {:?} {:?} {}: predicted {}; observed {}; {}", f.result, f.check, f.subject, f.predicted, f.observed, f.evidence))
+        .map(|f| {
+            format!(
+                "\n  {:?} {:?} {}: predicted {}; observed {}; {}",
+                f.result, f.check, f.subject, f.predicted, f.observed, f.evidence
+            )
+        })
         .collect()
 }
 
