@@ -30,7 +30,8 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,kube_runtime=warn".into());
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,kube_runtime=warn,kube_client::client=off".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).init();
     match Args::parse().command {
         Command::Operator(settings) => operator::run(*settings).await?,

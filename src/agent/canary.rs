@@ -1,6 +1,7 @@
 //! A write every second through this node's own API server: whether it acknowledges what it is asked to keep.
 
 use super::{
+    error::root_cause,
     journal::Journal,
     record::{MANAGER, owner},
 };
@@ -88,7 +89,7 @@ fn judge(answer: Option<kube::Result<()>>) -> (&'static str, Option<String>) {
         Some(Err(error)) => {
             // A connection that broke may have carried the write; one that was refused has not.
             let state = if was_refused(&error) { "failed" } else { "unknown" };
-            (state, Some(error.to_string().chars().take(120).collect()))
+            (state, Some(root_cause(&error).chars().take(120).collect()))
         }
         None => ("unknown", None),
     }

@@ -43,3 +43,8 @@ impl Error {
         Error::Record { verb, name: name.into(), hint, source: Box::new(source) }
     }
 }
+
+/// What is underneath an error: clients wrap the one word that matters in several that don't.
+pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |e| e.source()).last().map(ToString::to_string).unwrap_or_default()
+}

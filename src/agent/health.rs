@@ -1,14 +1,18 @@
 //! The control plane's components on this node, by their unauthenticated health paths on localhost.
 
-use super::journal::Journal;
+use super::{error::root_cause, journal::Journal};
 use crate::{
     api::SpanKind,
     observe::{Observation, now},
 };
 use http_body_util::BodyExt;
 use kube::{Client, Config, client::Body};
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 use tokio::{
+    net::TcpStream,
     task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
@@ -23,8 +27,9 @@ const DETAIL_LIMIT: usize = 120;
 /// A component and where to ask it. Ports are kubeadm's and upstream's defaults.
 struct Component {
     subject: &'static str,
-    url: String,
-    /// In order of preference; the next is asked where one is unknown or gives no answer.
+    scheme: &'static str,
+    address: SocketAddr,
+    /// In order of preference; the next is asked where one is unknown.
     paths: &'static [&'static str],
     /// Recorded from the start. Others are recorded once they were seen up: most nodes have none, and the port may be
     /// another one, which is missing evidence and not a failure.
@@ -48,21 +53,26 @@ enum Answer {
 pub async fn watch_all(api_server: Option<SocketAddr>, journal: Journal) {
     let known: Vec<String> =
         journal.status().spans.into_iter().filter(|s| s.kind == SpanKind::Health).map(|s| s.subject).collect();
-    let local = |subject, url: &str, paths| Component {
+    let local = |subject, scheme, port, paths| Component {
         subject,
-        url: url.into(),
+        scheme,
+        address: (Ipv4Addr::LOCALHOST, port).into(),
         paths,
         expected: known.iter().any(|k| k == subject),
     };
     let mut components = vec![
-        // `/readyz` is there since etcd 3.5.11. Without quorum it takes several seconds, `/health` tells at once.
-        local("etcd", "http://127.0.0.1:2381", &["/readyz", "/health"]),
-        local("kube-controller-manager", "https://127.0.0.1:10257", &["/healthz"]),
-        local("kube-scheduler", "https://127.0.0.1:10259", &["/healthz"]),
+        // Both read through quorum. Without a leader `/health` says so at once, while `/readyz` (etcd 3.5.11) waits for its
+        // read to fail, which takes longer than a look may.
+        local("etcd", "http", 2381, &["/health", "/readyz"]),
+        local("kube-controller-manager", "https", 10257, &["/healthz"]),
+        local("kube-scheduler", "https", 10259, &["/healthz"]),
     ];
     components.extend(api_server.map(|address| Component {
+        subject: "kube-apiserver",
+        scheme: "https",
+        address,
+        paths: &["/readyz"],
         expected: true,
-        ..local("kube-apiserver", &format!("https://{address}"), &["/readyz"])
     }));
     let mut tasks = JoinSet::new();
     for component in components {
@@ -72,19 +82,29 @@ pub async fn watch_all(api_server: Option<SocketAddr>, journal: Journal) {
 }
 
 async fn watch(component: Component, journal: Journal) {
-    let client = match client(&component.url) {
+    let client = match client(component.scheme, component.address) {
         Ok(client) => client,
         Err(error) => {
             tracing::error!(%error, component.subject, "failed to make a client for health checks");
             return std::future::pending().await;
         }
     };
-    let mut seen_up = component.expected;
+    let (mut seen_up, mut is_up) = (component.expected, false);
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
-        let (state, detail) = judge(&ask_all(&client, component.paths).await);
+        // The client tells of every failed connection in the log, and most nodes have nothing there. Where something is, it
+        // would tell of every connection without a request.
+        let answer = match is_up {
+            true => ask_all(&client, component.paths).await,
+            false => match listens(component.address).await {
+                Ok(()) => ask_all(&client, component.paths).await,
+                Err(answer) => answer,
+            },
+        };
+        let (state, detail) = judge(&answer);
+        is_up = state != "down";
         seen_up |= state == "ok";
         if seen_up {
             let seen = Observation { detail, ..Observation::new(component.subject, state) };
@@ -94,26 +114,30 @@ async fn watch(component: Component, journal: Journal) {
 }
 
 /// A client that trusts whoever listens on this node: nothing secret is sent, and the certificates are self-signed.
-fn client(url: &str) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
-    let mut config = Config::new(url.parse()?);
+fn client(scheme: &str, address: SocketAddr) -> kube::Result<Client> {
+    let url = format!("{scheme}://{address}").parse().expect("a socket address is a valid authority");
+    let mut config = Config::new(url);
     config.accept_invalid_certs = true;
     // Otherwise the system's certificates are read, of which an image from scratch has none.
     config.root_cert = Some(Vec::new());
     config.default_retry = false;
     config.connect_timeout = Some(DEADLINE);
-    Ok(Client::try_from(config)?)
+    Client::try_from(config)
+}
+
+async fn listens(address: SocketAddr) -> Result<(), Answer> {
+    match timeout(DEADLINE, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(Answer::Broken(error.to_string())),
+        Err(_) => Err(Answer::Late),
+    }
 }
 
 async fn ask_all(client: &Client, paths: &[&str]) -> Answer {
     let mut answer = Answer::Late;
     for path in paths {
         answer = ask(client, path).await;
-        let settled = match &answer {
-            Answer::Said { code, .. } => *code != 404,
-            Answer::Broken(_) => true,
-            Answer::Late => false,
-        };
-        if settled {
+        if !matches!(answer, Answer::Said { code: 404, .. }) {
             break;
         }
     }
@@ -129,7 +153,7 @@ async fn ask(client: &Client, path: &str) -> Answer {
     };
     match timeout(DEADLINE, exchange).await {
         Ok(Ok((code, body))) => Answer::Said { code, body },
-        Ok(Err(error)) => Answer::Broken(error.to_string()),
+        Ok(Err(error)) => Answer::Broken(root_cause(&error)),
         Err(_) => Answer::Late,
     }
 }
@@ -202,9 +226,9 @@ mod tests {
     }
 
     /// Answers each path with what `answers` has for it and everything else with 404.
-    async fn serve(answers: &'static [(&'static str, &'static str)]) -> String {
+    async fn serve(answers: &'static [(&'static str, &'static str)]) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut request = vec![0; 4096];
@@ -215,21 +239,23 @@ mod tests {
                 let _ = stream.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await;
             }
         });
-        url
+        address
     }
 
     #[tokio::test]
-    async fn an_old_etcd_is_asked_by_its_old_path() {
-        let url = serve(&[("/health", "200 OK\r\nContent-Length: 17\r\n\r\n{\"health\":\"true\"}")]).await;
-        let answer = ask_all(&client(&url).unwrap(), &["/readyz", "/health"]).await;
+    async fn where_one_path_is_unknown_the_next_is_asked() {
+        let address = serve(&[("/health", "200 OK\r\nContent-Length: 17\r\n\r\n{\"health\":\"true\"}")]).await;
+        let answer = ask_all(&client("http", address).unwrap(), &["/readyz", "/health"]).await;
         assert_eq!(judge(&answer), ("ok", None));
     }
 
     #[tokio::test]
     async fn nothing_listening_is_down() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("https://{}", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
         drop(listener);
-        assert_eq!(judge(&ask_all(&client(&url).unwrap(), &["/readyz"]).await).0, "down");
+        let (state, detail) = judge(&ask_all(&client("https", address).unwrap(), &["/readyz"]).await);
+        assert_eq!((state, detail.as_deref()), ("down", Some("Connection refused (os error 111)")));
+        assert_eq!(judge(&listens(address).await.unwrap_err()).0, "down");
     }
 }

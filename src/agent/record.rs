@@ -128,7 +128,9 @@ impl Record {
                         uploaded = revision;
                     }
                     Err(error) => {
-                        exists &= !is_missing(&error);
+                        // Deleted with its run: made anew it would belong to nobody.
+                        let is_over = *phases.borrow() == Some(RecordPhase::Aborted);
+                        exists &= is_over || !is_missing(&error);
                         let text = error.to_string();
                         if text != failed {
                             tracing::warn!(error = text, "the record is behind");

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Span;
 
+// Several columns are strings; the lint takes their `type_` for a repetition.
+#[allow(clippy::duplicated_attributes)]
 /// What one agent, or the operator, did and saw in one run. Owned by the run, bounded in size.
 ///
 /// The observer creates the object and writes the status; the operator writes only `spec.clockReply`.

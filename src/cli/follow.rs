@@ -79,7 +79,7 @@ impl Progress {
         if let (false, Some(plan)) = (self.planned, &status.plan) {
             self.planned = true;
             self.end();
-            println!("{}", report::plan_text(plan));
+            println!("{}", report::plan_text(plan, width()));
         }
         let phase = status.phase.map_or(String::new(), |p| format!("{p:?}"));
         let changed = self.phase != status.phase;

@@ -38,8 +38,9 @@ fn writable(case: &Case<'_>, side: &ApiForecast) -> Said {
     if !all.iter().any(|s| s.from < 0.0) {
         return Said::open("operator: no acknowledged write before the cut to compare with");
     }
-    if !side.servers.iter().any(|n| track.series(SpanKind::Canary, n).iter().any(|s| s.meets(0.0, heal))) {
-        return Said::open("operator: no canary write during the cut");
+    let tried = |name: &&String| track.series(SpanKind::Canary, name).iter().any(|s| s.meets(0.0, heal));
+    if let Some(name) = side.servers.iter().find(|name| !tried(name)) {
+        return Said::open(format!("operator: no canary write through {name} during the cut"));
     }
     // From the last acknowledgement before the cut on, so that a gap over its edge counts in full.
     let start = all.iter().filter(|s| s.from <= 0.0).map(|s| s.to.min(0.0)).fold(f64::NEG_INFINITY, f64::max);
@@ -65,13 +66,17 @@ fn writable(case: &Case<'_>, side: &ApiForecast) -> Said {
 
 fn refused(case: &Case<'_>, side: &ApiForecast) -> Said {
     let heal = case.timeline.heal;
+    if side.seconds >= heal - CANARY_DEADLINE {
+        let why = format!("the cut ends before {} are over", seconds(side.seconds + CANARY_DEADLINE));
+        return Said::new(FindingResult::Noted, "the cut is too short to tell", why);
+    }
     let (mut example, mut seen_last) = (None, f64::NEG_INFINITY);
     for node in &side.servers {
         let Some(track) = case.timeline.agent(node) else { return Said::open(format!("no record of {node}")) };
         let (from, to) = (side.seconds + track.error, heal - CANARY_DEADLINE - track.error);
         let spans = track.series(SpanKind::Canary, node);
         if from >= to {
-            return Said::open(format!("{node}: the cut is too short, or the clock too uncertain, to tell"));
+            return Said::open(format!("{node}: its clock is too uncertain to tell"));
         }
         if let Some(ack) = spans.iter().find(|s| s.is("acknowledged") && s.meets(from, to)) {
             let observed = format!("{node} acknowledged a write without a majority");

@@ -1,7 +1,7 @@
 //! Short phrases: who saw what and when, so that a reader finds it in the records.
 
 use super::timeline::{Seen, Track};
-use crate::predict::seconds;
+use crate::{api::SpanKind, predict::seconds};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 /// `rackpartition-worker: probe w2/Kubelet silent 02:10:03.120–02:11:02.800 (58 samples)`, by the observer's own wall clock.
@@ -11,7 +11,8 @@ pub fn cite(track: &Track<'_>, seen: &Seen<'_>) -> String {
     let (from, to) = (clock_time(&span.from.wall), clock_time(&span.to.wall));
     let when = if from == to { from } else { format!("{from}–{to}") };
     let samples = match span.samples {
-        0 | 1 => String::new(),
+        // Of a container both times are the runtime's own, however often it was looked at.
+        n if n < 2 || span.kind == SpanKind::Container => String::new(),
         n => format!(" ({n} samples)"),
     };
     format!("{}: {kind} {} {} {when}{samples}", track.who, span.subject, span.state)

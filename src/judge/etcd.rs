@@ -35,8 +35,12 @@ fn member(case: &Case<'_>, side: &EtcdForecast, node: &str) -> Said {
     let Some(track) = case.timeline.agent(node) else { return Said::open(format!("no record of {node}")) };
     let (from, to) = (side.settled + track.error, case.timeline.heal - BEFORE_HEAL - track.error);
     let spans = track.series(SpanKind::Health, "etcd");
+    if side.settled >= case.timeline.heal - BEFORE_HEAL {
+        let why = format!("the cut ends before {} are over", seconds(side.settled));
+        return Said::new(FindingResult::Noted, "the cut is too short to tell", why);
+    }
     if from >= to {
-        return Said::open(format!("{node}: the cut is too short, or the clock too uncertain, to tell"));
+        return Said::open(format!("{node}: its clock is too uncertain to tell"));
     }
     let during: Vec<&Seen<'_>> = spans.iter().filter(|s| s.meets(from, to)).collect();
     if longest_hole(during.iter().copied(), from, to) > MAX_UNWATCHED || during.is_empty() {

@@ -30,15 +30,15 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
             continue;
         }
         let history = history(case, lease);
-        let takeover = history.as_ref().ok().and_then(|(track, spans)| Some((*track, first_takeover(lease, spans)?)));
+        let during = |t: &Takeover<'_, '_>| t.seen_old <= case.timeline.heal;
+        let led = history.as_ref().ok().and_then(|(_, spans)| first_takeover(lease, spans)).filter(during);
         let said = match &history {
             Err(why) => Said::open(why.clone()),
             Ok((track, spans)) => moved(case, lease, track, spans),
         };
         findings.push(said.about(Check::LeaseTakeover, &subject, words(Check::LeaseTakeover)));
-        let led = takeover.map(|(_, t)| t);
         // Where the Lease need not move and did not, there is no gap and no overlap to speak of.
-        if lease.moves == Certainty::Must || led.is_some() || (history.is_err() && lease.moves == Certainty::May) {
+        if lease.moves == Certainty::Must || led.is_some() {
             let (gap, overlap) = leadership::judge(case, lease, led.as_ref());
             findings.push(gap.about(Check::LeaderGap, &subject, words(Check::LeaderGap)));
             findings.push(overlap.about(Check::LeaderOverlap, &subject, words(Check::LeaderOverlap)));
@@ -79,7 +79,13 @@ fn moved(case: &Case<'_>, lease: &LeaseForecast, track: &Track<'_>, spans: &[See
     let new = takeover.new;
     let host = new.span.state.split('_').next().unwrap_or_default();
     let mut observed = format!("{host} leads from {}", when(takeover.seen_new, heal));
-    let losing = case.evidence.sides.iter().find(|s| !s.writable && s.nodes.iter().any(|n| n == host));
+    // Right at the heal anybody may take it again.
+    let losing = case
+        .evidence
+        .sides
+        .iter()
+        .find(|s| !s.writable && s.nodes.iter().any(|n| n == host))
+        .filter(|_| takeover.seen_new <= heal);
     let window = lease.takeover;
     let accepted = case.evidence.spec.expect.leader_takeover.map(|d| std::time::Duration::from(d).as_secs_f64());
     let moves = 1 + spans.iter().filter(|s| s.from > new.to && !s.span.state.is_empty()).count()

@@ -13,7 +13,7 @@ mod node;
 mod probes;
 mod recovery;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod timeline;
 mod verdict;
 mod workload;

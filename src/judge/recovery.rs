@@ -3,7 +3,7 @@
 use super::{Case, Said, cite::cite};
 use crate::{
     api::{Check, Finding, FindingResult, SpanKind},
-    predict::{interval, seconds},
+    predict::seconds,
 };
 
 /// Between the last look of the operator and the end of watching may lie this much, seconds.
@@ -45,7 +45,7 @@ fn recovered(case: &Case<'_>, accepted: Option<f64>) -> Said {
     let result = match accepted {
         Some(limit) if took > limit => FindingResult::Violated,
         None if took > window.latest_seconds => {
-            observed += &format!(", later than {}", interval(&window));
+            observed += &format!(", later than {}", seconds(window.latest_seconds));
             FindingResult::Degraded
         }
         _ => FindingResult::Held,

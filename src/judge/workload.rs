@@ -13,7 +13,7 @@ use crate::{
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let of = |owner: &WorkloadForecast| {
-        let predicted = format!("{} on the cut side keep running", count(owner.pods.len(), "pod"));
+        let predicted = format!("keeps running on the cut side ({})", count(owner.pods.len(), "pod"));
         kept(case, owner).about(Check::WorkloadKept, owner.subject(), predicted)
     };
     case.forecast.workloads.iter().map(of).collect()

@@ -66,7 +66,14 @@ fn copies(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
     };
     let mut worst: Option<Twice> = None;
     let found = replacements(operator, owner, case);
-    for (_, uid, node) in found.iter().filter(|(_, _, node)| !node.is_empty()) {
+    for (subject, uid, node) in found.iter().filter(|(_, _, node)| !node.is_empty()) {
+        let ran = |s: &&Seen<'_>| s.span.uid.as_deref() == Some(uid) && s.span.state.starts_with("Running");
+        let seen_running = operator.series(SpanKind::Pod, subject).iter().find(ran);
+        if let (Some(seen), Ok(track)) = (seen_running, reader(case, node))
+            && containers(track, uid).next().is_none()
+        {
+            return Said::open(format!("{}, and {node} saw no container of it", cite(operator, seen)));
+        }
         for pod in owner.pods.iter().filter(|p| p.node != *node) {
             match twice(case, (&pod.node, &pod.uid), (node, uid)) {
                 Ok(both) => worst = worst.into_iter().chain(both).max_by(|a, b| a.definite.total_cmp(&b.definite)),

@@ -105,7 +105,9 @@ mod tests {
                     message.error();
                     for (kind, payload) in message.attributes().iter() {
                         let inside = Attributes(payload);
-                        inside.iter().for_each(|(k, _)| { (inside.str(k), inside.be32(k), inside.be64(kind)); });
+                        for (k, _) in inside.iter() {
+                            let _ = (inside.str(k), inside.be32(k), inside.be64(kind));
+                        }
                     }
                 }
                 // Mostly nonsense so far; now with lengths that lead further in.

@@ -55,8 +55,10 @@ impl Netfilter {
 
     /// Loads the windows and lets the gate close after `gate` from now, in one transaction that takes the open gate out first.
     ///
-    /// A heal packet that arrives between taking and committing would find nothing to delete. So it is counted before it
-    /// deletes, and a count that is not zero after the commit closes the gate again.
+    /// Taking and committing is no single moment to the packets: one that arrives in between may delete the element that is
+    /// going anyway, and would be lost (seen about once in 100 packets aimed at the transaction). So the heal rule counts
+    /// before it deletes, and a count that is not zero after the commit closes the gate again. Should this process die between
+    /// the two, the next heal packet heals: whoever sends them sends more than one.
     ///
     /// # Errors
     /// [`Error::GateClosed`] where a heal packet or the gate's timeout came first. After any error but [`Error::Silence`] and

@@ -227,3 +227,33 @@ fn element(list: &mut Attrs, key: &[u8], more: impl FnOnce(&mut Attrs)) {
         more(e);
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::decode::messages;
+    use super::*;
+    use std::net::Ipv6Addr;
+
+    #[test]
+    fn ten_thousand_sources_are_messages_below_64_kib_in_one_transaction() {
+        let sources = (0..10_000u128).map(|i| std::net::IpAddr::from(Ipv6Addr::from(2 * i)).into()).collect();
+        let spec = TableSpec { name: "rackpartition-x".into(), sources, heal_port: 1, heal_token: [7; 16] };
+        let (buf, labels) = arm(&spec, Duration::from_secs(60)).finish(1);
+        let lengths: Vec<usize> = messages(&buf).map(|m| m.body.len() + 16).collect();
+        assert_eq!(lengths.len(), labels.len() + 1, "each has a label but the end");
+        assert_eq!(lengths.iter().sum::<usize>(), buf.len());
+        assert!(lengths.iter().all(|l| *l < 1 << 16), "{lengths:?}");
+        assert_eq!(labels[CREATE], "the table");
+        assert_eq!(labels[22], "elements 9500 to 9999 of set peers6");
+    }
+
+    #[test]
+    fn a_cut_takes_the_gate_before_anything_else() {
+        let from = jiff::Timestamp::UNIX_EPOCH;
+        let windows = [TimeWindow { from, to: jiff::Timestamp::MAX }];
+        let (buf, labels) = cut("rackpartition-x", &windows, Duration::from_secs(1)).unwrap().finish(1);
+        assert_eq!(labels[TAKE_GATE..], ["the open gate", "the element of the gate", "elements 0 to 0 of set windows"]);
+        let kinds = messages(&buf).map(|m| m.kind & 0xff).collect::<Vec<_>>();
+        assert_eq!(kinds, [BATCH_BEGIN, msg::DELSETELEM, msg::NEWSETELEM, msg::NEWSETELEM, BATCH_END]);
+    }
+}

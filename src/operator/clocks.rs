@@ -48,17 +48,22 @@ const DRIFT_SYNCHRONISED: f64 = 200e-6;
 const DRIFT_FREE: f64 = 500e-6;
 
 /// The largest possible error between any two of these machines' clocks, the operator's among them, after `seconds` more.
-/// Microseconds. Err names a node that has not been measured.
-pub fn largest_error_us(records: &[&NodeRecord], seconds: f64) -> Result<i64, String> {
+/// Microseconds.
+///
+/// # Errors
+/// The name of a node that has not been measured.
+pub fn largest_error_us(records: &[NodeRecord], seconds: f64) -> Result<i64, String> {
+    let now = Timestamp::now().as_microsecond();
     let (mut low, mut high) = (0, 0);
     for record in records {
         let clock = record.status.as_ref().and_then(|s| s.clock.as_ref());
         let best = clock.and_then(|c| c.anchors.iter().min_by_key(|a| a.error_us));
-        let (Some(clock), Some(ClockAnchor { offset_us, error_us, .. })) = (clock, best) else {
+        let (Some(clock), Some(ClockAnchor { at, offset_us, error_us })) = (clock, best) else {
             return Err(record.spec.node.clone());
         };
         let rate = if clock.synchronised { DRIFT_SYNCHRONISED } else { DRIFT_FREE };
-        let error = error_us + (seconds * rate * 1e6) as i64;
+        let age_us = (now - at.wall.0.as_microsecond()).max(0) as f64;
+        let error = error_us + ((age_us + seconds * 1e6) * rate) as i64;
         low = low.min(offset_us - error);
         high = high.max(offset_us + error);
     }

@@ -34,6 +34,12 @@ impl Flags {
         self.found(flag, value, default, default_source)
     }
 
+    /// A number of milliseconds as seconds, or the default (seconds) with its source.
+    pub fn milliseconds(&self, flag: &str, default: f64, default_source: &str) -> Timer {
+        let value = self.get(flag).and_then(|v| v.parse::<f64>().ok());
+        self.found(flag, value.map(|ms| ms / 1000.0), default, default_source)
+    }
+
     /// A plain number, or the default with its source.
     pub fn number(&self, flag: &str, default: f64, default_source: &str) -> Timer {
         self.found(flag, self.get(flag).and_then(|v| v.parse().ok()), default, default_source)

@@ -240,10 +240,7 @@ fn timers(components: &[core::Pod], node_leases: &[coordination::Lease]) -> Time
             Some(seconds) => Timer::read(f64::from(seconds) / 4.0, "node Leases"),
             None => Timer::assumed(10.0, "pkg/kubelet/apis/config/v1beta1/defaults.go"),
         },
-        etcd_election: match etcd.get("election-timeout").and_then(|v| v.parse::<f64>().ok()) {
-            Some(ms) => Timer::read(ms / 1000.0, "--election-timeout of etcd"),
-            None => Timer::assumed(1.0, "etcd server/embed/config.go"),
-        },
+        etcd_election: etcd.milliseconds("election-timeout", 1.0, "etcd server/embed/config.go"),
     }
 }
 

@@ -122,13 +122,24 @@ impl LeaseForecast {
         };
         let mut all =
             vec![of(Check::LeaseTakeover, takeover, (self.moves != Certainty::MustNot).then_some(self.takeover))];
-        if self.moves == Certainty::Must {
-            all.push(of(Check::LeaderGap, format!("{} without a leader", interval(&self.gap)), None));
+        if self.moves != Certainty::MustNot {
+            let (ld, rd, rp) =
+                (self.lease.lease_duration, self.lease.renew_deadline.seconds, self.lease.retry_period.seconds);
+            let late = late_answer(rd);
+            let margin = format!("LeaseDuration − RetryPeriod − RenewDeadline = {}", seconds(ld - rp - rd));
+            let if_so = if self.moves == Certainty::Must { "" } else { "if it moves: " };
+            all.push(Prediction {
+                reason: format!("{margin}, {} less after a late answer; the polls and etcd come on top", seconds(late)),
+                ..of(Check::LeaderGap, format!("{if_so}{} without a leader", interval(&self.gap)), None)
+            });
             let overlap = match self.overlap {
                 0.0 => "never two leaders".into(),
                 bound => format!("no two leaders; up to {} only after a late answer", seconds(bound)),
             };
-            all.push(of(Check::LeaderOverlap, overlap, None));
+            all.push(Prediction {
+                reason: format!("client-go fences nobody: an answer up to {} late against {margin}", seconds(late)),
+                ..of(Check::LeaderOverlap, format!("{if_so}{overlap}"), None)
+            });
         }
         all
     }

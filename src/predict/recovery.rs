@@ -3,7 +3,7 @@
 use super::{
     constants::*,
     lease::LeaseForecast,
-    window::{Certainty, interval, seconds, window},
+    window::{Certainty, seconds, window},
     workload::WorkloadForecast,
 };
 use crate::{
@@ -71,7 +71,7 @@ impl RecoveryForecast {
         Prediction {
             check: Check::Recovery,
             subject: "cluster".into(),
-            expected: format!("recovered {} after the heal, and stays so", interval(&self.window)),
+            expected: format!("recovered within {} of the heal, and stays so", seconds(self.window.latest_seconds)),
             window: Some(self.window),
             reason: self.reason.clone(),
         }

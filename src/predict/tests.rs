@@ -1,1 +1,192 @@
+//! Tables from the theory.
 
+use super::*;
+use crate::{
+    api::{Cut, Isolate, Window},
+    fault,
+    judge::tests::fixture::snapshot,
+    topology::{Node, Timers},
+};
+
+fn isolate(snapshot: &Snapshot, racks: &[&str], seconds: u64) -> Forecast {
+    let racks = racks.iter().map(|r| r.to_string()).collect();
+    let cut = Cut { isolate: Some(Isolate { racks, role: None }) };
+    let fault = fault::expand(&cut, snapshot).unwrap();
+    predict(snapshot, &fault, &fault::sides(snapshot, &fault), Duration::from_secs(seconds))
+}
+
+/// The fixture's cluster with upstream's timers.
+fn upstream() -> Snapshot {
+    let mut snapshot = snapshot();
+    for lease in &mut snapshot.leases {
+        lease.lease_duration = 15.0;
+        lease.renew_deadline = Timer::read(10.0, "--leader-elect-renew-deadline");
+        lease.retry_period = Timer::read(2.0, "--leader-elect-retry-period");
+    }
+    snapshot.timers = Timers {
+        node_monitor_grace: Timer::read(50.0, "--node-monitor-grace-period"),
+        node_monitor_period: Timer::read(5.0, "--node-monitor-period"),
+        node_lease_renew: Timer::read(10.0, "nodeLeaseDurationSeconds / 4"),
+        ..snapshot.timers
+    };
+    snapshot
+}
+
+/// The same with both leaders on cp2, which r1's cut leaves alone.
+fn leaders_elsewhere(mut snapshot: Snapshot) -> Snapshot {
+    for lease in snapshot.leases.iter_mut().filter(|l| l.holder_node.as_deref() == Some("cp1")) {
+        (lease.holder, lease.holder_node) = ("cp2_1".into(), Some("cp2".into()));
+    }
+    snapshot
+}
+
+fn close(window: Window, earliest: f64, latest: f64) {
+    let Window { earliest_seconds: e, latest_seconds: l } = window;
+    assert!((e - earliest).abs() < 0.01 && (l - latest).abs() < 0.01, "{e}–{l} is not {earliest}–{latest}");
+}
+
+#[test]
+fn majorities_of_one_to_nine_voters() {
+    let majorities: Vec<u32> = (1..=9).map(majority).collect();
+    assert_eq!(majorities, [1, 2, 2, 3, 3, 4, 4, 5, 5]);
+}
+
+#[test]
+fn the_rack_with_one_of_three_members_loses_its_quorum() {
+    let forecast = isolate(&snapshot(), &["r1"], 75);
+    let quorum: Vec<_> = forecast.etcd.iter().map(|e| (e.side.as_str(), e.quorum, e.settled)).collect();
+    assert_eq!(quorum, [("isolated", false, 11.0), ("rest", true, 5.0)]);
+    let forecast = isolate(&snapshot(), &["r1", "r2"], 75);
+    assert!(forecast.etcd[0].quorum && !forecast.etcd[1].quorum);
+}
+
+#[test]
+fn windows_of_a_takeover() {
+    // (LeaseDuration, RenewDeadline, RetryPeriod), upstream's and the lab's short ones; 6 s of slack for etcd and the API.
+    let long = isolate(&upstream(), &["r1"], 120);
+    let lease = &long.leases[0];
+    close(lease.takeover, 12.0, 15.0 + 8.8 + 6.0);
+    close(lease.stop, 9.0, 17.0);
+    close(lease.gap, 0.0, 5.0 + 8.8 + 6.0);
+    assert!((lease.overlap - 2.0).abs() < 1e-9, "{}", lease.overlap);
+    let short = isolate(&snapshot(), &["r1"], 75);
+    close(short.leases[0].takeover, 4.0, 6.0 + 4.4 + 6.0);
+    close(short.leases[0].stop, 3.0, 7.0);
+    assert!((short.leases[0].overlap - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn whether_a_lease_moves_depends_on_the_cut() {
+    let moves = |seconds| isolate(&upstream(), &["r1"], seconds).leases[0].moves;
+    assert_eq!([3, 10, 20, 60].map(moves), [Certainty::MustNot, Certainty::May, Certainty::May, Certainty::Must]);
+}
+
+#[test]
+fn a_lease_on_the_side_that_can_write_stays() {
+    // The leaders' rack is isolated together with another one and so keeps the majority.
+    let forecast = isolate(&snapshot(), &["r1", "r2"], 75);
+    let lease = forecast.leases.iter().find(|l| l.lease.name == "kube-scheduler").unwrap();
+    assert!(!lease.cut_off && lease.moves == Certainty::MustNot);
+    // Then the rest is the side whose nodes nobody hears.
+    let nodes: Vec<_> = forecast.nodes.iter().map(|n| n.node.as_str()).collect();
+    assert_eq!(nodes, ["cp3", "w3"]);
+}
+
+#[test]
+fn without_another_candidate_nobody_must_take_it() {
+    let mut snapshot = snapshot();
+    snapshot.leases[0].candidate_nodes.clear();
+    assert_eq!(isolate(&snapshot, &["r1"], 75).leases[0].moves, Certainty::May);
+}
+
+#[test]
+fn windows_of_not_ready() {
+    // The controller manager leads elsewhere: counted from the last renewal.
+    let kept = isolate(&leaders_elsewhere(upstream()), &["r1"], 120);
+    close(kept.nodes[0].window, 50.0 - 10.4, 55.0);
+    assert!(kept.nodes[0].after_takeover.is_none() && kept.nodes[0].not_ready == Certainty::Must);
+    // It was cut off: counted from the new one's start (observed on the lab: start + 51 s).
+    let lost = isolate(&upstream(), &["r1"], 120);
+    close(lost.nodes[0].after_takeover.unwrap(), 50.0, 65.0);
+    close(lost.nodes[0].window, 12.0 + 50.0, 29.8 + 65.0);
+    let not_ready = |seconds| isolate(&upstream(), &["r1"], seconds).nodes[0].not_ready;
+    assert_eq!([30, 60, 120].map(not_ready), [Certainty::MustNot, Certainty::May, Certainty::Must]);
+}
+
+#[test]
+fn eviction_against_the_heal() {
+    let web = |snapshot: &Snapshot, seconds| {
+        let forecast = isolate(snapshot, &["r1"], seconds);
+        let web = forecast.workloads.into_iter().find(|w| w.owner.starts_with("web")).unwrap();
+        (web.evicted, web.doubled)
+    };
+    use Certainty::*;
+    // Short timers, a toleration of 5 s: NotReady by 37.4 s, tainted by 49.4 s, deleted by 54.4 s, copied by 69.4 s.
+    assert_eq!(web(&snapshot(), 75), (Must, Must));
+    assert_eq!(web(&snapshot(), 60), (Must, May));
+    // The heal ends the taint before the toleration of 300 s is over.
+    let mut patient = upstream();
+    patient.pods.iter_mut().for_each(|p| p.tolerates_unreachable = Some(300.0));
+    assert_eq!(web(&patient, 120), (MustNot, MustNot));
+    assert_eq!(web(&patient, 600), (Must, Must));
+    patient.pods.iter_mut().for_each(|p| p.tolerates_unreachable = None);
+    assert_eq!(web(&patient, 3600), (MustNot, MustNot));
+}
+
+#[test]
+fn a_statefulset_is_never_doubled_and_waits() {
+    let forecast = isolate(&snapshot(), &["r1"], 75);
+    let db = forecast.workloads.iter().find(|w| w.owner == "db").unwrap();
+    assert_eq!((db.replacement, db.evicted, db.doubled), (Replacement::Waits, Certainty::Must, Certainty::MustNot));
+    assert_eq!(db.subject(), "default/db (StatefulSet)");
+}
+
+#[test]
+fn rates_of_tainting_by_zone() {
+    let zone = |unready: usize, total: usize| {
+        let node =
+            |i: usize| Node { name: i.to_string(), zone: Some("z".into()), ready: i >= unready, ..Node::default() };
+        let elsewhere = Node { name: "other".into(), zone: Some("y".into()), ready: true, ..Node::default() };
+        let mut snapshot = Snapshot { nodes: (0..total).map(node).chain([elsewhere]).collect(), ..Snapshot::default() };
+        snapshot.timers.node_eviction_rate = Timer::read(0.1, "--node-eviction-rate");
+        taint_rate(&snapshot, &[], "0")
+    };
+    // All of it: full disruption, normal rate. Two of three: too few nodes to be partly disrupted. Three of five: evictions
+    // stop. Thirty of 51: the secondary rate. A third: normal.
+    assert_eq!([zone(3, 3), zone(2, 3), zone(3, 5), zone(30, 51), zone(3, 9)], [0.1, 0.1, 0.0, 0.01, 0.1]);
+    let mut dark = snapshot();
+    dark.timers.node_eviction_rate = Timer::read(0.1, "--node-eviction-rate");
+    assert_eq!(taint_rate(&dark, &["cp1", "cp2", "cp3", "w1", "w2", "w3"], "w1"), 0.0);
+}
+
+#[test]
+fn a_long_cut_leaves_a_back_off_behind() {
+    assert_eq!(recovery::back_off_left(75.0, 60.0), 0.0);
+    assert_eq!(recovery::back_off_left(75.0, 80.0), 15.0);
+    assert_eq!(recovery::back_off_left(75.0, 420.0), 300.0);
+}
+
+#[test]
+fn without_a_majority_anywhere_nothing_is_predicted_of_nodes() {
+    let mut snapshot = snapshot();
+    snapshot.etcd.retain(|m| m.node != "cp3");
+    let forecast = isolate(&snapshot, &["r1"], 75);
+    assert!(forecast.nodes.is_empty() && forecast.etcd.iter().all(|e| !e.quorum));
+    assert!(forecast.leases.iter().all(|l| l.moves != Certainty::Must));
+    assert!(forecast.assumptions.iter().any(|a| a.starts_with("no side can write")), "{:?}", forecast.assumptions);
+}
+
+#[test]
+fn what_could_not_be_read_is_told() {
+    let mut snapshot = snapshot();
+    snapshot.timers.etcd_election = Timer::assumed(1.0, "etcd's default");
+    snapshot.leases[2].holder_node = None;
+    let forecast = isolate(&snapshot, &["r1"], 75);
+    assert_eq!(
+        forecast.assumptions,
+        [
+            "etcd election timeout: 1 (etcd's default)",
+            "kube-system/snapshot-controller: where its holder cp2_1 runs is not known; nothing is predicted"
+        ]
+    );
+}

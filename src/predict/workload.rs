@@ -124,7 +124,7 @@ impl WorkloadForecast {
             window,
             reason: self.reason.clone(),
         };
-        let kept = format!("{} on the cut side keep running", count(self.pods.len(), "pod"));
+        let kept = format!("keeps running on the cut side ({})", count(self.pods.len(), "pod"));
         let kept = Prediction {
             reason: "a kubelet ends no container because it is cut off".into(),
             ..of(Check::WorkloadKept, kept, None)

@@ -1,11 +1,12 @@
-//! stub
-use crate::api::*;
-pub fn summary(_: &RackPartitionStatus) -> String {
-    todo!()
-}
-pub fn text(_: &RackPartition, _: Option<u16>) -> String {
-    todo!()
-}
-pub fn plan_text(_: &Plan) -> String {
-    todo!()
-}
+//! Text for people: the findings as a table, the verdict in a line, the plan before anything is cut.
+
+mod findings;
+mod plan;
+mod run;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use findings::{findings_table, verdict_line};
+pub use plan::{plan_text, prediction_table};
+pub use run::{summary, text};

@@ -17,7 +17,7 @@ pub async fn passes(h: &Harness) -> Result<()> {
     let findings = &status.findings;
     ensure!(status.verdict == Some(Verdict::Pass), "{:?}: {}", status.verdict, told(findings));
 
-    for lease in ["kube-system/kube-controller-manager", "kube-system/kube-scheduler"] {
+    for lease in ["kube-controller-manager", "kube-scheduler"] {
         let found = one(findings, Check::LeaseTakeover, lease)?;
         ensure!(found.result == FindingResult::Held, "{lease} did not move as predicted: {}", told(findings));
     }

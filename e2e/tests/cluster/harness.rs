@@ -90,7 +90,7 @@ impl Harness {
 
     /// One pod of each set in every rack again: evicted pods do not come back by themselves.
     pub async fn spread_workload(&self) -> Result<()> {
-        self.kubectl(&["--namespace", "shop", "rollout", "restart", "deployment/web", "statefulset/db"]).await?;
+        self.kubectl(&["--namespace", "shop", "rollout", "restart", "deployment/web"]).await?;
         self.workload_is_ready().await?;
         self.until("old pods to be gone", Duration::from_secs(60), async |h: &Harness| {
             let pods: Api<Pod> = Api::namespaced(h.client.clone(), "shop");

@@ -11,20 +11,20 @@ mod leader;
 mod refusals;
 
 use anyhow::Result;
-use futures::{FutureExt, future::BoxFuture};
+use futures::{FutureExt, future::LocalBoxFuture};
 use harness::Harness;
 use std::{process::ExitCode, time::Instant};
 
-type Scenario = (&'static str, fn(&Harness) -> BoxFuture<'_, Result<()>>);
+type Scenario = (&'static str, fn(&Harness) -> LocalBoxFuture<'_, Result<()>>);
 
 const SCENARIOS: &[Scenario] = &[
-    ("the_example_ends_in_pass", |h| example::passes(h).boxed()),
-    ("a_guard_unmet_is_refused", |h| refusals::each_says_what_to_do(h).boxed()),
-    ("the_operator_leads_in_the_cut_rack", |h| leader::in_the_cut_rack(h).boxed()),
-    ("a_node_dies_while_armed", |h| bad_luck::a_node_dies_while_armed(h).boxed()),
-    ("an_agent_image_can_t_start", |h| bad_luck::an_agent_image_can_t_start(h).boxed()),
-    ("deleted_in_every_phase", |h| endings::deleted_in_every_phase(h).boxed()),
-    ("aborted_in_mid_cut", |h| endings::aborted_in_mid_cut(h).boxed()),
+    ("the_example_ends_in_pass", |h| example::passes(h).boxed_local()),
+    ("a_guard_unmet_is_refused", |h| refusals::each_says_what_to_do(h).boxed_local()),
+    ("the_operator_leads_in_the_cut_rack", |h| leader::in_the_cut_rack(h).boxed_local()),
+    ("a_node_dies_while_armed", |h| bad_luck::a_node_dies_while_armed(h).boxed_local()),
+    ("an_agent_image_can_t_start", |h| bad_luck::an_agent_image_can_t_start(h).boxed_local()),
+    ("deleted_in_every_phase", |h| endings::deleted_in_every_phase(h).boxed_local()),
+    ("aborted_in_mid_cut", |h| endings::aborted_in_mid_cut(h).boxed_local()),
 ];
 
 #[tokio::main]

@@ -221,11 +221,12 @@ impl<F: Firewall> Keeper<F> {
             // The kernel did not answer: whatever was true is still reported.
             (None, None, None) => (*self.phases.borrow(), None),
         };
-        if let Some(message) = &message {
+        let before = self.journal.last_report();
+        if let Some(message) = message.as_ref().filter(|_| before.message != message) {
             tracing::warn!(message);
         }
         let loaded = self.known.times.filter(|_| self.kernel.windows).map(|t| t.cut_at);
-        let loaded_cut_at = loaded.or(self.journal.last_report().loaded_cut_at);
+        let loaded_cut_at = loaded.or(before.loaded_cut_at);
         self.journal.report(Report { phase, message: message.or(said), kernel: self.kernel.clone(), loaded_cut_at });
         self.show_ready(matches!(phase, Some(RecordPhase::Armed | RecordPhase::Loaded)));
         self.phases.send_if_modified(|old| std::mem::replace(old, phase) != phase);

@@ -1,8 +1,10 @@
 //! Whole runs, judged.
 
+mod cluster;
 pub mod fixture;
 mod mutations;
 mod properties;
+mod unproven;
 
 use crate::api::{Check, FindingResult, Verdict};
 use fixture::passing;
@@ -18,7 +20,6 @@ fn the_passing_run_passes() {
         })
         .collect();
     assert_eq!(judgement.verdict, Verdict::Pass, "{text:#?}");
-    println!("{text:#?}");
     assert!(judgement.findings.iter().all(|f| f.result <= FindingResult::Noted && !f.evidence.is_empty()), "{text:#?}");
     for check in [
         Check::FaultProven,

@@ -1,1 +1,250 @@
+//! A cluster that misbehaves in one way at a time, and the finding that must say so.
 
+use super::fixture::{CUT, END, Run, START, container, passing, pod};
+use crate::api::{Check, FindingResult, SpanKind, Verdict};
+
+pub const KCM: &str = "kube-system/kube-controller-manager";
+
+/// Judges a mutation: the verdict, and every finding worse than Noted.
+#[track_caller]
+pub fn expect(mutate: impl FnOnce(&mut Run), verdict: Verdict, amiss: &[(Check, &str, FindingResult)]) {
+    let mut run = passing();
+    mutate(&mut run);
+    let judgement = run.judge();
+    let seen: Vec<_> = judgement
+        .findings
+        .iter()
+        .filter(|f| f.result > FindingResult::Noted)
+        .map(|f| (f.check, f.subject.as_str(), f.result))
+        .collect();
+    assert_eq!(seen, amiss, "{:#?}", judgement.findings);
+    assert_eq!(judgement.verdict, verdict);
+}
+
+#[test]
+fn two_leaders_for_longer_than_an_election_allows() {
+    expect(
+        |run| {
+            let spans = &mut run.status("cp1").spans;
+            let old =
+                spans.iter_mut().find(|s| s.state == "exited" && s.subject.contains("controller-manager")).unwrap();
+            old.to = super::fixture::moment(0.2, 15.0);
+        },
+        Verdict::Fail,
+        &[(Check::LeaderOverlap, KCM, FindingResult::Violated)],
+    );
+}
+
+#[test]
+fn two_leaders_for_as_long_as_an_election_allows_are_noted() {
+    let mut run = passing();
+    let spans = &mut run.status("cp1").spans;
+    let old = spans.iter_mut().find(|s| s.state == "exited" && s.subject.contains("controller-manager")).unwrap();
+    old.to = super::fixture::moment(0.2, 9.4);
+    let judgement = run.judge();
+    let overlap = judgement.findings.iter().find(|f| f.check == Check::LeaderOverlap && f.subject == KCM).unwrap();
+    assert_eq!((overlap.result, judgement.verdict), (FindingResult::Noted, Verdict::Pass), "{overlap:?}");
+}
+
+#[test]
+fn a_lease_taken_while_it_was_valid() {
+    expect(
+        |run| {
+            run.rewrite_operator(
+                SpanKind::Lease,
+                "kube-system/kube-scheduler",
+                &[("cp1_1", START, 1.0), ("cp2_2", 1.5, END)],
+            )
+        },
+        Verdict::Fail,
+        &[
+            (Check::LeaseTakeover, "kube-system/kube-scheduler", FindingResult::Violated),
+            (Check::LeaderOverlap, "kube-system/kube-scheduler", FindingResult::Violated),
+        ],
+    );
+}
+
+#[test]
+fn a_lease_that_nobody_takes() {
+    expect(
+        |run| run.rewrite_operator(SpanKind::Lease, "kube-system/kube-scheduler", &[("cp1_1", START, END)]),
+        Verdict::Fail,
+        &[
+            (Check::LeaseTakeover, "kube-system/kube-scheduler", FindingResult::Violated),
+            (Check::LeaderGap, "kube-system/kube-scheduler", FindingResult::Inconclusive),
+            (Check::LeaderOverlap, "kube-system/kube-scheduler", FindingResult::Inconclusive),
+        ],
+    );
+}
+
+#[test]
+fn a_takeover_later_than_the_user_accepts() {
+    expect(
+        |run| run.spec.expect.leader_takeover = Some(std::time::Duration::from_secs(7).into()),
+        Verdict::Fail,
+        &[
+            (Check::LeaseTakeover, KCM, FindingResult::Violated),
+            (Check::LeaseTakeover, "kube-system/kube-scheduler", FindingResult::Violated),
+        ],
+    );
+}
+
+#[test]
+fn a_lease_of_the_other_side_moves() {
+    let lease = "kube-system/snapshot-controller";
+    expect(
+        |run| run.rewrite_operator(SpanKind::Lease, lease, &[("cp2_1", START, 20.0), ("cp3_1", 20.5, END)]),
+        Verdict::Fail,
+        &[(Check::LeaseStable, lease, FindingResult::Violated)],
+    );
+}
+
+#[test]
+fn two_of_one_statefulset_name() {
+    expect(
+        |run| run.status("w3").spans.push(container("default/db-0/app", "db-9", "running", 50.0, END)),
+        Verdict::Fail,
+        &[(Check::WorkloadDoubled, "default/db (StatefulSet)", FindingResult::Violated)],
+    );
+}
+
+#[test]
+fn two_of_one_statefulset_name_by_less_than_the_clocks_error() {
+    expect(
+        |run| run.status("w3").spans.push(container("default/db-0/app", "db-9", "running", CUT + 9.001, END)),
+        Verdict::Inconclusive,
+        &[(Check::WorkloadDoubled, "default/db (StatefulSet)", FindingResult::Inconclusive)],
+    );
+}
+
+#[test]
+fn a_node_that_never_becomes_not_ready() {
+    expect(
+        |run| run.rewrite_operator(SpanKind::Node, "w1", &[("True", START, END)]),
+        Verdict::Fail,
+        &[(Check::NodeNotReady, "w1", FindingResult::Violated)],
+    );
+}
+
+#[test]
+fn a_node_that_becomes_not_ready_too_late() {
+    expect(
+        |run| {
+            run.rewrite_operator(
+                SpanKind::Node,
+                "w1",
+                &[("True", START, 60.0), ("Unknown", 60.5, 80.0), ("True", 80.5, END)],
+            )
+        },
+        Verdict::Degraded,
+        &[(Check::NodeNotReady, "w1", FindingResult::Degraded)],
+    );
+}
+
+#[test]
+fn a_container_that_restarts_in_the_cut() {
+    expect(
+        |run| {
+            let spans = &mut run.status("w1").spans;
+            spans.retain(|s| s.uid.as_deref() != Some("dns-1"));
+            let subject = "default/dns-5bc6f7d8f4-ccccc/app";
+            spans.push(container(subject, "dns-1", "exited", -600.0, 33.0));
+            spans.push(container(subject, "dns-1", "running", 34.0, END));
+        },
+        Verdict::Fail,
+        &[(Check::WorkloadKept, "default/dns (Deployment)", FindingResult::Violated)],
+    );
+}
+
+#[test]
+fn no_second_copy_where_one_was_predicted() {
+    expect(
+        |run| {
+            run.operator_status().spans.retain(|s| s.uid.as_deref() != Some("web-3"));
+            run.status("w3").spans.retain(|s| s.uid.as_deref() != Some("web-3"));
+            // Its runtime is read all the same.
+            run.status("w3").spans.push(container("kube-system/kube-proxy-x/kube-proxy", "kp", "running", -900.0, END));
+        },
+        Verdict::Degraded,
+        &[(Check::WorkloadDoubled, "default/web (Deployment)", FindingResult::Degraded)],
+    );
+}
+
+#[test]
+fn a_second_copy_that_nobody_predicted() {
+    let dns = "ReplicaSet/dns-5bc6f7d8f4";
+    expect(
+        |run| {
+            run.status("w3").spans.push(container("default/dns-5bc6f7d8f4-eeeee/app", "dns-9", "running", 50.0, END));
+            let copy = pod("default/dns-5bc6f7d8f4-eeeee", "dns-9", "w3", dns, "Running/Ready", 49.0, END);
+            run.operator_status().spans.push(copy);
+        },
+        Verdict::Degraded,
+        &[(Check::WorkloadDoubled, "default/dns (Deployment)", FindingResult::Degraded)],
+    );
+}
+
+#[test]
+fn a_pod_that_never_ends() {
+    expect(
+        |run| {
+            let spans = &mut run.operator_status().spans;
+            spans.iter_mut().rfind(|s| s.uid.as_deref() == Some("db-1")).unwrap().to = super::fixture::moment(0.0, END);
+        },
+        Verdict::Fail,
+        &[(Check::WorkloadStuck, "default/db (StatefulSet)", FindingResult::Violated)],
+    );
+}
+
+#[test]
+fn a_cluster_that_does_not_recover() {
+    expect(
+        |run| run.rewrite_operator(SpanKind::Convergence, "cluster", &[("ok", START, 0.5), ("waiting", 1.5, END)]),
+        Verdict::Fail,
+        &[(Check::Recovery, "cluster", FindingResult::Violated)],
+    );
+}
+
+#[test]
+fn a_side_that_writes_without_a_majority() {
+    let history =
+        [("acknowledged", START, -0.3), ("failed", 0.7, 20.0), ("acknowledged", 21.0, 22.0), ("failed", 23.0, 80.0)];
+    expect(
+        |run| run.rewrite("cp1", SpanKind::Canary, "cp1", &history),
+        Verdict::Fail,
+        &[(Check::ApiWritable, "isolated", FindingResult::Violated)],
+    );
+}
+
+#[test]
+fn a_rest_that_can_not_write_for_long() {
+    let history = [("acknowledged", START, 0.2), ("unknown", 0.7, 29.0), ("acknowledged", 30.0, END)];
+    let degraded = [(Check::ApiWritable, "rest", FindingResult::Degraded)];
+    expect(
+        |run| ["cp2", "cp3"].iter().for_each(|s| run.rewrite_operator(SpanKind::Canary, s, &history)),
+        Verdict::Degraded,
+        &degraded,
+    );
+}
+
+#[test]
+fn etcd_without_a_leader_where_there_is_a_majority() {
+    let history = [("ok", START, 0.0), ("failing", 1.0, 40.0), ("ok", 41.0, END)];
+    expect(
+        |run| ["cp2", "cp3"].iter().for_each(|s| run.rewrite(s, SpanKind::Health, "etcd", &history)),
+        Verdict::Fail,
+        &[(Check::EtcdQuorum, "rest", FindingResult::Violated)],
+    );
+}
+
+#[test]
+fn a_takeover_that_was_only_possible_is_measured_all_the_same() {
+    let mut run = passing();
+    // The cut is over before the takeover had to be.
+    run.schedule.heal_at = super::fixture::moment(0.0, 15.0).wall;
+    let findings = run.judge().findings;
+    let of = |check| findings.iter().find(|f| f.check == check && f.subject == KCM).unwrap();
+    assert_eq!(of(Check::LeaseTakeover).result, FindingResult::Held);
+    assert!(of(Check::LeaderGap).predicted.starts_with("if it moves: "), "{:?}", of(Check::LeaderGap));
+    assert_eq!(of(Check::LeaderOverlap).result, FindingResult::Held);
+}

@@ -129,9 +129,8 @@ async fn waits_for(
         let why = why_not_armed(run, ctx, node).await?;
         return Ok(Some(("AgentsMissing", format!("the agent on {node} ({why})"))));
     }
-    let records: Vec<&NodeRecord> = agents.iter().collect();
     let allowed = Duration::from(run.spec.guards.max_clock_error).as_micros() as i64;
-    match clocks::largest_error_us(&records, planned.plan.longest_seconds) {
+    match clocks::largest_error_us(agents, LEAD_SECONDS + planned.plan.duration_seconds) {
         Err(node) => return Ok(Some(("ClocksUnmeasured", format!("the clock of {node} to be measured")))),
         Ok(error) if error > allowed => {
             let why = format!(

@@ -1,0 +1,148 @@
+//! A fault that is not proven, and evidence that is missing.
+
+use super::{
+    fixture::{END, START, passing},
+    mutations::{KCM, expect},
+};
+use crate::api::{Check, FindingResult, SpanKind, Verdict};
+
+#[test]
+fn a_probe_open_during_the_cut() {
+    expect(
+        |run| {
+            let history = [
+                ("open", START, -0.5),
+                ("silent", 0.5, 30.0),
+                ("open", 31.0, 33.0),
+                ("silent", 34.0, 74.0),
+                ("open", 76.0, END),
+            ];
+            run.rewrite("w1", SpanKind::Probe, "w2/Kubelet", &history);
+        },
+        Verdict::Inconclusive,
+        &[(Check::FaultProven, "isolated→rest", FindingResult::Violated)],
+    );
+}
+
+#[test]
+fn a_probe_silent_inside_a_side() {
+    expect(
+        |run| {
+            run.rewrite(
+                "w2",
+                SpanKind::Probe,
+                "w3/Kubelet",
+                &[("open", START, 20.0), ("silent", 21.0, 30.0), ("open", 31.0, END)],
+            )
+        },
+        Verdict::Inconclusive,
+        &[(Check::FaultProven, "rest→rest", FindingResult::Violated)],
+    );
+}
+
+#[test]
+fn a_restarting_api_server_refuses_and_is_alive() {
+    let history = [("open", START, 40.0), ("refused", 41.0, 60.0), ("open", 61.0, END)];
+    expect(|run| run.rewrite("w1", SpanKind::Probe, "cp1/ApiServer", &history), Verdict::Pass, &[]);
+}
+
+#[test]
+fn kernels_that_dropped_nothing() {
+    expect(
+        |run| ["cp1", "w1"].iter().for_each(|n| run.status(n).kernel.as_mut().unwrap().dropped_packets = 0),
+        Verdict::Inconclusive,
+        &[(Check::FaultProven, "isolated: kernel", FindingResult::Violated)],
+    );
+}
+
+#[test]
+fn a_record_is_missing() {
+    let unknown = FindingResult::Inconclusive;
+    expect(
+        |run| run.agents.retain(|r| r.spec.node != "w3"),
+        Verdict::Inconclusive,
+        &[
+            (Check::FaultProven, "rest→isolated", unknown),
+            (Check::FaultProven, "rest→rest", unknown),
+            (Check::WorkloadDoubled, "default/web (Deployment)", unknown),
+            (Check::WorkloadDoubled, "default/db (StatefulSet)", unknown),
+            (Check::HealProven, "all nodes", unknown),
+        ],
+    );
+}
+
+#[test]
+fn a_clock_was_never_compared() {
+    let unknown = FindingResult::Inconclusive;
+    expect(
+        |run| run.status("cp1").clock.as_mut().unwrap().anchors.clear(),
+        Verdict::Inconclusive,
+        &[
+            (Check::FaultProven, "isolated→isolated", unknown),
+            (Check::FaultProven, "isolated→rest", unknown),
+            (Check::EtcdQuorum, "isolated", unknown),
+            (Check::ApiWritable, "isolated", unknown),
+            (Check::LeaderGap, KCM, unknown),
+            (Check::LeaderGap, "kube-system/kube-scheduler", unknown),
+            (Check::LeaderOverlap, KCM, unknown),
+            (Check::LeaderOverlap, "kube-system/kube-scheduler", unknown),
+        ],
+    );
+}
+
+#[test]
+fn a_runtime_that_is_not_read() {
+    let unknown = FindingResult::Inconclusive;
+    expect(
+        |run| run.status("cp1").reads_containers = false,
+        Verdict::Inconclusive,
+        &[
+            (Check::LeaderGap, KCM, unknown),
+            (Check::LeaderGap, "kube-system/kube-scheduler", unknown),
+            (Check::LeaderOverlap, KCM, unknown),
+            (Check::LeaderOverlap, "kube-system/kube-scheduler", unknown),
+            (Check::WorkloadDoubled, "default/db (StatefulSet)", unknown),
+        ],
+    );
+}
+
+#[test]
+fn a_table_that_is_still_there() {
+    expect(
+        |run| run.status("w1").kernel.as_mut().unwrap().table = true,
+        Verdict::Inconclusive,
+        &[(Check::HealProven, "all nodes", FindingResult::Inconclusive)],
+    );
+}
+
+#[test]
+fn a_record_that_is_full() {
+    expect(
+        |run| run.status("w2").spans_left_out = 3,
+        Verdict::Inconclusive,
+        &[
+            (Check::WorkloadDoubled, "default/db (StatefulSet)", FindingResult::Inconclusive),
+            (Check::HealProven, "all nodes", FindingResult::Inconclusive),
+        ],
+    );
+}
+
+#[test]
+fn the_condition_injected_is_one_finding() {
+    let mut run = passing();
+    assert_eq!(crate::judge::injected(&run.evidence()).result, FindingResult::Held);
+    run.agents.clear();
+    let unknown = crate::judge::injected(&run.evidence());
+    assert_eq!((unknown.check, unknown.result), (Check::FaultProven, FindingResult::Inconclusive), "{unknown:?}");
+}
+
+#[test]
+fn a_second_copy_that_only_the_api_saw() {
+    let unseen = |run: &mut super::fixture::Run| {
+        let spans = &mut run.status("w3").spans;
+        spans.retain(|s| s.uid.as_deref() != Some("web-3"));
+        spans.push(super::fixture::container("kube-system/kube-proxy-x/kube-proxy", "kp", "running", -900.0, END));
+    };
+    let amiss = [(Check::WorkloadDoubled, "default/web (Deployment)", FindingResult::Inconclusive)];
+    expect(unseen, Verdict::Inconclusive, &amiss);
+}

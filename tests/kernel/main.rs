@@ -1,0 +1,14 @@
+//! `netfilter` against the real kernel, in private network namespaces. Run as root: `cargo test --test kernel`.
+//!
+//! Needs `ip` (iproute2) and, as an independent oracle, `nft`. Add `-- --nocapture` to see what was measured.
+
+mod child;
+mod conversations;
+mod fixture;
+mod gate;
+mod heal;
+mod lifecycle;
+mod listing;
+mod sets;
+mod stream;
+mod windows;
