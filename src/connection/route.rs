@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 use thiserror::Error;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tower::{BoxError, Service};
 
 /// For a whole request and its answer; to the answer's head for a watch. Twice the API server's own etcd health check (2 s)
@@ -21,6 +24,9 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 /// A watch ends after this long at the latest, so that a connection that died silently costs no more.
 const WATCH_DEADLINE: Duration = Duration::from_secs(30);
+/// A request that its caller gives up after this long has failed. A server that is well answers within milliseconds, and whoever
+/// gives up sooner than this does so for reasons of its own.
+const IMPATIENCE: Duration = Duration::from_secs(1);
 /// The name every API server's certificate has (kubeadm, and `kube-apiserver`'s own self-signed one).
 const SERVER_NAME: &str = "kubernetes.default.svc";
 
@@ -161,6 +167,7 @@ impl Service<Request<Body>> for RouteService {
         let route = self.0.clone();
         async move {
             let (client, server, generation) = route.pick()?;
+            let waiting = Waiting { route: &route, generation, since: Instant::now() };
             let late = || Error::Deadline { server: server.clone(), seconds: DEADLINE.as_secs() };
             let is_watch =
                 request.uri().query().is_some_and(|q| q.split('&').any(|p| p == "watch=true" || p == "watch=1"));
@@ -175,6 +182,7 @@ impl Service<Request<Body>> for RouteService {
                     Err(_) => return fail(&route, generation, late().into()),
                 }
             };
+            waiting.is_over();
             match answer {
                 // An API server without etcd answers 5xx; another one may be able to write.
                 Ok(answer) if answer.status().is_server_error() => {
@@ -186,6 +194,28 @@ impl Service<Request<Body>> for RouteService {
             }
         }
         .boxed()
+    }
+}
+
+/// A request without an answer. Dropped by a caller whose own deadline was shorter than ours, it counts against the server:
+/// such callers would ask one that has fallen silent for ever.
+struct Waiting<'a> {
+    route: &'a Route,
+    generation: u64,
+    since: Instant,
+}
+
+impl Waiting<'_> {
+    fn is_over(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.since.elapsed() >= IMPATIENCE {
+            self.route.fail(self.generation);
+        }
     }
 }
 

@@ -60,18 +60,25 @@ async fn reconcile(cached: Arc<RackPartition>, ctx: Arc<Context>) -> Result<Acti
         return Ok(Action::requeue(Duration::ZERO));
     }
     let next = if run.spec.abort {
-        abort::step(&run, &ctx).await?
+        abort::step(&run, &ctx).await
     } else {
         match phase {
-            None => plan::step(&run, &ctx).await?,
-            Some(Phase::Planned) => arm::start(&run, &ctx).await?,
-            Some(Phase::Arming) => arm::step(&run, &ctx).await?,
-            Some(Phase::Scheduled) => cut::scheduled(&run, &ctx).await?,
-            Some(Phase::Cut) => cut::cutting(&run, &ctx).await?,
-            Some(Phase::Recovering) => recover::step(&run, &ctx).await?,
-            Some(Phase::Judging) => judge::step(&run, &ctx).await?,
+            None => plan::step(&run, &ctx).await,
+            Some(Phase::Planned) => arm::start(&run, &ctx).await,
+            Some(Phase::Arming) => arm::step(&run, &ctx).await,
+            Some(Phase::Scheduled) => cut::scheduled(&run, &ctx).await,
+            Some(Phase::Cut) => cut::cutting(&run, &ctx).await,
+            Some(Phase::Recovering) => recover::step(&run, &ctx).await,
+            Some(Phase::Judging) => judge::step(&run, &ctx).await,
             Some(Phase::Done | Phase::Refused | Phase::Aborted) => unreachable!("handled above"),
         }
+    };
+    let next = match next {
+        // Asked again, it would fail for ever.
+        Err(error) if error.is_lost_plan() => {
+            abort::next(run.status.clone().unwrap_or_default(), format!("aborted: {error}"))
+        }
+        next => next?,
     };
     save(&run, &ctx, next).await
 }

@@ -13,6 +13,7 @@ mod observer;
 mod settings;
 mod steps;
 
+pub use election::{Election, Ended};
 pub use settings::{AgentSettings, Settings};
 
 use crate::{
@@ -20,7 +21,6 @@ use crate::{
     connection::Route,
 };
 use context::Context;
-use election::{Election, Ended};
 use kube::{Api, ResourceExt, api::ListParams};
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -44,20 +44,31 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 pub async fn serve(settings: Settings, route: Route) -> anyhow::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
-    let ctx = Arc::new(Context::new(settings, route));
-    tokio::select! {
-        () = campaign(ctx.clone()) => {}
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
-    // Whoever waits for the Lease need not wait for it to run out.
-    let mut election = Election::new(ctx.client.clone(), &ctx.settings.namespace, &ctx.settings.pod);
-    election.give_up().await;
+    let stop = async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    };
+    serve_until(settings, route, stop).await;
     Ok(())
 }
 
+/// The same until `stop` resolves.
+pub async fn serve_until(settings: Settings, route: Route, stop: impl Future<Output = ()>) {
+    let ctx = Arc::new(Context::new(settings, route));
+    tokio::select! {
+        () = campaign(ctx.clone()) => {}
+        () = stop => {}
+    }
+    ctx.observers.end_all();
+    // Whoever waits for the Lease need not wait for it to run out.
+    let mut election = Election::new(ctx.client.clone(), &ctx.settings.namespace, &ctx.settings.pod);
+    election.give_up().await;
+}
+
 /// Leads whenever it may, for ever.
-pub async fn campaign(ctx: Arc<Context>) {
+async fn campaign(ctx: Arc<Context>) {
     dial_by_address(&ctx).await;
     let mut election = Election::new(ctx.client.clone(), &ctx.settings.namespace, &ctx.settings.pod);
     loop {

@@ -3,7 +3,8 @@
 use super::{Error, Next, Planned, failed_to, later, plan::LEAD_SECONDS, planned, seconds_until};
 use crate::{
     api::{
-        AgentCount, NodeRecord, Phase, RackPartition, RackPartitionStatus, RecordPhase, Schedule, SpanKind, conditions,
+        AgentCount, NodeRecord, Phase, RackPartition, RackPartitionStatus, RecordPhase, Schedule, Side, SpanKind,
+        conditions,
     },
     operator::{clocks, context::Context, objects},
 };
@@ -25,11 +26,8 @@ const BASELINE_SAMPLES: u32 = 3;
 pub async fn start(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
     let status = run.status.clone().unwrap_or_default();
     let Planned { plan, sides, .. } = planned(run, ctx).await?;
-    let here = sides.iter().find(|s| s.nodes.contains(&ctx.settings.node));
-    let writable_elsewhere = sides.iter().any(|s| s.writable) && here.is_some_and(|s| !s.writable);
-    if writable_elsewhere {
-        ctx.hand_over.send_replace(true);
-        return Ok(Next::wait(status, AGAIN, "handing over to a replica on the side that will stay writable"));
+    if let Some(next) = hand_over(ctx, &sides, &status, conditions::PLANNED) {
+        return Ok(next);
     }
     let set = objects::daemon_set(run, &ctx.settings.agent.agent_namespace, &plan, &ctx.settings.agent);
     let params = PatchParams::apply("rackpartition-operator").force();
@@ -47,24 +45,51 @@ pub async fn start(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
 pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error> {
     let status = run.status.clone().unwrap_or_default();
     let planned = planned(run, ctx).await?;
+    // Whoever armed may have died since.
+    if let Some(next) = hand_over(ctx, &planned.sides, &status, conditions::ARMED) {
+        return Ok(next);
+    }
     let (agents, operator) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
     ctx.observers.ensure(ctx, run, &planned.plan, &planned.snapshot, operator.as_ref());
     let status = RackPartitionStatus { agents: Some(count(&planned, &agents, &status)), ..status };
-    if let Some(unfit) = agents.iter().find(|r| has_phase(r, &[RecordPhase::Unfit, RecordPhase::Aborted])) {
+    if let Some(unfit) = agents.iter().find(|r| has_given_up(r)) {
         let why = unfit.status.as_ref().and_then(|s| s.message.clone()).unwrap_or_else(|| "it gave no reason".into());
         return Ok(refuse(status, format!("node {} can't take part: {why}", unfit.spec.node)));
     }
     let waits = waits_for(run, ctx, &planned, &agents).await?;
     let Some((reason, waits)) = waits else { return Ok(schedule(run, status)) };
-    let since = status.conditions.iter().find(|c| c.type_ == conditions::ARMED).map(|c| c.last_transition_time.0);
-    let deadline = Duration::from(ctx.settings.arm_deadline).as_secs_f64();
-    let left = since.map_or(deadline, |s| seconds_until(later(s, deadline)));
-    if left <= 0.0 {
+    if is_too_late(ctx, &status, conditions::ARMED) {
+        let deadline = Duration::from(ctx.settings.arm_deadline).as_secs_f64();
         return Ok(refuse(status, format!("not ready to cut after {deadline} s: waiting for {waits}")));
     }
     let armed = status.agents.as_ref().map(|a| a.summary.clone()).unwrap_or_default();
     let message = format!("armed {armed}; waiting for {waits}");
     Ok(Next::wait(status, AGAIN, &message).condition(conditions::ARMED, "False", reason, &message))
+}
+
+/// Whether the arm deadline has passed since this condition was set.
+fn is_too_late(ctx: &Context, status: &RackPartitionStatus, since: &str) -> bool {
+    let since = status.conditions.iter().find(|c| c.type_ == since).map(|c| c.last_transition_time.0);
+    let deadline = Duration::from(ctx.settings.arm_deadline).as_secs_f64();
+    since.is_some_and(|s| seconds_until(later(s, deadline)) <= 0.0)
+}
+
+/// What follows where this replica is about to be cut off: another one leads, and where none comes in time, nobody is cut.
+fn hand_over(ctx: &Context, sides: &[Side], status: &RackPartitionStatus, since: &str) -> Option<Next> {
+    let here = sides.iter().find(|s| s.nodes.contains(&ctx.settings.node));
+    let writable: Vec<_> = sides.iter().filter(|s| s.writable).flat_map(|s| s.nodes.iter().cloned()).collect();
+    if writable.is_empty() || here.is_none_or(|s| s.writable) {
+        return None;
+    }
+    if is_too_late(ctx, status, since) {
+        let why = format!(
+            "no replica of the operator on the side that stays writable ({}) has taken over: run two replicas in different racks",
+            writable.join(", ")
+        );
+        return Some(refuse(status.clone(), why));
+    }
+    ctx.hand_over.send_replace(true);
+    Some(Next::wait(status.clone(), AGAIN, "handing over to a replica on the side that will stay writable"))
 }
 
 fn refuse(status: RackPartitionStatus, why: String) -> Next {
@@ -149,6 +174,17 @@ fn baseline_lacks(record: &NodeRecord, planned: &Planned) -> Option<String> {
     })
 }
 
+/// Whether this node has loaded the windows of this schedule and has not given up since.
+pub fn has_loaded(record: &NodeRecord, cut_at: Option<&MicroTime>) -> bool {
+    let loaded = record.status.as_ref().and_then(|s| s.loaded_cut_at.as_ref());
+    cut_at.is_some() && loaded == cut_at && !has_given_up(record)
+}
+
+/// Whether this node takes part no longer, whatever it did before.
+pub fn has_given_up(record: &NodeRecord) -> bool {
+    has_phase(record, &[RecordPhase::Unfit, RecordPhase::Aborted])
+}
+
 fn has_phase(record: &NodeRecord, phases: &[RecordPhase]) -> bool {
     record.status.as_ref().and_then(|s| s.phase).is_some_and(|p| phases.contains(&p))
 }
@@ -179,7 +215,7 @@ pub fn count(planned: &Planned, agents: &[NodeRecord], status: &RackPartitionSta
     AgentCount {
         wanted,
         armed,
-        loaded: number(&|r| cut_at.is_some() && r.status.as_ref().is_some_and(|s| s.loaded_cut_at.as_ref() == cut_at)),
+        loaded: number(&|r| has_loaded(r, cut_at)),
         healed: number(&|r| has_phase(r, &[RecordPhase::Healed, RecordPhase::Aborted])),
         summary: format!("{armed}/{wanted}"),
     }

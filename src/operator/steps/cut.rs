@@ -28,16 +28,19 @@ pub async fn scheduled(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, 
     let (loaded, wanted) = (count.loaded, count.wanted);
     let status = RackPartitionStatus { agents: Some(count), ..status };
     let left = seconds_until(schedule.cut_at.0);
-    if loaded < wanted && left > LAST_CALL_SECONDS {
+    let gave_up = agents.iter().any(arm::has_given_up);
+    if loaded < wanted && left > LAST_CALL_SECONDS && !gave_up {
         let message = format!("windows loaded on {loaded} of {wanted} nodes; cutting in {left:.0} s");
         return Ok(Next::wait(status, Duration::from_millis(200), message));
     }
     if loaded < wanted {
         abort::send_heal_packets(&planned.plan).await;
         let cut_at = Some(&schedule.cut_at);
-        let late = agents.iter().filter(|r| r.status.as_ref().and_then(|s| s.loaded_cut_at.as_ref()) != cut_at);
-        let names: Vec<_> = late.map(|r| r.spec.node.as_str()).collect();
-        return Ok(abort::next(status, format!("not cut: no windows loaded in time on {}", names.join(", "))));
+        let has_loaded = |n: &&str| agents.iter().any(|r| r.spec.node == **n && arm::has_loaded(r, cut_at));
+        let names: Vec<_> = planned.plan.agents().into_iter().filter(|n| !has_loaded(n)).collect();
+        let why = agents.iter().filter(|r| arm::has_given_up(r)).find_map(|r| r.status.as_ref()?.message.clone());
+        let why = why.map(|w| format!(": {w}")).unwrap_or_default();
+        return Ok(abort::next(status, format!("not cut: no windows loaded in time on {}{why}", names.join(", "))));
     }
     if left > 0.0 {
         let message = format!("windows loaded on every node; cutting in {left:.0} s");

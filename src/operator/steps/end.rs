@@ -11,7 +11,10 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::json;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
+
+/// The gate outlives the windows by a quarter of a second (agent), clocks differ by less than a second.
+const SLACK_SECONDS: f64 = 2.0;
 
 /// Where the nodes of a run are on the way out.
 pub enum Ending {
@@ -30,16 +33,28 @@ pub async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Ending, Error
     let status = run.status.clone().unwrap_or_default();
     let uid = run.uid().unwrap_or_default();
     ctx.observers.end(&uid);
-    if ctx.plan_map_of(run).await.map_err(failed_to("read the plan"))?.is_none() {
-        return Ok(Ending::Over { status: Box::new(status) });
-    }
-    let planned = planned(run, ctx).await?;
+    let planned = match planned(run, ctx).await {
+        Ok(planned) => Some(planned),
+        Err(Error::PlanGone { .. }) if status.plan.is_none() => return Ok(Ending::Over { status: Box::new(status) }),
+        // Without its token no heal packet can be sent; all else goes on.
+        Err(error) if error.is_lost_plan() => None,
+        Err(error) => return Err(error),
+    };
     let (agents, _) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
-    let status = healed_condition(status, &planned, &agents);
+    let status = match &planned {
+        Some(planned) => healed_condition(status, planned, &agents),
+        None => {
+            let nodes: BTreeSet<String> =
+                status.plan.iter().flat_map(|p| &p.sides).flat_map(|s| s.nodes.clone()).collect();
+            healed_on(status, &nodes.iter().map(String::as_str).collect(), &agents)
+        }
+    };
     let holding: Vec<&str> = agents.iter().filter(|r| !says_gone(r)).map(|r| r.spec.node.as_str()).collect();
-    let deadline = deadline(run, &planned, &status);
+    let deadline = deadline(run, &status);
     if !holding.is_empty() && seconds_until(deadline) > 0.0 {
-        abort::send_heal_packets(&planned.plan).await;
+        if let Some(planned) = &planned {
+            abort::send_heal_packets(&planned.plan).await;
+        }
         let message = format!(
             "healing: waiting for {}; by {deadline:.0} the kernel has healed every node by itself",
             holding.join(", ")
@@ -52,9 +67,7 @@ pub async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Ending, Error
 }
 
 /// After this no rule of the run can have effect anywhere, whatever else happens: the windows' end, or the longest gate.
-fn deadline(run: &RackPartition, planned: &Planned, status: &RackPartitionStatus) -> Timestamp {
-    /// The gate outlives the windows by a quarter of a second (agent), clocks differ by less than a second.
-    const SLACK_SECONDS: f64 = 2.0;
+fn deadline(run: &RackPartition, status: &RackPartitionStatus) -> Timestamp {
     if let Some(schedule) = &status.schedule {
         return later(schedule.heal_at.0, SLACK_SECONDS);
     }
@@ -63,7 +76,6 @@ fn deadline(run: &RackPartition, planned: &Planned, status: &RackPartitionStatus
     const TIDY_SECONDS: f64 = 20.0;
     let created = run.metadata.deletion_timestamp.as_ref().map(|t| t.0);
     let ended = created.or_else(|| status.conditions.iter().map(|c| c.last_transition_time.0).max());
-    let _ = planned;
     later(ended.unwrap_or_else(Timestamp::now), TIDY_SECONDS)
 }
 
@@ -74,15 +86,15 @@ fn says_gone(record: &NodeRecord) -> bool {
 }
 
 /// Healed is True with every node's word, else Unknown with the names of those that have not spoken.
-pub fn healed_condition(
-    mut status: RackPartitionStatus,
-    planned: &Planned,
-    agents: &[NodeRecord],
-) -> RackPartitionStatus {
+pub fn healed_condition(status: RackPartitionStatus, planned: &Planned, agents: &[NodeRecord]) -> RackPartitionStatus {
+    healed_on(status, &planned.plan.agents(), agents)
+}
+
+fn healed_on(mut status: RackPartitionStatus, nodes: &BTreeSet<&str>, agents: &[NodeRecord]) -> RackPartitionStatus {
     let spoke = |n: &&str| agents.iter().any(|r| r.spec.node == **n && says_gone(r));
     // Before scheduling, a node without a record holds nothing.
     let held = |n: &&str| status.schedule.is_some() || agents.iter().any(|r| r.spec.node == **n);
-    let silent: Vec<&str> = planned.plan.agents().into_iter().filter(|n| held(n) && !spoke(n)).collect();
+    let silent: Vec<&str> = nodes.iter().copied().filter(|n| held(n) && !spoke(n)).collect();
     let (value, reason, message) = if silent.is_empty() {
         ("True", "TablesGone", "every node says that its table is gone".to_owned())
     } else {
@@ -105,6 +117,12 @@ async fn remove(run: &RackPartition, ctx: &Context) -> Result<(), Error> {
     gone(canary::remove(ctx, run).await).map_err(failed_to("delete the canary Leases"))?;
     gone(ctx.plans().delete(&name, &delete).await.map(drop)).map_err(failed_to("delete the plan"))?;
     Ok(())
+}
+
+/// Whether a run that has ended may still have nodes cut: those that have not said otherwise, until the kernels' deadline.
+pub fn may_still_cut(run: &RackPartition) -> bool {
+    let heal_at = run.status.as_ref().and_then(|s| s.schedule.as_ref()).map(|s| s.heal_at.0);
+    !is_wound_up(run) && heal_at.is_some_and(|at| seconds_until(at) + SLACK_SECONDS > 0.0)
 }
 
 /// Whether a run in its final phase still has something on the nodes.

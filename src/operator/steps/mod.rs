@@ -34,6 +34,13 @@ pub enum Error {
     PlanGone { run: String },
 }
 
+impl Error {
+    /// Whether the plan can't be had again, however often one asks.
+    pub fn is_lost_plan(&self) -> bool {
+        matches!(self, Error::PlanGone { .. } | Error::Objects(_) | Error::Gather(gather::Error::Refused(_)))
+    }
+}
+
 /// Says what was being done when the API answered with an error.
 pub fn failed_to(verb: &'static str) -> impl FnOnce(kube::Error) -> Error {
     move |source| Error::Api { verb, source: Box::new(source) }

@@ -1,6 +1,6 @@
 //! Plan: look at the cluster, expand the cut, predict, check the guards, write it all down. Nothing is touched.
 
-use super::{Error, Next, failed_to};
+use super::{Error, Next, end, failed_to};
 use crate::{
     api::{Phase, Plan, RackPartition, RackPartitionStatus, conditions},
     fault::{self, PlanParts, Refusal, RunPlan},
@@ -39,6 +39,8 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
     let snapshot = match gather::gather(&ctx.client, &run.spec, &ctx.settings.namespace).await {
         Ok(snapshot) => snapshot,
         Err(gather::Error::Refused(refusal)) => return refused(refusal.to_string()),
+        // Asking again would not make it any clearer.
+        Err(error @ gather::Error::Understand { .. }) => return refused(error.to_string()),
         Err(error) => return Err(error.into()),
     };
     let fault = match fault::expand(&run.spec.cut, &snapshot) {
@@ -94,7 +96,7 @@ async fn other_run(run: &RackPartition, ctx: &Context) -> Result<Option<Refusal>
     let runs = ctx.runs().list(&ListParams::default()).await.map_err(failed_to("list runs"))?;
     let going = runs.items.into_iter().find_map(|other| {
         let phase = other.status.as_ref()?.phase?;
-        let is_other = other.uid() != run.uid() && !phase.is_final();
+        let is_other = other.uid() != run.uid() && (!phase.is_final() || end::may_still_cut(&other));
         is_other.then(|| Refusal::AnotherRun { other: other.name_any(), phase: format!("{phase:?}") })
     });
     Ok(going)

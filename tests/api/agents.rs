@@ -1,0 +1,250 @@
+//! Agents as the operator sees them: played here, over the same objects, without kernels.
+
+use crate::{cluster::Cluster, replica::AGENTS};
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+    jiff::{SignedDuration, Timestamp},
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+    runtime::{WatchStreamExt, watcher},
+};
+use rackpartition::{
+    api::{
+        Clock, ClockAnchor, ClockPing, Kernel, Moment, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, Phase,
+        RUN_LABEL, RackPartition, RecordPhase, Span, SpanKind,
+    },
+    fault::RunPlan,
+    observe::{boot_id, now},
+};
+use serde_json::json;
+use std::{collections::BTreeMap, time::Duration};
+use tokio::{task::JoinHandle, time::interval};
+
+/// What one agent does otherwise than well.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// Its clock is this far ahead of the operator's.
+    pub ahead_ms: i64,
+    /// It never loads the windows.
+    pub never_loads: bool,
+    /// It gives up between loading and the instant.
+    pub gives_up: bool,
+    /// Once armed it never says a word again.
+    pub mute: bool,
+    /// It says from the start that it can't take part.
+    pub unfit: bool,
+    /// It does not reach its probes' targets.
+    pub walled_in: bool,
+}
+
+/// Agents of one run, on every node of its plan, until dropped.
+pub struct Agents(JoinHandle<()>);
+
+impl Agents {
+    /// `manners` by node; whoever is not named behaves.
+    pub fn play(cluster: &Cluster, run: &str, manners: &[(&str, Manner)]) -> Self {
+        let manners = manners.iter().map(|(node, manner)| ((*node).to_owned(), *manner)).collect();
+        let (runs, records, plans) = (cluster.runs(), cluster.records(), cluster.plans());
+        let play = Play { runs, records, run: run.to_owned(), manners };
+        Agents(tokio::spawn(async move {
+            let name = format!("rackpartition-{}", play.run);
+            let mut ticks = interval(Duration::from_millis(100));
+            loop {
+                ticks.tick().await;
+                // As agents' pods: not before the operator starts them.
+                let arming = play.this_run().await.is_some_and(|r| phase(&r) == Some(Phase::Arming));
+                let map = plans.get_opt(&name).await.ok().flatten();
+                let plan = map.and_then(|m| serde_json::from_str::<RunPlan>(m.data?.get("plan.json")?).ok());
+                if let Some(plan) = plan.filter(|_| arming) {
+                    return play.agents(plan).await;
+                }
+            }
+        }))
+    }
+
+    /// All of them, forever silent once armed.
+    pub fn play_mute(cluster: &Cluster, run: &str) -> Self {
+        let mute = Manner { mute: true, ..Default::default() };
+        Self::play(cluster, run, &crate::cluster::NODES.map(|n| (n, mute)))
+    }
+}
+
+impl Drop for Agents {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+struct Play {
+    runs: Api<RackPartition>,
+    records: Api<NodeRecord>,
+    run: String,
+    manners: BTreeMap<String, Manner>,
+}
+
+impl Play {
+    async fn this_run(&self) -> Option<RackPartition> {
+        self.runs.get_opt(&self.run).await.ok().flatten()
+    }
+
+    async fn agents(&self, plan: RunPlan) {
+        let names: Vec<String> = plan.agents().into_iter().map(str::to_owned).collect();
+        let mut agents: Vec<Agent> = names
+            .into_iter()
+            .map(|node| Agent::new(&plan, self.manners.get(&node).copied().unwrap_or_default(), node))
+            .collect();
+        let mut replies = watcher(self.records.clone(), watcher::Config::default()).touched_objects().boxed();
+        let mut ticks = interval(Duration::from_millis(400));
+        loop {
+            tokio::select! {
+                Ok(Some(record)) = replies.try_next() => {
+                    for agent in agents.iter_mut().filter(|a| a.node == record.spec.node) {
+                        agent.hear(&record);
+                    }
+                }
+                _ = ticks.tick() => {
+                    // A failure is no word from the API: the next tick asks again.
+                    let Ok(run) = self.runs.get_opt(&self.run).await else { continue };
+                    for agent in &mut agents {
+                        agent.follow(run.as_ref());
+                        agent.speak(&self.records, &plan).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn phase(run: &RackPartition) -> Option<Phase> {
+    run.status.as_ref().and_then(|s| s.phase)
+}
+
+struct Agent {
+    node: String,
+    manner: Manner,
+    status: NodeRecordStatus,
+    created: bool,
+    spoken: bool,
+    sequence: u32,
+}
+
+impl Agent {
+    fn new(plan: &RunPlan, manner: Manner, node: String) -> Self {
+        let state = if manner.walled_in { "silent" } else { "open" };
+        let span = |subject: String| Span {
+            kind: SpanKind::Probe,
+            subject,
+            state: state.into(),
+            from: now(),
+            to: now(),
+            samples: 3,
+            uid: None,
+            id: None,
+            node: None,
+            detail: None,
+        };
+        let status = NodeRecordStatus {
+            phase: Some(if manner.unfit { RecordPhase::Unfit } else { RecordPhase::Armed }),
+            message: manner.unfit.then(|| "the kernel has no nftables".into()),
+            plan_hash: Some(plan.hash()),
+            boot_id: boot_id().ok(),
+            kernel: Some(Kernel { table: !manner.unfit, gate_open: !manner.unfit, ..Default::default() }),
+            spans: plan.probes.iter().map(|p| span(p.subject())).collect(),
+            clock: Some(Clock { synchronised: true, ..Default::default() }),
+            ..Default::default()
+        };
+        Agent { node, manner, status, created: false, spoken: false, sequence: 0 }
+    }
+
+    fn clock_now(&self) -> Timestamp {
+        Timestamp::now() + SignedDuration::from_millis(self.manner.ahead_ms)
+    }
+
+    /// Takes the operator's answer to the open question.
+    fn hear(&mut self, record: &NodeRecord) {
+        let back = self.clock_now();
+        let clock = self.status.clock.get_or_insert_default();
+        let Some(reply) = &record.spec.clock_reply else { return };
+        let Some(ping) = clock.ping.take_if(|p| p.sequence == reply.sequence) else { return };
+        let [sent, received, answered] = [&ping.sent, &reply.received, &reply.answered].map(|t| t.0.as_microsecond());
+        let (there, home) = (received - sent, answered - back.as_microsecond());
+        let at = Moment { wall: MicroTime(back), ..now() };
+        clock.anchors.push(ClockAnchor { at, offset_us: (there + home) / 2, error_us: (there - home) / 2 });
+    }
+
+    /// Does what the run asks.
+    fn follow(&mut self, run: Option<&RackPartition>) {
+        let over = |p| matches!(p, Some(RecordPhase::Healed | RecordPhase::Aborted | RecordPhase::Unfit));
+        if over(self.status.phase) {
+            return;
+        }
+        let ends = run.is_none_or(|r| {
+            let ended = matches!(phase(r), Some(Phase::Aborted | Phase::Refused));
+            ended || r.spec.abort || r.metadata.deletion_timestamp.is_some()
+        });
+        let schedule = run.and_then(|r| r.status.as_ref()?.schedule.clone());
+        let scheduled = run.is_some_and(|r| phase(r) == Some(Phase::Scheduled));
+        let loaded = self.status.loaded_cut_at.is_some();
+        match schedule {
+            _ if ends => self.end(RecordPhase::Aborted),
+            Some(s) if loaded && s.heal_at.0 <= Timestamp::now() => self.end(RecordPhase::Healed),
+            Some(_) if loaded && self.manner.gives_up => self.end(RecordPhase::Aborted),
+            Some(s) if scheduled && !loaded && !self.manner.never_loads => {
+                self.status.loaded_cut_at = Some(s.cut_at);
+                self.status.phase = Some(RecordPhase::Loaded);
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, phase: RecordPhase) {
+        self.status.phase = Some(phase);
+        self.status.kernel = Some(Kernel::default());
+    }
+
+    /// Writes the record, with a question about the time while there is no answer yet.
+    async fn speak(&mut self, records: &Api<NodeRecord>, plan: &RunPlan) {
+        let answered = self.status.clock.as_ref().is_some_and(|c| c.anchors.len() >= 3);
+        // Mute from when it has taken part, or the run would not come so far.
+        if self.manner.mute && self.spoken && answered && self.status.phase != Some(RecordPhase::Loaded) {
+            return;
+        }
+        let sent = MicroTime(self.clock_now());
+        let clock = self.status.clock.get_or_insert_default();
+        if clock.ping.is_none() && !answered {
+            self.sequence += 1;
+            clock.ping = Some(ClockPing { sequence: self.sequence, sent });
+        }
+        self.status.observed_until = Some(MicroTime(Timestamp::now()));
+        let name = format!("{}-{}", plan.run, self.node);
+        if !self.created {
+            self.created = create(records, plan, &name, &self.node).await.is_ok();
+        }
+        let params = PatchParams::apply("rackpartition-agent").force();
+        let patch = json!({
+            "apiVersion": NodeRecord::api_version(&()), "kind": NodeRecord::kind(&()), "status": self.status,
+        });
+        let written = records.patch_status(&name, &params, &Patch::Apply(patch)).await;
+        self.spoken = written.is_ok() && answered;
+    }
+}
+
+async fn create(records: &Api<NodeRecord>, plan: &RunPlan, name: &str, node: &str) -> kube::Result<()> {
+    let spec = NodeRecordSpec {
+        run: plan.run.clone(),
+        run_uid: plan.run_uid.clone(),
+        node: node.into(),
+        observer: Observer::Agent,
+        clock_reply: None,
+    };
+    let mut record = NodeRecord::new(name, spec);
+    record.labels_mut().insert(RUN_LABEL.into(), plan.run.clone());
+    record.metadata.namespace = Some(AGENTS.into());
+    match records.create(&PostParams::default(), &record).await {
+        Err(kube::Error::Api(answer)) if answer.is_already_exists() => Ok(()),
+        other => other.map(drop),
+    }
+}

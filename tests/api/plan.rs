@@ -1,0 +1,69 @@
+//! Every refusal of a plan ends in a phase, with a message that says what to do.
+
+use crate::{
+    cluster::{BAD, Cluster, GOOD},
+    replica::{NAMESPACE, Replica},
+};
+use rackpartition::api::Phase;
+use serde_json::{Value, json};
+
+/// Begins a run that must be refused, and returns the message.
+async fn refused(cluster: &Cluster, name: &str, spec: Value) -> String {
+    cluster.begin(name, spec).await;
+    let status = cluster.until_phase(name, &[Phase::Refused]).await;
+    let planned = status.conditions.iter().find(|c| c.type_ == "Planned").expect("a condition");
+    assert_eq!((planned.status.as_str(), planned.reason.as_str()), ("False", "Refused"));
+    assert!(status.schedule.is_none() && status.plan.is_none());
+    cluster.until_wound_up(name).await;
+    cluster.delete(name).await;
+    status.message.unwrap_or_default()
+}
+
+fn has(message: &str, words: &[&str]) {
+    words.iter().for_each(|w| assert!(message.contains(w), "{w:?} is not in {message:?}"));
+}
+
+#[tokio::test]
+async fn what_a_plan_can_tell_is_refused() {
+    let cluster = Cluster::start().await;
+    let _replica = Replica::start(&cluster.plane, GOOD.0, GOOD.1);
+
+    let racks = |racks: &[&str]| json!({"cut": {"isolate": {"racks": racks}}});
+    has(&refused(&cluster, "rack", racks(&["r9"])).await, &["r9", "topology.kubernetes.io/zone", "r1, r2, r3"]);
+    let label = json!({"rackLabel": "example.org/rack"});
+    has(&refused(&cluster, "label", label).await, &["example.org/rack", "spec.rackLabel"]);
+    has(&refused(&cluster, "all", racks(&["r1", "r2", "r3"])).await, &["spec.guards.allowAllRacks"]);
+    let selector = json!({"workloads": {"labelSelector": {"matchExpressions": [{"key": "a", "operator": "Near"}]}}});
+    has(&refused(&cluster, "selector", selector).await, &["spec.workloads.labelSelector"]);
+
+    cluster.set_ready("w3", false).await;
+    has(&refused(&cluster, "ready", json!({})).await, &["w3", "spec.guards.allowUnhealthyBaseline"]);
+    cluster.set_ready("w3", true).await;
+
+    cluster.remove_pod(NAMESPACE, GOOD.0).await;
+    has(&refused(&cluster, "operator", json!({})).await, &["no replica of the operator", "c2", "two replicas"]);
+    cluster.add_operator_pod(GOOD.0, GOOD.1).await;
+
+    cluster.remove_pod("kube-system", "etcd-c3").await;
+    has(&refused(&cluster, "quorum", json!({})).await, &["2 etcd members", "spec.guards.allowQuorumLoss"]);
+    cluster.remove_pod("kube-system", "etcd-c1").await;
+    cluster.remove_pod("kube-system", "etcd-c2").await;
+    has(&refused(&cluster, "etcd", json!({})).await, &["etcd", "kube-system"]);
+}
+
+#[tokio::test]
+async fn one_run_at_a_time_and_a_role_is_resolved_once() {
+    let cluster = Cluster::start().await;
+    let _replica = Replica::start(&cluster.plane, GOOD.0, GOOD.1);
+    cluster.begin("first", json!({"cut": {"isolate": {"role": "kube-controller-manager-leader"}}})).await;
+    let status = cluster.until_phase("first", &[Phase::Arming]).await;
+    let plan = status.plan.expect("a plan");
+    assert_eq!(plan.resolved_roles.get("kube-controller-manager-leader").map(String::as_str), Some("c1"));
+    assert_eq!(plan.isolated, "r1");
+    let isolated = plan.sides.iter().find(|s| s.name == "isolated").expect("a side");
+    assert_eq!((isolated.nodes.as_slice(), isolated.quorum), (["c1", "w1"].map(str::to_owned).as_slice(), false));
+    has(&refused(&cluster, "second", json!({})).await, &["first", "Arming", "one run at a time"]);
+    assert_eq!(cluster.status("first").await.and_then(|s| s.phase), Some(Phase::Arming), "left alone");
+    cluster.delete("first").await;
+    assert_ne!(cluster.leader().await.as_deref(), Some(BAD.0));
+}

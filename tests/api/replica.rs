@@ -1,0 +1,83 @@
+//! One replica of the operator, in a runtime of its own: it can be asked to end, and it can die.
+
+use crate::control_plane::ControlPlane;
+use rackpartition::{
+    connection::Route,
+    operator::{self, AgentSettings, Settings},
+};
+use std::time::Duration;
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::oneshot,
+    task::JoinHandle,
+};
+
+pub const NAMESPACE: &str = "rackpartition-system";
+pub const AGENTS: &str = "rackpartition-agents";
+
+pub struct Replica {
+    runtime: Option<Runtime>,
+    stop: Option<oneshot::Sender<()>>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Replica {
+    /// With time for agents that are played to arm.
+    pub fn start(plane: &ControlPlane, pod: &str, node: &str) -> Self {
+        Self::start_with(plane, pod, node, Duration::from_secs(120))
+    }
+
+    pub fn start_with(plane: &ControlPlane, pod: &str, node: &str, arm_deadline: Duration) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let route = Route::new(plane.config.clone(), &[]);
+        let (stop, stopped) = oneshot::channel();
+        let settings = settings(pod, node, arm_deadline);
+        let task = runtime.spawn(operator::serve_until(settings, route, async {
+            let _ = stopped.await;
+        }));
+        Replica { runtime: Some(runtime), stop: Some(stop), task: Some(task) }
+    }
+
+    /// Ends as a process does that is killed: in the middle of whatever it does.
+    pub fn crash(mut self) {
+        self.end();
+    }
+
+    /// Ends as a process does that is asked to.
+    pub async fn retire(mut self) {
+        let stop = self.stop.take().expect("not asked before");
+        stop.send(()).expect("it runs");
+        self.task.take().expect("not asked before").await.expect("it ends by itself");
+    }
+
+    fn end(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn settings(pod: &str, node: &str, arm_deadline: Duration) -> Settings {
+    Settings {
+        pod: pod.into(),
+        namespace: NAMESPACE.into(),
+        node: node.into(),
+        arm_deadline: arm_deadline.into(),
+        agent: AgentSettings {
+            agent_namespace: AGENTS.into(),
+            image: "rackpartition:test".into(),
+            image_pull_policy: "IfNotPresent".into(),
+            image_pull_secrets: Vec::new(),
+            service_account: "rackpartition-agent".into(),
+            privileged: false,
+            runtime_socket: "/run/containerd/containerd.sock".into(),
+            state_dir: "/var/lib/rackpartition".into(),
+        },
+    }
+}
