@@ -184,12 +184,13 @@ pub struct Guards {
     /// if it is concerned.
     #[serde(default)]
     pub allow_unhealthy_baseline: bool,
-    /// Largest error between the clocks of two machines: measured offset, its uncertainty and the drift to come.
+    /// Largest error between the clocks of two machines: measured offset, its uncertainty and the drift to come. At most
+    /// 900ms: the last call before a cut and the deadline after it leave room for a second.
     #[serde(default = "default_max_clock_error")]
     #[schemars(length(max = 32))]
     #[x_kube(
-        validation = Rule::new("duration(self) >= duration('1ms') && duration(self) <= duration('10s')")
-            .message("allow a clock error from 1ms to 10s")
+        validation = Rule::new("duration(self) >= duration('1ms') && duration(self) <= duration('900ms')")
+            .message("allow a clock error from 1ms to 900ms")
     )]
     pub max_clock_error: Duration,
 }

@@ -57,8 +57,9 @@ pub fn largest_error_us(records: &[NodeRecord], seconds: f64) -> Result<i64, Str
     let (mut low, mut high) = (0, 0);
     for record in records {
         let clock = record.status.as_ref().and_then(|s| s.clock.as_ref());
-        let best = clock.and_then(|c| c.anchors.iter().min_by_key(|a| a.error_us));
-        let (Some(clock), Some(ClockAnchor { at, offset_us, error_us })) = (clock, best) else {
+        // The newest and not the narrowest: an older one knows nothing of a step since.
+        let newest = clock.and_then(|c| c.anchors.last());
+        let (Some(clock), Some(ClockAnchor { at, offset_us, error_us })) = (clock, newest) else {
             return Err(record.spec.node.clone());
         };
         let rate = if clock.synchronised { DRIFT_SYNCHRONISED } else { DRIFT_FREE };

@@ -79,8 +79,8 @@ impl Context {
     /// # Errors
     /// Where it can't be read.
     pub async fn plan_map_of(&self, run: &RackPartition) -> kube::Result<Option<ConfigMap>> {
-        let map = self.plans().get_opt(&objects::name(run)).await?;
-        Ok(map.filter(|m| m.owner_references().iter().any(|o| Some(&o.uid) == run.uid().as_ref())))
+        let Some(plan) = run.status.as_ref().and_then(|s| s.plan.as_ref()) else { return Ok(None) };
+        self.plans().get_opt(&objects::plan_name(run, &plan.hash)).await
     }
 
     /// Tells people who look at the object's events. A failure is only logged: events are for convenience.

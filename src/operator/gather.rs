@@ -101,7 +101,7 @@ fn node_of(pod: &core::Pod) -> Option<String> {
 
 fn etcd_member(pod: &core::Pod) -> Option<EtcdMember> {
     let flags = Flags::of(pod);
-    let port = |flag: &str, default| flags.get(flag).and_then(last_port).unwrap_or(default);
+    let port = |flag: &str, default| flags.get(flag).and_then(first_port).unwrap_or(default);
     Some(EtcdMember {
         node: node_of(pod)?,
         client_port: port("advertise-client-urls", 2379),
@@ -110,7 +110,7 @@ fn etcd_member(pod: &core::Pod) -> Option<EtcdMember> {
 }
 
 /// The port of the first URL in a comma-separated list.
-fn last_port(urls: &str) -> Option<u16> {
+fn first_port(urls: &str) -> Option<u16> {
     urls.split(',').next()?.rsplit(':').next()?.trim_end_matches('/').parse().ok()
 }
 

@@ -73,6 +73,8 @@ async fn campaign(ctx: Arc<Context>) {
     let mut election = Election::new(ctx.client.clone(), &ctx.settings.namespace, &ctx.settings.pod);
     loop {
         election.win(|| stands_aside(&ctx)).await;
+        // Control-plane nodes come and go; what was found at the start may be gone.
+        dial_by_address(&ctx).await;
         tracing::info!(pod = ctx.settings.pod, node = ctx.settings.node, "leads");
         ctx.hand_over.send_replace(false);
         let mut hand_over = ctx.hand_over.subscribe();

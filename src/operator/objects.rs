@@ -30,17 +30,28 @@ pub enum Error {
 
 /// Name of everything a run owns: unique for each run, also where an earlier one had the same name.
 pub fn name(run: &RackPartition) -> String {
-    format!("rackpartition-{}", run.name_any())
+    format!("rackpartition-{}-{}", run.name_any(), short_uid(run))
+}
+
+/// Name of the ConfigMap of one plan. Of two plans for a run, made by two replicas that both believed to lead, each keeps its
+/// own, and the status says by its hash which one was armed.
+pub fn plan_name(run: &RackPartition, hash: &str) -> String {
+    format!("{}-{}", name(run), hash.chars().take(8).collect::<String>())
 }
 
 /// Name of an observer's record.
 pub fn record_name(run: &RackPartition, observer: &str) -> String {
-    format!("{}-{observer}", run.name_any())
+    format!("{}-{}-{observer}", run.name_any(), short_uid(run))
 }
 
-fn metadata(run: &RackPartition, namespace: &str) -> ObjectMeta {
+/// Enough of the uid to tell two runs of one name apart.
+fn short_uid(run: &RackPartition) -> String {
+    run.uid().unwrap_or_default().chars().take(8).collect()
+}
+
+fn metadata(run: &RackPartition, namespace: &str, name: String) -> ObjectMeta {
     ObjectMeta {
-        name: Some(name(run)),
+        name: Some(name),
         namespace: Some(namespace.into()),
         labels: Some(labels(run)),
         owner_references: Some(owner(run)),
@@ -67,7 +78,7 @@ pub fn labels(run: &RackPartition) -> BTreeMap<String, String> {
 pub fn plan_map(run: &RackPartition, namespace: &str, plan: &RunPlan, snapshot: &Snapshot) -> ConfigMap {
     let text = |value: serde_json::Result<String>| value.expect("plain data");
     ConfigMap {
-        metadata: metadata(run, namespace),
+        metadata: metadata(run, namespace, plan_name(run, &plan.hash())),
         immutable: Some(true),
         data: Some(BTreeMap::from([
             (PLAN_KEY.into(), text(serde_json::to_string(plan))),
@@ -104,7 +115,7 @@ pub fn daemon_set(run: &RackPartition, namespace: &str, plan: &RunPlan, settings
         json!({"name": "ready", "mountPath": "/run/rackpartition"}),
     ];
     let mut volumes = vec![
-        json!({"name": "plan", "configMap": {"name": name(run), "items": [{"key": PLAN_KEY, "path": PLAN_KEY}]}}),
+        json!({"name": "plan", "configMap": {"name": plan_name(run, &plan.hash()), "items": [{"key": PLAN_KEY, "path": PLAN_KEY}]}}),
         json!({"name": "state", "hostPath": {"path": settings.state_dir, "type": "DirectoryOrCreate"}}),
         json!({"name": "ready", "emptyDir": {"medium": "Memory"}}),
     ];
@@ -138,7 +149,7 @@ pub fn daemon_set(run: &RackPartition, namespace: &str, plan: &RunPlan, settings
         .collect();
     let spec = json!({
         "selector": {"matchLabels": labels},
-        // All at once: agents wait for each other anyway.
+        // Nothing is ever rolled out: a run's agents are one plan's.
         "updateStrategy": {"type": "OnDelete"},
         "template": {
             "metadata": {"labels": self::labels(run)},
@@ -171,7 +182,7 @@ pub fn daemon_set(run: &RackPartition, namespace: &str, plan: &RunPlan, settings
         }
     });
     DaemonSet {
-        metadata: metadata(run, namespace),
+        metadata: metadata(run, namespace, name(run)),
         spec: Some(serde_json::from_value(spec).expect("a DaemonSet's spec")),
         status: None,
     }

@@ -2,7 +2,7 @@
 
 use super::{canary, context::Context, convergence, objects};
 use crate::{
-    api::{NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RackPartition, RecordPhase, SpanKind},
+    api::{NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RackPartition, SpanKind},
     fault::RunPlan,
     observe::{Observation, Recorder, boot_id, now},
     topology::Snapshot,
@@ -192,7 +192,6 @@ async fn write(ctx: &Context, run: &RackPartition, record: &Record) -> kube::Res
         let recorder = record.0.lock().expect("no holder panics");
         let (spans, left_out) = recorder.spans();
         NodeRecordStatus {
-            phase: Some(RecordPhase::Armed),
             boot_id: boot_id().ok(),
             observed_until: Some(MicroTime(k8s_openapi::jiff::Timestamp::now())),
             spans: spans.to_vec(),
@@ -200,7 +199,7 @@ async fn write(ctx: &Context, run: &RackPartition, record: &Record) -> kube::Res
             ..Default::default()
         }
     };
-    let status = json!({"status": NodeRecordStatus { phase: None, ..status }});
+    let status = json!({"status": status});
     let records = ctx.records();
     let patched = records.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await;
     match patched {

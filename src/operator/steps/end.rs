@@ -2,13 +2,13 @@
 
 use super::{Error, Planned, abort, failed_to, later, planned, seconds_until};
 use crate::{
-    api::{FINALIZER, NodeRecord, Phase, RackPartition, RackPartitionStatus, RecordPhase, conditions},
+    api::{FINALIZER, NodeRecord, Phase, RUN_LABEL, RackPartition, RackPartitionStatus, RecordPhase, conditions},
     operator::{canary, context::Context, objects},
 };
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     ResourceExt,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::json;
 use std::{collections::BTreeSet, time::Duration};
@@ -79,9 +79,10 @@ fn deadline(run: &RackPartition, status: &RackPartitionStatus) -> Timestamp {
     later(ended.unwrap_or_else(Timestamp::now), TIDY_SECONDS)
 }
 
+/// A record without a word about the kernel says nothing: its agent may have armed and not have told yet.
 fn says_gone(record: &NodeRecord) -> bool {
-    let Some(status) = &record.status else { return true };
-    let gone = status.kernel.as_ref().is_none_or(|k| !k.table);
+    let Some(status) = &record.status else { return false };
+    let gone = status.kernel.as_ref().is_some_and(|k| !k.table);
     gone && status.phase.is_some_and(|p| matches!(p, RecordPhase::Healed | RecordPhase::Aborted | RecordPhase::Unfit))
 }
 
@@ -115,7 +116,8 @@ async fn remove(run: &RackPartition, ctx: &Context) -> Result<(), Error> {
     let delete = DeleteParams::background();
     gone(ctx.daemon_sets().delete(&name, &delete).await.map(drop)).map_err(failed_to("delete the agents"))?;
     gone(canary::remove(ctx, run).await).map_err(failed_to("delete the canary Leases"))?;
-    gone(ctx.plans().delete(&name, &delete).await.map(drop)).map_err(failed_to("delete the plan"))?;
+    let of_run = ListParams::default().labels(&format!("{RUN_LABEL}={}", run.name_any()));
+    gone(ctx.plans().delete_collection(&delete, &of_run).await.map(drop)).map_err(failed_to("delete the plan"))?;
     Ok(())
 }
 

@@ -30,7 +30,7 @@ pub enum Error {
     Gather(#[from] gather::Error),
     #[error(transparent)]
     Objects(#[from] objects::Error),
-    #[error("failed to find the plan of run {run}: its ConfigMap is gone")]
+    #[error("failed to find the plan of run {run}: its ConfigMap is gone or another one")]
     PlanGone { run: String },
 }
 
@@ -86,7 +86,7 @@ pub struct Planned {
     pub sides: Vec<crate::api::Side>,
 }
 
-/// Reads the plan back. Roles are not resolved again: the isolated racks are in the status.
+/// Reads the plan back. Its fault is expanded again from the snapshot of that time, so that roles stand for whom they stood for then.
 ///
 /// # Errors
 /// Where the ConfigMap can't be read or is gone.
@@ -94,6 +94,10 @@ pub async fn planned(run: &RackPartition, ctx: &Context) -> Result<Planned, Erro
     let map = ctx.plan_map_of(run).await.map_err(failed_to("read the plan"))?;
     let map = map.ok_or_else(|| Error::PlanGone { run: run.name_any() })?;
     let (plan, snapshot) = objects::read_plan_map(&map)?;
+    // What agents were given, and no other plan that somebody put in its place.
+    if run.status.as_ref().and_then(|s| s.plan.as_ref()).is_some_and(|p| p.hash != plan.hash()) {
+        return Err(Error::PlanGone { run: run.name_any() });
+    }
     let fault = expand(&run.spec.cut, &snapshot).map_err(gather::Error::Refused)?;
     let sides = sides(&snapshot, &fault);
     Ok(Planned { plan, snapshot, fault, sides })

@@ -10,7 +10,7 @@ use crate::{
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
 use kube::{
     ResourceExt,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{ListParams, PostParams},
 };
 use rand::Rng;
 use std::time::Duration;
@@ -65,9 +65,8 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
         writable: sides.iter().filter(|s| s.writable).flat_map(|s| s.api_servers.clone()).collect(),
     };
     let plan = RunPlan::new(&snapshot, &fault, parts);
-    // Written before the status names it, so that a status with a plan always has one. What an interrupted earlier attempt left
-    // is replaced: no agent has seen it, for agents come after the status.
-    let _ = ctx.plans().delete(&objects::name(run), &DeleteParams::default()).await;
+    // Written before the status names it, so that a status with a plan always has one. What an interrupted earlier attempt wrote
+    // has another name, and goes with the run.
     let map = objects::plan_map(run, &ctx.settings.agent.agent_namespace, &plan, &snapshot);
     ctx.plans().create(&PostParams::default(), &map).await.map_err(failed_to("write the plan"))?;
     let isolated = fault.isolated_racks.iter().cloned().collect::<Vec<_>>().join(",");
