@@ -49,7 +49,8 @@ fn read(what: &'static str) -> impl FnOnce(kube::Error) -> Error {
 pub async fn gather(client: &Client, spec: &RackPartitionSpec, namespace: &str) -> Result<Snapshot, Error> {
     let all = ListParams::default();
     let nodes = Api::<core::Node>::all(client.clone()).list(&all).await.map_err(read("nodes"))?.items;
-    let nodes: Vec<Node> = nodes.iter().map(|n| node(n, &spec.rack_label)).collect();
+    let mut nodes: Vec<Node> = nodes.iter().map(|n| node(n, &spec.rack_label)).collect();
+    add_pod_addresses(client, &mut nodes).await?;
     let system = Api::<core::Pod>::namespaced(client.clone(), "kube-system");
     let components = system.list(&all.clone().labels(COMPONENT)).await.map_err(read("control-plane pods"))?.items;
     let leases = Api::<coordination::Lease>::namespaced(client.clone(), "kube-system");
@@ -79,16 +80,35 @@ const OPERATOR_LABELS: &str = "app.kubernetes.io/name=rackpartition,app.kubernet
 fn node(node: &core::Node, rack_label: &str) -> Node {
     let status = node.status.clone().unwrap_or_default();
     let conditions = status.conditions.unwrap_or_default();
-    let internal = status.addresses.unwrap_or_default().into_iter().filter(|a| a.type_ == "InternalIP");
+    // Every address it is known by is cut; probes go to the first, so InternalIPs come first.
+    let mut addresses = status.addresses.unwrap_or_default();
+    addresses.sort_by_key(|a| a.type_ != "InternalIP");
     let cidrs = node.spec.as_ref().and_then(|s| s.pod_cidrs.clone()).unwrap_or_default();
     Node {
         name: node.name_any(),
         rack: node.labels().get(rack_label).filter(|r| !r.is_empty()).cloned(),
         zone: node.labels().get(ZONE).cloned(),
         ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
-        addresses: internal.filter_map(|a| a.address.parse().ok()).collect(),
+        addresses: addresses.iter().filter_map(|a| a.address.parse().ok()).collect(),
         pod_cidrs: cidrs.iter().filter_map(|c| c.parse().ok()).collect(),
     }
+}
+
+/// Addresses of pods that are in no pod range of their node: some CNIs give addresses from pools of their own.
+async fn add_pod_addresses(client: &Client, nodes: &mut [Node]) -> Result<(), Error> {
+    let pods = Api::<core::Pod>::all(client.clone()).list(&ListParams::default()).await.map_err(read("pods"))?;
+    for pod in &pods.items {
+        let on_host = pod.spec.as_ref().is_some_and(|s| s.host_network == Some(true));
+        let node = node_of(pod).and_then(|name| nodes.iter_mut().find(|n| n.name == name));
+        let Some(node) = node.filter(|_| !on_host) else { continue };
+        let addresses = pod.status.as_ref().and_then(|s| s.pod_ips.clone()).unwrap_or_default();
+        for address in addresses.iter().filter_map(|a| a.ip.parse::<IpAddr>().ok()) {
+            if !node.pod_cidrs.iter().any(|c| c.contains(&address)) {
+                node.pod_cidrs.push(address.into());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn is(pod: &core::Pod, component: &str) -> bool {

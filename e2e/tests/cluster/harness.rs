@@ -13,7 +13,7 @@ use kube::{
     Api, Client, ResourceExt,
     api::{ListParams, PostParams},
 };
-use rackpartition::api::{Finding, NodeRecord, Phase, RackPartition, RackPartitionStatus};
+use rackpartition::api::{Finding, NodeRecord, Observer, Phase, RUN_LABEL, RackPartition, RackPartitionStatus};
 use serde_json::{Value, json};
 use std::{
     path::Path,
@@ -28,6 +28,8 @@ pub const CLUSTER: &str = "rackpartition-test";
 const IMAGE: &str = "rackpartition:dev";
 pub const OPERATORS: &str = "rackpartition";
 pub const AGENTS: &str = "rackpartition-agents";
+/// Short, for the runs that wait for it.
+pub const ARM_DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(250);
 
 pub struct Harness {
@@ -55,7 +57,8 @@ impl Harness {
         let chart = repository("charts/rackpartition");
         let mut words =
             vec!["upgrade", "--install", "rackpartition", &chart, "--wait", "--timeout", "3m", "--reset-values"];
-        for value in ["image.repository=rackpartition", "image.tag=dev"].iter().chain(values) {
+        let deadline = format!("agent.armDeadline={}s", ARM_DEADLINE.as_secs());
+        for value in ["image.repository=rackpartition", "image.tag=dev", &deadline].iter().chain(values) {
             words.extend(["--set", value]);
         }
         self.run(&self.tools.helm, &words).await.map(drop)
@@ -175,10 +178,13 @@ impl Harness {
         .await
     }
 
-    /// The record of this run that `observer` (a node, or `operator`) wrote.
-    pub async fn record(&self, run: &str, observer: &str) -> Result<NodeRecord> {
+    /// The record of this run that the agent on `node` wrote.
+    pub async fn record(&self, run: &str, node: &str) -> Result<NodeRecord> {
         let records: Api<NodeRecord> = Api::namespaced(self.client.clone(), AGENTS);
-        Ok(records.get(&format!("{run}-{observer}")).await?)
+        let of_run = ListParams::default().labels(&format!("{RUN_LABEL}={run}"));
+        let records = records.list(&of_run).await?.items;
+        let found = records.into_iter().find(|r| r.spec.observer == Observer::Agent && r.spec.node == node);
+        found.with_context(|| format!("no record of {node} in run {run}"))
     }
 
     /// Tables of ours on a node, by `nft` in the node itself.

@@ -1,6 +1,6 @@
 //! Bad input: each ends in a phase and a message that says what to do, and nothing is cut.
 
-use crate::harness::Harness;
+use crate::harness::{ARM_DEADLINE, Harness};
 use anyhow::{Context, Result, ensure};
 use rackpartition::api::Phase;
 use serde_json::{Value, json};
@@ -23,6 +23,20 @@ pub async fn each_says_what_to_do(h: &Harness) -> Result<()> {
         ensure!(message.contains(says), "{name}: {message}");
         ensure!(status.schedule.is_none(), "{name} has a schedule");
     }
+    // The example's own cut, by clocks that no two machines could keep: armed everywhere, and cut nowhere.
+    let mut spec = isolate(&["r1"]);
+    spec["guards"] = json!({"maxClockError": "1ms"});
+    h.create("out-of-step", spec).await?;
+    // While it goes on, no other run may.
+    h.phase("out-of-step", &[Phase::Arming], Duration::from_secs(30)).await?;
+    h.create("second", isolate(&["r1"])).await?;
+    let second = h.phase("second", &[Phase::Refused], Duration::from_secs(30)).await?;
+    ensure!(second.message.clone().unwrap_or_default().contains("out-of-step"), "{:?}", second.message);
+    let status = h.phase("out-of-step", &[Phase::Refused], ARM_DEADLINE + Duration::from_secs(60)).await?;
+    let message = status.message.unwrap_or_default();
+    ensure!(message.contains("spec.guards.maxClockError"), "{message}");
+    ensure!(status.schedule.is_none(), "a refused run has a schedule");
+    h.no_tables(Duration::from_secs(60)).await?;
     for (name, duration) in [("zero", "0s"), ("days", "48h")] {
         let mut spec = isolate(&["r1"]);
         spec["duration"] = json!(duration);
