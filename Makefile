@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
 TARGET  := x86_64-unknown-linux-gnu
-IMAGE   := rackpartition:dev
+IMAGE   ?= rackpartition:dev
 LAB     := cargo run --quiet --package e2e --bin lab --
 CLUSTER ?= rackpartition
 RACK    ?= r1
