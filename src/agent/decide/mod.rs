@@ -18,7 +18,11 @@ pub struct Times {
 /// What the run asks of this node, as far as it is known.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Order {
+    /// The run was read and has a phase. Until then nothing is armed: it may have ended long ago.
+    pub known: bool,
     pub times: Option<Times>,
+    /// The run is in a phase in which nodes are armed.
+    pub may_arm: bool,
     /// The run is in a phase in which windows may be loaded.
     pub may_load: bool,
     /// The run is to end early; says why.
@@ -113,7 +117,9 @@ fn without_table(known: &Persisted, boot_id: &str, order: &Order, now: Timestamp
     }
     match (&order.abort, known.armed, known.times) {
         (Some(reason), ..) => Step::End(Ending::new(RecordPhase::Aborted, reason.clone())),
-        (None, false, _) => Step::Arm,
+        (None, false, _) if !order.known => Step::Hold(None),
+        (None, false, _) if order.may_arm => Step::Arm,
+        (None, false, _) => Step::End(Ending::new(RecordPhase::Unfit, "the run went on before this node was armed")),
         (None, true, None) => Step::End(Ending::new(RecordPhase::Unfit, "the table vanished before the cut")),
         // A process that ended between removing the table and writing it down.
         (None, true, Some(times)) if now >= times.heal_at => Step::End(Ending::healed()),

@@ -13,7 +13,10 @@ fn times() -> Times {
     Times { cut_at: at(10), heal_at: at(20) }
 }
 fn scheduled() -> Order {
-    Order { times: Some(times()), may_load: true, abort: None }
+    Order { known: true, times: Some(times()), may_load: true, ..Order::default() }
+}
+fn arming() -> Order {
+    Order { known: true, may_arm: true, ..Order::default() }
 }
 fn abort() -> Order {
     Order { abort: Some("spec.abort".into()), ..scheduled() }
@@ -54,13 +57,21 @@ fn ending(step: Step) -> (&'static str, RecordPhase, String) {
 
 #[test]
 fn a_fresh_agent_arms_and_waits_and_loads_and_heals() {
-    assert_eq!(go(fresh(), None, Order::default(), 0), Step::Arm);
-    assert_eq!(go(was_armed(), Some(inert()), Order::default(), 1), Step::Hold(None));
+    assert_eq!(go(fresh(), None, arming(), 0), Step::Arm);
+    assert_eq!(go(was_armed(), Some(inert()), arming(), 1), Step::Hold(None));
     assert_eq!(go(was_armed(), Some(inert()), scheduled(), 5), Step::Load(times()));
     assert_eq!(go(was_loaded(), Some(cutting()), scheduled(), 6), Step::Hold(None));
     assert_eq!(go(was_loaded(), Some(cutting()), scheduled(), 19), Step::Hold(None));
     assert_eq!(go(was_loaded(), Some(cutting()), scheduled(), 20), Step::Remove(Ending::healed()));
     assert_eq!(go(ended(RecordPhase::Healed), None, scheduled(), 21), Step::End(Ending::healed()));
+}
+
+#[test]
+fn nothing_is_armed_before_the_run_was_read_or_after_it_went_on() {
+    assert_eq!(go(fresh(), None, Order::default(), 0), Step::Hold(None));
+    let (how, phase, message) = ending(go(fresh(), None, scheduled(), 5));
+    assert_eq!((how, phase), ("end", RecordPhase::Unfit));
+    assert!(message.contains("went on"), "{message}");
 }
 
 #[test]

@@ -96,7 +96,7 @@ impl<F: Firewall> Keeper<F> {
             self.heal_rounds -= 1;
             self.tell_everybody();
         }
-        // Arm and load, or abort and end: no step of a run is followed by more than one other.
+        // Arm and hold, or abort and end: no step of a run is followed by more than one other.
         for _ in 0..3 {
             let table = match self.firewall.state(&self.setup.spec.name) {
                 Ok(table) => table,

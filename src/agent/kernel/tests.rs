@@ -84,7 +84,11 @@ fn in_seconds(seconds: i64) -> Timestamp {
     Timestamp::now() + jiff::SignedDuration::from_secs(seconds)
 }
 fn scheduled() -> Order {
-    Order { times: Some(Times { cut_at: in_seconds(10), heal_at: in_seconds(20) }), may_load: true, abort: None }
+    let times = Some(Times { cut_at: in_seconds(10), heal_at: in_seconds(20) });
+    Order { known: true, times, may_load: true, ..Order::default() }
+}
+fn arming() -> Order {
+    Order { known: true, may_arm: true, ..Order::default() }
 }
 fn phase(keeper: &Keeper<Fake>) -> RecordPhase {
     keeper.journal.last_report().phase.unwrap()
@@ -94,7 +98,7 @@ fn phase(keeper: &Keeper<Fake>) -> RecordPhase {
 fn arms_loads_heals_and_is_ready_in_between() {
     let node = Node::new();
     let mut keeper = node.start(Fake::default(), "b1");
-    keeper.turn(&Order::default(), in_seconds(0));
+    keeper.turn(&arming(), in_seconds(0));
     assert_eq!((phase(&keeper), node.ready()), (Armed, true));
 
     let order = scheduled();
@@ -116,10 +120,19 @@ fn arms_loads_heals_and_is_ready_in_between() {
 }
 
 #[test]
-fn armed_is_on_the_disk_before_the_kernel_is_asked() {
+fn an_agent_that_has_not_read_the_run_touches_nothing() {
     let node = Node::new();
     let mut keeper = node.start(Fake::default(), "b1");
     keeper.turn(&Order::default(), in_seconds(0));
+    assert!(keeper.firewall.tables.is_empty() && !node.store().state().unwrap().armed && !node.ready());
+    assert_eq!(keeper.journal.last_report().phase, None);
+}
+
+#[test]
+fn armed_is_on_the_disk_before_the_kernel_is_asked() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&arming(), in_seconds(0));
     assert!(node.store().state().unwrap().armed);
     // The machine went down and came up again: same disk, empty kernel.
     let mut keeper = node.start(Fake::default(), "b2");
@@ -131,11 +144,11 @@ fn armed_is_on_the_disk_before_the_kernel_is_asked() {
 fn a_kernel_that_refuses_makes_the_node_unfit_and_the_next_process_tries_again() {
     let node = Node::new();
     let mut keeper = node.start(Fake { refuses_to_arm: true, ..Default::default() }, "b1");
-    keeper.turn(&Order::default(), in_seconds(0));
+    keeper.turn(&arming(), in_seconds(0));
     assert_eq!(phase(&keeper), Unfit);
     assert!(keeper.journal.last_report().message.unwrap().contains("CAP_NET_ADMIN"));
     let mut keeper = node.start(Fake::default(), "b1");
-    keeper.turn(&Order::default(), in_seconds(1));
+    keeper.turn(&arming(), in_seconds(1));
     assert_eq!(phase(&keeper), Armed);
 }
 
@@ -143,7 +156,7 @@ fn a_kernel_that_refuses_makes_the_node_unfit_and_the_next_process_tries_again()
 fn a_heal_packet_between_arming_and_loading_wins() {
     let node = Node::new();
     let mut keeper = node.start(Fake { heal_packet_before_load: true, ..Default::default() }, "b1");
-    keeper.turn(&Order::default(), in_seconds(0));
+    keeper.turn(&arming(), in_seconds(0));
     keeper.turn(&scheduled(), in_seconds(1));
     assert_eq!((phase(&keeper), keeper.firewall.tables.len()), (Aborted, 0));
     assert_eq!(keeper.journal.last_report().loaded_cut_at, None);
@@ -153,7 +166,7 @@ fn a_heal_packet_between_arming_and_loading_wins() {
 fn an_abort_opens_this_node_tells_the_others_and_outlives_the_process() {
     let node = Node::new();
     let mut keeper = node.start(Fake::default(), "b1");
-    keeper.turn(&Order::default(), in_seconds(0));
+    keeper.turn(&arming(), in_seconds(0));
     keeper.turn(&scheduled(), in_seconds(1));
     let abort = Order { abort: Some("the run was deleted".into()), ..scheduled() };
     for second in 12..20 {
@@ -170,8 +183,9 @@ fn an_abort_opens_this_node_tells_the_others_and_outlives_the_process() {
 fn a_restart_in_mid_cut_takes_over_and_sweeps_only_other_runs() {
     let node = Node::new();
     let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&arming(), in_seconds(0));
     keeper.turn(&scheduled(), in_seconds(0));
-    assert_eq!(phase(&keeper), Loaded, "armed and loaded in one turn");
+    assert_eq!(phase(&keeper), Loaded);
     let mut kernel = std::mem::take(&mut keeper.firewall);
     kernel.tables.insert("rackpartition-other".into(), TableState::default());
     kernel.tables.insert("kube-proxy".into(), TableState::default());
@@ -189,6 +203,7 @@ fn a_restart_in_mid_cut_takes_over_and_sweeps_only_other_runs() {
 fn a_table_that_somebody_removes_in_mid_cut_is_noticed() {
     let node = Node::new();
     let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&arming(), in_seconds(0));
     keeper.turn(&scheduled(), in_seconds(0));
     keeper.firewall.tables.clear();
     keeper.turn(&scheduled(), in_seconds(12));
@@ -202,6 +217,7 @@ fn a_table_that_somebody_removes_in_mid_cut_is_noticed() {
 fn the_next_look_is_when_the_cut_ends_if_that_is_sooner() {
     let node = Node::new();
     let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&arming(), in_seconds(0));
     keeper.turn(&scheduled(), in_seconds(0));
     let heal_at = keeper.known.times.unwrap().heal_at;
     assert_eq!(keeper.until_next_turn(heal_at - jiff::SignedDuration::from_millis(300)), Duration::from_millis(300));
