@@ -45,6 +45,7 @@ fn order(seen: &Seen<RackPartition>, uid: &str) -> Order {
         times: status.schedule.map(|s| Times { cut_at: s.cut_at.0, heal_at: s.heal_at.0 }),
         may_arm: ended.is_none() && matches!(status.phase, Some(Phase::Planned | Phase::Arming)),
         may_load: matches!(status.phase, Some(Phase::Scheduled | Phase::Cut)),
+        done: status.phase == Some(Phase::Done),
         abort: ended.map(str::to_owned),
     }
 }
@@ -85,6 +86,14 @@ mod tests {
             r["spec"]["abort"] = true.into();
         });
         assert!(!order(&aborted, "u1").may_arm);
+    }
+
+    #[test]
+    fn only_a_run_that_is_done_takes_tables_away() {
+        for (phase, done) in [("Recovering", false), ("Judging", false), ("Done", true)] {
+            let order = order(&run(|r| r["status"]["phase"] = phase.into()), "u1");
+            assert_eq!((order.done, order.abort), (done, None), "{phase}");
+        }
     }
 
     #[test]

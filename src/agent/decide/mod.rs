@@ -25,6 +25,8 @@ pub struct Order {
     pub may_arm: bool,
     /// The run is in a phase in which windows may be loaded.
     pub may_load: bool,
+    /// The run is done: a table that is still there goes.
+    pub done: bool,
     /// The run is to end early; says why.
     pub abort: Option<String>,
 }
@@ -71,7 +73,7 @@ pub enum Step {
     Load(Times),
     /// Write down the ending, close the gate, remove the table, and tell every other node.
     Abort(Ending),
-    /// Nothing in the table has effect any more: remove it, then write down the ending.
+    /// Nothing in the table has effect any more, or should have: remove it, then write down the ending.
     Remove(Ending),
     /// There is no table and there will be none: write down the ending.
     End(Ending),
@@ -93,9 +95,22 @@ pub fn decide(known: &Persisted, table: Option<&TableState>, boot_id: &str, orde
             (None, Some(reason)) if table.windows == 0 || !is_over(known, order, now).unwrap_or(false) => {
                 Step::Abort(Ending::new(RecordPhase::Aborted, reason.clone()))
             }
-            (None, _) if table.windows > 0 => loaded(known, table, order, now),
-            (None, _) => armed(table, order, now),
+            (None, _) => with_table(known, table, order, now),
         },
+    }
+}
+
+fn with_table(known: &Persisted, table: &TableState, order: &Order, now: Timestamp) -> Step {
+    let cuts = table.windows > 0;
+    match if cuts { loaded(known, table, order, now) } else { armed(table, order, now) } {
+        Step::Hold(_) if order.done && cuts => Step::Remove(Ending::new(
+            RecordPhase::Healed,
+            "the run was done before the end of the cut by this node's wall clock",
+        )),
+        Step::Hold(_) if order.done => {
+            Step::Remove(Ending::new(RecordPhase::Aborted, "the run was done and this node never cut"))
+        }
+        step => step,
     }
 }
 

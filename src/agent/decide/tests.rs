@@ -111,6 +111,25 @@ fn a_run_that_is_deleted_after_the_heal_stays_healed() {
 }
 
 #[test]
+fn a_run_that_is_done_leaves_no_table() {
+    let done = || Order { may_load: false, done: true, ..scheduled() };
+    for second in [5, 15] {
+        let (how, phase, message) = ending(go(was_loaded(), Some(cutting()), done(), second));
+        assert_eq!((how, phase), ("remove", RecordPhase::Healed));
+        assert!(message.contains("done before"), "{message}");
+        let (how, phase, message) = ending(go(was_armed(), Some(inert()), done(), second));
+        assert_eq!((how, phase), ("remove", RecordPhase::Aborted));
+        assert!(message.contains("never cut"), "{message}");
+    }
+    assert_eq!(go(was_loaded(), Some(cutting()), done(), 20), Step::Remove(Ending::healed()));
+    let early = ending(go(was_loaded(), Some(closed(cutting(), 1)), done(), 15));
+    assert_eq!((early.0, early.1), ("remove", RecordPhase::Aborted), "what ended it before is still said");
+    // Judged, with the table still there: the node goes on.
+    let judging = Order { may_load: false, ..scheduled() };
+    assert_eq!(go(was_loaded(), Some(cutting()), judging, 15), Step::Hold(None));
+}
+
+#[test]
 fn a_reboot_ends_the_part_for_good() {
     for known in [was_armed(), was_loaded()] {
         for order in [Order::default(), scheduled(), abort()] {
