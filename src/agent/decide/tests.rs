@@ -193,6 +193,16 @@ fn a_heal_packet_ends_it() {
 }
 
 #[test]
+fn a_heal_packet_that_the_load_swallowed_still_heals() {
+    let swallowed = || TableState { heal_packets: 1, ..cutting() };
+    for known in [was_loaded(), fresh()] {
+        let (how, phase, message) = ending(go(known, Some(swallowed()), scheduled(), 15));
+        assert_eq!((how, phase), ("abort", RecordPhase::Aborted));
+        assert!(message.contains("heal packet"), "{message}");
+    }
+}
+
+#[test]
 fn a_gate_that_timed_out_is_not_opened_again() {
     let (how, phase, message) = ending(go(was_armed(), Some(closed(inert(), 0)), scheduled(), 5));
     assert_eq!((how, phase), ("remove", RecordPhase::Aborted));

@@ -121,21 +121,7 @@ impl<F: Firewall> Keeper<F> {
             Step::Arm => self.arm(),
             Step::Hold(message) => Ok(Done::Waiting(message)),
             Step::Load(times) => self.load(times),
-            Step::Abort(ending) => {
-                // Remembered first, so that not even a crash lets this node be cut later. Failing to remember must not keep
-                // it from being healed.
-                let written = self.end(ending);
-                self.heal_rounds = HEAL_ROUNDS - 1;
-                // Removing the table closes the gate as well; this is for a kernel that refuses to remove it.
-                let closed = self.firewall.close_gate(&self.setup.spec.name);
-                let removed = self.firewall.remove(&self.setup.spec.name);
-                self.tell_everybody();
-                if let Err(error) = removed {
-                    let gate = closed.map_or_else(|e| e.to_string(), |()| "its gate is closed".into());
-                    return Err(format!("failed to remove the table: {error}; {gate}"));
-                }
-                written.map(|()| Done::Changed)
-            }
+            Step::Abort(ending) => self.abort(ending),
             Step::Remove(ending) => {
                 let name = &self.setup.spec.name;
                 self.firewall.remove(name).map_err(|e| format!("failed to remove the table after the cut: {e}"))?;
@@ -144,6 +130,28 @@ impl<F: Firewall> Keeper<F> {
             Step::End(ending) if self.known.ended.as_ref() == Some(&ending) => Ok(Done::Waiting(None)),
             Step::End(ending) => self.end(ending).map(|()| Done::Changed),
         }
+    }
+
+    /// Opens this node and tells the others.
+    fn abort(&mut self, ending: Ending) -> Result<Done, String> {
+        let opened = self.open(ending);
+        self.heal_rounds = HEAL_ROUNDS - 1;
+        self.tell_everybody();
+        opened.map(|()| Done::Changed)
+    }
+
+    /// Opens this node, for good.
+    fn open(&mut self, ending: Ending) -> Result<(), String> {
+        // Remembered first, so that not even a crash lets this node be cut later. Failing to remember must not keep it from
+        // being healed.
+        let written = self.end(ending);
+        // Removing the table closes the gate as well; this is for a kernel that refuses to remove it.
+        let closed = self.firewall.close_gate(&self.setup.spec.name);
+        self.firewall.remove(&self.setup.spec.name).map_err(|error| {
+            let gate = closed.map_or_else(|e| e.to_string(), |()| "its gate is closed".into());
+            format!("failed to remove the table: {error}; {gate}")
+        })?;
+        written
     }
 
     fn arm(&mut self) -> Result<Done, String> {
@@ -184,12 +192,15 @@ impl<F: Firewall> Keeper<F> {
             }
             // The next look finds the gate closed and decides.
             Err(crate::netfilter::Error::GateClosed { .. }) => Ok(Done::Changed),
-            Err(error) => Err(format!("failed to load the windows: {error}")),
+            // Whether they are loaded may be unknown.
+            Err(error) => self.abort(aborted(format!("failed to load the windows: {error}"))),
         }
     }
 
     fn end(&mut self, ending: Ending) -> Result<(), String> {
-        tracing::info!(phase = ?ending.phase, message = ending.message, "this node's part is over");
+        if self.known.ended.as_ref() != Some(&ending) {
+            tracing::info!(phase = ?ending.phase, message = ending.message, "this node's part is over");
+        }
         self.known.ended = Some(ending);
         self.store.write_state(&self.known).map_err(|e| e.to_string())
     }
@@ -251,6 +262,10 @@ enum Done {
     Changed,
     /// Nothing to do at present; says what is amiss.
     Waiting(Option<&'static str>),
+}
+
+fn aborted(why: String) -> Ending {
+    Ending { phase: RecordPhase::Aborted, message: Some(why) }
 }
 
 /// Removes tables of other runs: their nodes may have been away when those ended. Says how many.

@@ -12,6 +12,8 @@ struct Fake {
     tables: BTreeMap<String, TableState>,
     heal_packet_before_load: bool,
     refuses_to_arm: bool,
+    /// Loads and does not say so.
+    silent_at_load: bool,
     sent: usize,
 }
 
@@ -30,6 +32,9 @@ impl Firewall for Fake {
             return Err(netfilter::Error::GateClosed { table: table.into() });
         }
         (state.gate, state.windows) = (Some(gate), 1);
+        if self.silent_at_load {
+            return Err(netfilter::Error::Silence { what: "a transaction", patience: Duration::from_secs(5) });
+        }
         Ok(())
     }
     fn close_gate(&mut self, table: &str) -> Result<(), netfilter::Error> {
@@ -160,6 +165,18 @@ fn a_heal_packet_between_arming_and_loading_wins() {
     keeper.turn(&scheduled(), in_seconds(1));
     assert_eq!((phase(&keeper), keeper.firewall.tables.len()), (Aborted, 0));
     assert_eq!(keeper.journal.last_report().loaded_cut_at, None);
+}
+
+#[test]
+fn a_load_of_unknown_outcome_is_undone() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake { silent_at_load: true, ..Default::default() }, "b1");
+    keeper.turn(&arming(), in_seconds(0));
+    keeper.turn(&scheduled(), in_seconds(1));
+    assert_eq!((phase(&keeper), keeper.firewall.tables.len(), node.ready()), (Aborted, 0, false));
+    let message = keeper.journal.last_report().message.unwrap();
+    assert!(message.contains("failed to load the windows"), "{message}");
+    assert!(node.store().state().unwrap().ended.is_some());
 }
 
 #[test]
