@@ -174,6 +174,8 @@ fn keeper(
         },
         longest: Duration::try_from_secs_f64(plan.longest_seconds)
             .context("failed to read longestSeconds of the plan")?,
+        duration: Duration::try_from_secs_f64(plan.duration_seconds)
+            .context("failed to read durationSeconds of the plan")?,
         heal_addresses: plan.members.iter().flat_map(|m| m.heal_addresses.iter().copied()).collect(),
         boot_id,
         ready_file: args.ready.ready_file.clone(),

@@ -15,13 +15,21 @@ use crate::{
     netfilter::{TableSpec, TableState, TimeWindow},
 };
 use jiff::Timestamp;
-use std::{fs, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    net::IpAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 use tokio::{sync::watch, time::sleep};
 
 /// Between two looks at the table.
 const PERIOD: Duration = Duration::from_secs(1);
 /// The gate outlives the windows by this much, so that on a healthy clock the windows end the cut and not the gate.
 const GATE_MARGIN: Duration = Duration::from_millis(250);
+/// No schedule ends later than a cut's duration and this from now: the operator writes it 6 s ahead, the rest is for clocks.
+/// One that does meets a wall clock that was stepped back.
+const AHEAD: Duration = Duration::from_secs(15);
 /// Heal packets are datagrams: each is sent this many times, one period apart.
 const HEAL_ROUNDS: u8 = 3;
 
@@ -31,6 +39,8 @@ pub struct Setup {
     pub spec: TableSpec,
     /// How long the gate of an armed node lasts.
     pub longest: Duration,
+    /// How long the cut lasts.
+    pub duration: Duration,
     /// Where heal packets reach every armed node.
     pub heal_addresses: Vec<IpAddr>,
     pub boot_id: String,
@@ -98,13 +108,16 @@ impl<F: Firewall> Keeper<F> {
         }
         // Arm and hold, or abort and end: no step of a run is followed by more than one other.
         for _ in 0..3 {
+            let looked = Instant::now();
             let table = match self.firewall.state(&self.setup.spec.name) {
                 Ok(table) => table,
                 Err(error) => return self.publish(None, Some(format!("failed to read the table: {error}"))),
             };
             self.look(table.as_ref());
             let step = decide(&self.known, table.as_ref(), &self.setup.boot_id, order, now);
-            match self.take(step) {
+            // What is left of the gate, and no more.
+            let gate = table.as_ref().and_then(|t| t.gate).unwrap_or_default();
+            match self.take(step, looked + gate) {
                 Ok(Done::Waiting(message)) => return self.publish(table.as_ref(), message.map(str::to_owned)),
                 Ok(Done::Changed) => {}
                 Err(message) => return self.publish(table.as_ref(), Some(message)),
@@ -115,12 +128,12 @@ impl<F: Firewall> Keeper<F> {
         self.publish(table.as_ref(), None);
     }
 
-    fn take(&mut self, step: Step) -> Result<Done, String> {
+    fn take(&mut self, step: Step, gate_ends: Instant) -> Result<Done, String> {
         match step {
             Step::Arm if self.unfit.is_some() => Ok(Done::Waiting(None)),
             Step::Arm => self.arm(),
             Step::Hold(message) => Ok(Done::Waiting(message)),
-            Step::Load(times) => self.load(times),
+            Step::Load(times) => self.load(times, gate_ends),
             Step::Abort(ending) => self.abort(ending),
             Step::Remove(ending) => {
                 let name = &self.setup.spec.name;
@@ -179,13 +192,24 @@ impl<F: Firewall> Keeper<F> {
         Ok(Done::Changed)
     }
 
-    fn load(&mut self, times: Times) -> Result<Done, String> {
+    fn load(&mut self, times: Times, gate_ends: Instant) -> Result<Done, String> {
+        // The gate only bounds how long a cut lasts; when it begins is the wall clock's.
+        let left = time_until(times.heal_at)?;
+        if left > self.setup.duration + AHEAD {
+            return self.abort(aborted(format!(
+                "refused to load: by this node's wall clock the cut ends in {:.0} s and lasts {:.0} s; the clock must have been \
+                 stepped back",
+                left.as_secs_f64(),
+                self.setup.duration.as_secs_f64()
+            )));
+        }
         self.known.times = Some(times);
         self.store.write_state(&self.known).map_err(|e| e.to_string())?;
-        let left = times.heal_at.duration_since(Timestamp::now());
-        let left = Duration::try_from(left).map_err(|_| "the cut was over before it was loaded".to_owned())?;
         let window = TimeWindow { from: times.cut_at, to: times.heal_at };
-        match self.firewall.cut(&self.setup.spec.name, window, left + GATE_MARGIN) {
+        // Read after the disk, which may be slow. The armed gate is never extended.
+        let left = time_until(times.heal_at)?;
+        let gate = (left + GATE_MARGIN).min(gate_ends.saturating_duration_since(Instant::now()));
+        match self.firewall.cut(&self.setup.spec.name, window, gate) {
             Ok(()) => {
                 tracing::info!(cut_at = %times.cut_at, heal_at = %times.heal_at, "loaded");
                 Ok(Done::Changed)
@@ -262,6 +286,11 @@ enum Done {
     Changed,
     /// Nothing to do at present; says what is amiss.
     Waiting(Option<&'static str>),
+}
+
+fn time_until(heal_at: Timestamp) -> Result<Duration, String> {
+    let left = heal_at.duration_since(Timestamp::now());
+    Duration::try_from(left).map_err(|_| "the cut was over before it was loaded".to_owned())
 }
 
 fn aborted(why: String) -> Ending {

@@ -74,6 +74,7 @@ impl Node {
         let setup = Setup {
             spec: TableSpec { name: TABLE.into(), sources: Vec::new(), heal_port: 1, heal_token: [0; 16] },
             longest: Duration::from_secs(100),
+            duration: Duration::from_secs(10),
             heal_addresses: vec!["198.18.0.1".parse().unwrap(), "198.18.0.2".parse().unwrap()],
             boot_id: boot_id.into(),
             ready_file: self.dir.path().join("ready"),
@@ -165,6 +166,36 @@ fn a_heal_packet_between_arming_and_loading_wins() {
     keeper.turn(&scheduled(), in_seconds(1));
     assert_eq!((phase(&keeper), keeper.firewall.tables.len()), (Aborted, 0));
     assert_eq!(keeper.journal.last_report().loaded_cut_at, None);
+}
+
+#[test]
+fn a_wall_clock_that_was_stepped_back_is_refused() {
+    for (heal_in, expected) in [(24, Loaded), (27, Aborted), (3600, Aborted)] {
+        let node = Node::new();
+        let mut keeper = node.start(Fake::default(), "b1");
+        keeper.turn(&arming(), in_seconds(0));
+        let times = Some(Times { cut_at: in_seconds(heal_in - 10), heal_at: in_seconds(heal_in) });
+        keeper.turn(&Order { times, ..scheduled() }, in_seconds(0));
+        assert_eq!(phase(&keeper), expected, "{heal_in}");
+        assert_eq!(keeper.firewall.tables.is_empty(), expected == Aborted);
+        if expected == Aborted {
+            assert!(keeper.journal.last_report().message.unwrap().contains("stepped back"));
+            assert!(node.store().state().unwrap().ended.is_some());
+        }
+    }
+}
+
+#[test]
+fn loading_never_extends_the_armed_gate() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&arming(), in_seconds(0));
+    let left = Duration::from_secs(12);
+    keeper.firewall.tables.get_mut(TABLE).unwrap().gate = Some(left);
+    keeper.turn(&scheduled(), in_seconds(1));
+    let gate = keeper.firewall.tables[TABLE].gate.unwrap();
+    assert_eq!(phase(&keeper), Loaded);
+    assert!(gate <= left && gate > left - Duration::from_secs(5), "{gate:?}");
 }
 
 #[test]
