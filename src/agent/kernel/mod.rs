@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{Kernel, RecordPhase, TABLE_PREFIX},
-    netfilter::{TableSpec, TableState, TimeWindow},
+    netfilter::{self, TableSpec, TableState, TimeWindow},
 };
 use jiff::Timestamp;
 use std::{
@@ -60,6 +60,8 @@ pub struct Keeper<F> {
     /// The kernel can't hold our table: said once, and not tried again by this process.
     unfit: Option<String>,
     heal_rounds: u8,
+    /// The last look succeeded.
+    looked: bool,
     kernel: Kernel,
 }
 
@@ -76,9 +78,9 @@ impl<F: Firewall> Keeper<F> {
         phases: watch::Sender<Option<RecordPhase>>,
     ) -> Result<Self, Error> {
         let known = store.state()?;
-        let mut kernel = journal.last_report().kernel;
+        let mut kernel = journal.counted();
         kernel.leftovers_removed += remove_leftovers(&mut firewall, &setup.spec.name);
-        Ok(Keeper { firewall, setup, store, known, journal, phases, unfit: None, heal_rounds: 0, kernel })
+        Ok(Keeper { firewall, setup, store, known, journal, phases, unfit: None, heal_rounds: 0, looked: false, kernel })
     }
 
     /// Never returns. Orders may come and go; the kernel's plan is carried out without them.
@@ -111,7 +113,7 @@ impl<F: Firewall> Keeper<F> {
             let looked = Instant::now();
             let table = match self.firewall.state(&self.setup.spec.name) {
                 Ok(table) => table,
-                Err(error) => return self.publish(None, Some(format!("failed to read the table: {error}"))),
+                Err(error) => return self.not_seen(&error),
             };
             self.look(table.as_ref());
             let step = decide(&self.known, table.as_ref(), &self.setup.boot_id, order, now);
@@ -123,9 +125,23 @@ impl<F: Firewall> Keeper<F> {
                 Err(message) => return self.publish(table.as_ref(), Some(message)),
             }
         }
-        let table = self.firewall.state(&self.setup.spec.name).ok().flatten();
-        self.look(table.as_ref());
-        self.publish(table.as_ref(), None);
+        self.look_and_publish();
+    }
+
+    fn look_and_publish(&mut self) {
+        match self.firewall.state(&self.setup.spec.name) {
+            Ok(table) => {
+                self.look(table.as_ref());
+                self.publish(table.as_ref(), None);
+            }
+            Err(error) => self.not_seen(&error),
+        }
+    }
+
+    /// What was seen before may have changed since.
+    fn not_seen(&mut self, error: &netfilter::Error) {
+        self.looked = false;
+        self.publish(None, Some(format!("failed to read the table: {error}")));
     }
 
     fn take(&mut self, step: Step, gate_ends: Instant) -> Result<Done, String> {
@@ -215,7 +231,7 @@ impl<F: Firewall> Keeper<F> {
                 Ok(Done::Changed)
             }
             // The next look finds the gate closed and decides.
-            Err(crate::netfilter::Error::GateClosed { .. }) => Ok(Done::Changed),
+            Err(netfilter::Error::GateClosed { .. }) => Ok(Done::Changed),
             // Whether they are loaded may be unknown.
             Err(error) => self.abort(aborted(format!("failed to load the windows: {error}"))),
         }
@@ -237,6 +253,7 @@ impl<F: Firewall> Keeper<F> {
 
     /// Keeps the counters of a table that goes away.
     fn look(&mut self, table: Option<&TableState>) {
+        self.looked = true;
         self.kernel.table = table.is_some();
         self.kernel.gate_open = table.is_some_and(|t| t.gate.is_some());
         self.kernel.windows = table.is_some_and(|t| t.windows > 0);
@@ -249,12 +266,12 @@ impl<F: Firewall> Keeper<F> {
     fn publish(&mut self, table: Option<&TableState>, message: Option<String>) {
         let (phase, said) = match (&self.known.ended, &self.unfit, table) {
             // As long as the table is there it is not over, whatever was decided.
-            (Some(ending), _, None) => (Some(ending.phase), ending.message.clone()),
+            (Some(ending), _, None) if self.looked => (Some(ending.phase), ending.message.clone()),
             (_, Some(why), _) => (Some(RecordPhase::Unfit), Some(why.clone())),
             (_, _, Some(table)) if table.windows > 0 => (Some(RecordPhase::Loaded), None),
             (_, _, Some(_)) => (Some(RecordPhase::Armed), None),
             // The kernel did not answer: whatever was true is still reported.
-            (None, None, None) => (*self.phases.borrow(), None),
+            (_, None, None) => (*self.phases.borrow(), None),
         };
         let before = self.journal.last_report();
         if let Some(message) = message.as_ref().filter(|_| before.message != message) {
@@ -262,7 +279,8 @@ impl<F: Firewall> Keeper<F> {
         }
         let loaded = self.known.times.filter(|_| self.kernel.windows).map(|t| t.cut_at);
         let loaded_cut_at = loaded.or(before.loaded_cut_at);
-        self.journal.report(Report { phase, message: message.or(said), kernel: self.kernel.clone(), loaded_cut_at });
+        let kernel = self.looked.then(|| self.kernel.clone());
+        self.journal.report(Report { phase, message: message.or(said), kernel, loaded_cut_at });
         self.show_ready(matches!(phase, Some(RecordPhase::Armed | RecordPhase::Loaded)));
         self.phases.send_if_modified(|old| std::mem::replace(old, phase) != phase);
     }

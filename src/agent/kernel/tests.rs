@@ -1,7 +1,7 @@
 //! The order of doing things, against a kernel in memory.
 
 use super::*;
-use crate::{api::RecordPhase::*, netfilter};
+use crate::api::RecordPhase::*;
 use std::collections::BTreeMap;
 
 const TABLE: &str = "rackpartition-own";
@@ -14,6 +14,7 @@ struct Fake {
     refuses_to_arm: bool,
     /// Loads and does not say so.
     silent_at_load: bool,
+    unreadable: bool,
     sent: usize,
 }
 
@@ -48,6 +49,9 @@ impl Firewall for Fake {
         Ok(self.tables.keys().cloned().collect())
     }
     fn state(&mut self, table: &str) -> Result<Option<TableState>, netfilter::Error> {
+        if self.unreadable {
+            return Err(netfilter::Error::Restless { what: "the rules" });
+        }
         Ok(self.tables.get(table).cloned())
     }
     fn send_heal(&mut self, addresses: &[IpAddr], _: &TableSpec) -> std::io::Result<usize> {
@@ -121,7 +125,7 @@ fn arms_loads_heals_and_is_ready_in_between() {
     assert_eq!((phase(&keeper), node.ready()), (Healed, false));
     assert!(keeper.firewall.tables.is_empty());
     let report = keeper.journal.last_report();
-    assert_eq!((report.kernel.table, report.kernel.dropped_packets), (false, 9), "the last counts are kept");
+    assert_eq!(report.kernel.map(|k| (k.table, k.dropped_packets)), Some((false, 9)), "the last counts are kept");
     assert_eq!(keeper.firewall.sent, 0);
 }
 
@@ -199,6 +203,22 @@ fn loading_never_extends_the_armed_gate() {
 }
 
 #[test]
+fn a_kernel_that_nobody_can_look_at_is_not_reported() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake { unreadable: true, ..Default::default() }, "b1");
+    keeper.turn(&arming(), in_seconds(0));
+    assert_eq!((keeper.journal.status().kernel, keeper.journal.last_report().phase), (None, None));
+    keeper.firewall.unreadable = false;
+    keeper.turn(&arming(), in_seconds(1));
+    assert!(keeper.journal.status().kernel.unwrap().table);
+    // It is not known to be gone, though this node's part is over.
+    keeper.known.ended = Some(aborted("over".into()));
+    keeper.firewall.unreadable = true;
+    keeper.turn(&arming(), in_seconds(2));
+    assert_eq!((keeper.journal.status().kernel, phase(&keeper)), (None, Armed));
+}
+
+#[test]
 fn a_load_of_unknown_outcome_is_undone() {
     let node = Node::new();
     let mut keeper = node.start(Fake { silent_at_load: true, ..Default::default() }, "b1");
@@ -242,7 +262,7 @@ fn a_restart_in_mid_cut_takes_over_and_sweeps_only_other_runs() {
     assert_eq!(keeper.firewall.tables.keys().collect::<Vec<_>>(), ["kube-proxy", TABLE]);
     keeper.turn(&Order::default(), in_seconds(15));
     assert_eq!(phase(&keeper), Loaded);
-    assert_eq!(keeper.journal.last_report().kernel.leftovers_removed, 1);
+    assert_eq!(keeper.journal.last_report().kernel.unwrap().leftovers_removed, 1);
     keeper.turn(&Order::default(), in_seconds(20));
     assert_eq!(phase(&keeper), Healed, "without a word from the API");
 }
