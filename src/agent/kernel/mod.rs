@@ -83,17 +83,32 @@ impl<F: Firewall> Keeper<F> {
         Ok(Keeper { firewall, setup, store, known, journal, phases, unfit: None, heal_rounds: 0, looked: false, kernel })
     }
 
-    /// Never returns. Orders may come and go; the kernel's plan is carried out without them.
-    pub async fn run(mut self, mut orders: watch::Receiver<Order>) {
+    /// Orders may come and go; the kernel's plan is carried out without them. Returns once `stop` is changed.
+    pub async fn run(mut self, mut orders: watch::Receiver<Order>, mut stop: watch::Receiver<bool>) {
         loop {
             let order = orders.borrow_and_update().clone();
             self.turn(&order, Timestamp::now());
             let wait = self.until_next_turn(Timestamp::now());
             tokio::select! {
+                biased;
+                Ok(()) = stop.changed() => return self.leave(),
                 () = sleep(wait) => {}
                 Ok(()) = orders.changed() => {}
             }
         }
+    }
+
+    /// The last turn. Windows stay, the kernel carries them; a table without any is of no use to anybody once this process
+    /// is gone.
+    fn leave(&mut self) {
+        if let Ok(Some(TableState { windows: 0, .. })) = self.firewall.state(&self.setup.spec.name) {
+            let told = || aborted("told to end before the windows were loaded".into());
+            let ending = self.known.ended.clone().unwrap_or_else(told);
+            if let Err(error) = self.open(ending) {
+                tracing::warn!(error, "failed to leave nothing behind");
+            }
+        }
+        self.look_and_publish();
     }
 
     /// A period, or less if the cut ends sooner.
