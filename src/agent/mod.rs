@@ -114,7 +114,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
             phases.send_replace(unfit);
         }
     }
-    let record = Record::new(route.clone(), &args.namespace, (&plan.run, &plan.run_uid), &args.node, journal.clone())?;
+    let record = Record::new(route.clone(), &args.namespace, (&plan.run, &plan.run_uid), &args.node, journal.clone());
     // As many as three answers may arrive while an upload is under way.
     let (replies, answers) = mpsc::channel(8);
     tasks.spawn(record.clone().keep(phase, answers));
