@@ -27,6 +27,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(2);
 /// Containers that ended longer than this before the first look are another time's. Longer than any restart of an agent.
 const PAST_US: i64 = 600 * 1_000_000;
+/// A container that vanished between two looks has a known end if they are no further apart.
+const CLOSE_US: i64 = 5 * 1_000_000;
 /// Names of containers and pods, set by every kubelet (`pkg/kubelet/types/labels.go`).
 const LABELS: [&str; 4] =
     ["io.kubernetes.pod.namespace", "io.kubernetes.pod.name", "io.kubernetes.container.name", "io.kubernetes.pod.uid"];
@@ -70,7 +72,7 @@ pub async fn watch(socket: &str, journal: Journal) {
 async fn look(runtime: &mut RuntimeServiceClient<Channel>, seen: &mut Seen) -> Result<(Vec<Span>, Moment), String> {
     let at = now();
     let list = deadline(runtime.list_containers(ListContainersRequest {})).await?.containers;
-    let mut spans = seen.ended_unseen(&list);
+    let mut spans = seen.ended_unseen(&list, &now());
     for container in list {
         if let Some(span) = seen.still_running(&container, &at) {
             spans.push(span);
@@ -117,15 +119,19 @@ impl Seen {
         !self.ended.contains(&container.id)
     }
 
-    /// Containers that were removed before anybody saw how they ended. They ran at least until they were last seen.
-    fn ended_unseen(&mut self, list: &[Container]) -> Vec<Span> {
+    /// Containers that were removed before anybody saw how they ended. They ran at least until they were last seen, and were
+    /// gone by `at`.
+    fn ended_unseen(&mut self, list: &[Container], at: &Moment) -> Vec<Span> {
         let there: HashSet<&str> = list.iter().map(|c| c.id.as_str()).collect();
         self.ended.retain(|id| there.contains(id.as_str()));
         let gone: Vec<String> = self.running.keys().filter(|id| !there.contains(id.as_str())).cloned().collect();
         let spans = gone.iter().filter_map(|id| self.running.remove(id));
-        spans
-            .map(|s| Span { state: "exited".into(), detail: Some("removed before its end was seen".into()), ..s })
-            .collect()
+        let end = |span: Span| {
+            let state = if at.boot_us - span.to.boot_us <= CLOSE_US { "exited" } else { "gone" };
+            let detail = format!("end not seen; between {} and {}", span.to.wall.0, at.wall.0);
+            Span { state: state.into(), detail: Some(detail), ..span }
+        };
+        spans.map(end).collect()
     }
 
     /// The span of a container that is new, or whose state is.
@@ -230,10 +236,14 @@ mod tests {
     fn a_container_removed_between_two_looks_ended_when_last_seen() {
         let mut seen = Seen::default();
         let at = now();
-        seen.take(&container(ID, ContainerRunning), &status(ContainerRunning, 30, None), &at);
-        let spans = seen.ended_unseen(&[]);
-        assert_eq!((spans.len(), spans[0].state.as_str(), spans[0].to.boot_us), (1, "exited", at.boot_us));
-        assert!(seen.ended_unseen(&[]).is_empty());
+        for (later_us, state) in [(1_000_000, "exited"), (CLOSE_US, "exited"), (CLOSE_US + 1, "gone")] {
+            seen.take(&container(ID, ContainerRunning), &status(ContainerRunning, 30, None), &at);
+            let later = Moment { boot_us: at.boot_us + later_us, ..at.clone() };
+            let spans = seen.ended_unseen(&[], &later);
+            assert_eq!((spans.len(), spans[0].state.as_str(), spans[0].to.boot_us), (1, state, at.boot_us));
+            assert!(spans[0].detail.as_ref().unwrap().starts_with("end not seen; between "));
+            assert!(seen.ended_unseen(&[], &later).is_empty());
+        }
     }
 
     #[test]

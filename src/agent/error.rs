@@ -23,8 +23,6 @@ pub enum Error {
     ReadState { path: PathBuf, source: io::Error },
     #[error("failed to read the kernel's clock state: {0}")]
     KernelClock(#[source] io::Error),
-    #[error("failed to name the NodeRecord: {name} is longer than the 253 characters an object's name may have")]
-    RecordName { name: String },
     #[error("failed to reach an API server: {0}")]
     Route(#[from] crate::connection::Error),
     #[error("failed to {verb} NodeRecord {name}: {source}{hint}")]

@@ -18,7 +18,8 @@ use tokio::time::{MissedTickBehavior, interval};
 pub struct Report {
     pub phase: Option<RecordPhase>,
     pub message: Option<String>,
-    pub kernel: Kernel,
+    /// `None` where nobody could look: that is not known to be gone.
+    pub kernel: Option<Kernel>,
     pub loaded_cut_at: Option<Timestamp>,
 }
 
@@ -32,6 +33,8 @@ struct Inner {
     /// The newest observation of any source.
     newest: Option<Moment>,
     report: Report,
+    /// Counts of an earlier process.
+    counted: Kernel,
     clock: Option<Clock>,
     reads_containers: bool,
     /// Said once at the start and kept: what an earlier boot saw is not in here.
@@ -53,7 +56,6 @@ impl Journal {
             .map(|_| "the node was rebooted during the run: what was seen before is lost".to_owned());
         let earlier = earlier.filter(same_boot).unwrap_or_default();
         let report = Report {
-            kernel: Kernel { table: false, gate_open: false, windows: false, ..earlier.kernel.unwrap_or_default() },
             loaded_cut_at: earlier.loaded_cut_at.map(|t| t.0),
             ..Default::default()
         };
@@ -61,6 +63,7 @@ impl Journal {
             newest: earlier.observed_until.map(|t| crate::observe::moment_at_wall(t.0)),
             recorder: Recorder::resume(earlier.spans, earlier.spans_left_out),
             report,
+            counted: Kernel { table: false, gate_open: false, windows: false, ..earlier.kernel.unwrap_or_default() },
             clock: earlier.clock.map(|c| Clock { ping: None, ..c }),
             reads_containers: earlier.reads_containers,
             notice,
@@ -112,6 +115,11 @@ impl Journal {
         self.0.lock().expect("no holder panics").report.clone()
     }
 
+    /// What an earlier process of this run counted.
+    pub fn counted(&self) -> Kernel {
+        self.0.lock().expect("no holder panics").counted.clone()
+    }
+
     /// What is known of this node's clock.
     pub fn clock(&self) -> Clock {
         self.0.lock().expect("no holder panics").clock.clone().unwrap_or_default()
@@ -133,7 +141,7 @@ impl Journal {
             boot_id: Some(inner.boot_id.clone()),
             loaded_cut_at: inner.report.loaded_cut_at.map(MicroTime),
             clock: inner.clock.clone(),
-            kernel: Some(inner.report.kernel.clone()),
+            kernel: inner.report.kernel.clone(),
             reads_containers: inner.reads_containers,
             observed_until: inner.newest.as_ref().map(|m| m.wall.clone()),
             spans_left_out,
@@ -176,7 +184,7 @@ mod tests {
         let journal = Journal::new("hash".into(), boot.into(), None);
         journal.observe(SpanKind::Probe, now(), Observation::new("w1/Kubelet", "open"));
         journal.report(Report {
-            kernel: Kernel { table: true, dropped_packets: 7, ..Default::default() },
+            kernel: Some(Kernel { table: true, dropped_packets: 7, ..Default::default() }),
             ..Default::default()
         });
         journal.status()
@@ -188,7 +196,8 @@ mod tests {
         journal.observe(SpanKind::Probe, now(), Observation::new("w1/Kubelet", "open"));
         let status = journal.status();
         assert_eq!((status.spans.len(), status.spans[0].samples), (1, 2));
-        assert_eq!(status.kernel.map(|k| (k.table, k.dropped_packets)), Some((false, 7)));
+        assert_eq!(status.kernel, None, "nobody has looked yet");
+        assert_eq!((journal.counted().table, journal.counted().dropped_packets), (false, 7));
         assert!(status.observed_until.is_some() && status.message.is_none());
     }
 

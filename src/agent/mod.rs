@@ -43,7 +43,7 @@ use tokio::{
     time::timeout,
 };
 
-/// For the last upload of an agent that is told to end.
+/// For each of the two last things of an agent that is told to end: to look after its table, and to upload.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// `rackpartition agent`
@@ -81,8 +81,8 @@ pub fn is_ready(args: &ReadyArgs) -> ExitCode {
     if args.ready_file.exists() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Takes part in the run of the plan until told to end. The table stays: the kernel carries the plan, and a pod that is
-/// restarted must not heal its node.
+/// Takes part in the run of the plan until told to end. A table with windows stays then: the kernel carries the plan, and a
+/// pod that is restarted must not heal its node. One that is only armed goes.
 ///
 /// # Errors
 /// Where the plan can't be read or is another node's, or one of the tasks broke. A node that can't be armed is no error: it
@@ -100,12 +100,13 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let journal = Journal::new(plan.hash(), boot_id.clone(), earlier);
     let (phases, phase) = watch::channel(None);
     let (order, orders) = watch::channel(Default::default());
+    let (stop, stopped) = watch::channel(false);
 
     let mut tasks = JoinSet::new();
     // Kept here so that the channel stays open where the kernel can't be used.
     let _phases = phases.clone();
     match keeper(&args, &plan, boot_id, &store, &journal, phases.clone()) {
-        Ok(keeper) => drop(tasks.spawn(keeper.run(orders))),
+        Ok(keeper) => drop(tasks.spawn(keeper.run(orders, stopped))),
         Err(error) => {
             tracing::error!(%error, "this node can't take part");
             let unfit = Some(RecordPhase::Unfit);
@@ -113,7 +114,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
             phases.send_replace(unfit);
         }
     }
-    let record = Record::new(route.clone(), &args.namespace, (&plan.run, &plan.run_uid), &args.node, journal.clone())?;
+    let record = Record::new(route.clone(), &args.namespace, (&plan.run, &plan.run_uid), &args.node, journal.clone());
     // As many as three answers may arrive while an upload is under way.
     let (replies, answers) = mpsc::channel(8);
     tasks.spawn(record.clone().keep(phase, answers));
@@ -134,6 +135,11 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
         // None of them ends unless it panics, and half an agent is worse than one that is started anew.
         Some(ended) = tasks.join_next() => ended.context("failed to keep a task of the agent going")?,
+    }
+    // Resolves when the keeper is gone, or never was.
+    stop.send_replace(true);
+    if timeout(FAREWELL, stop.closed()).await.is_err() {
+        tracing::warn!("the table was not looked after in time");
     }
     tasks.shutdown().await;
     if let Ok(store) = &store {
@@ -174,6 +180,8 @@ fn keeper(
         },
         longest: Duration::try_from_secs_f64(plan.longest_seconds)
             .context("failed to read longestSeconds of the plan")?,
+        duration: Duration::try_from_secs_f64(plan.duration_seconds)
+            .context("failed to read durationSeconds of the plan")?,
         heal_addresses: plan.members.iter().flat_map(|m| m.heal_addresses.iter().copied()).collect(),
         boot_id,
         ready_file: args.ready.ready_file.clone(),

@@ -26,7 +26,7 @@ pub async fn follow_run(client: Client, run: &str, uid: &str, orders: watch::Sen
 }
 
 fn order(seen: &Seen<RackPartition>, uid: &str) -> Order {
-    let abort = |why: &str| Order { abort: Some(why.into()), ..Default::default() };
+    let abort = |why: &str| Order { known: true, abort: Some(why.into()), ..Default::default() };
     let run = match seen {
         Seen::Gone => return abort("the run was deleted"),
         Seen::There(run) if run.uid().as_deref() != Some(uid) => return abort("the run was deleted and another begun"),
@@ -41,8 +41,11 @@ fn order(seen: &Seen<RackPartition>, uid: &str) -> Order {
         _ => None,
     };
     Order {
+        known: status.phase.is_some(),
         times: status.schedule.map(|s| Times { cut_at: s.cut_at.0, heal_at: s.heal_at.0 }),
+        may_arm: ended.is_none() && matches!(status.phase, Some(Phase::Planned | Phase::Arming)),
         may_load: matches!(status.phase, Some(Phase::Scheduled | Phase::Cut)),
+        done: status.phase == Some(Phase::Done),
         abort: ended.map(str::to_owned),
     }
 }
@@ -69,6 +72,27 @@ mod tests {
         for (phase, may_load) in [("Scheduled", true), ("Cut", true), ("Arming", false), ("Recovering", false)] {
             let order = order(&run(|r| r["status"]["phase"] = phase.into()), "u1");
             assert_eq!((order.may_load, order.abort, order.times.is_some()), (may_load, None, true), "{phase}");
+        }
+    }
+
+    #[test]
+    fn nodes_are_armed_in_two_phases_only() {
+        for (phase, may_arm) in [("Planned", true), ("Arming", true), ("Scheduled", false), ("Done", false)] {
+            let order = order(&run(|r| r["status"]["phase"] = phase.into()), "u1");
+            assert_eq!((order.known, order.may_arm), (true, may_arm), "{phase}");
+        }
+        let aborted = run(|r| {
+            r["status"]["phase"] = "Arming".into();
+            r["spec"]["abort"] = true.into();
+        });
+        assert!(!order(&aborted, "u1").may_arm);
+    }
+
+    #[test]
+    fn only_a_run_that_is_done_takes_tables_away() {
+        for (phase, done) in [("Recovering", false), ("Judging", false), ("Done", true)] {
+            let order = order(&run(|r| r["status"]["phase"] = phase.into()), "u1");
+            assert_eq!((order.done, order.abort), (done, None), "{phase}");
         }
     }
 

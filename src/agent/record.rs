@@ -26,16 +26,13 @@ const UPLOAD_EVERY: Duration = Duration::from_secs(3);
 const RETRY: Duration = Duration::from_secs(1);
 /// Between two rounds of the clock exchange while nothing is cut.
 const ROUND_EVERY: Duration = Duration::from_secs(30);
-/// Longest name of an object (RFC 1123 subdomain).
-const NAME_LIMIT: usize = 253;
+/// Characters of a run's uid in names: enough to tell runs of one name apart.
+const UID_LENGTH: usize = 8;
 
 /// Name of the NodeRecord of `node` in `run`.
-///
-/// # Errors
-/// Where it would be too long for an object.
-pub fn record_name(run: &str, node: &str) -> Result<String, Error> {
-    let name = format!("{run}-{node}");
-    if name.len() > NAME_LIMIT { Err(Error::RecordName { name }) } else { Ok(name) }
+pub fn record_name(run: &str, run_uid: &str, node: &str) -> String {
+    let uid: String = run_uid.chars().take(UID_LENGTH).collect();
+    format!("{run}-{uid}-{node}")
 }
 
 /// Owner reference to the run: what it owns goes when it goes.
@@ -60,15 +57,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// # Errors
-    /// Where the record can't be named.
-    pub fn new(
-        route: Route,
-        namespace: &str,
-        (run, run_uid): (&str, &str),
-        node: &str,
-        journal: Journal,
-    ) -> Result<Self, Error> {
+    pub fn new(route: Route, namespace: &str, (run, run_uid): (&str, &str), node: &str, journal: Journal) -> Self {
         let spec = NodeRecordSpec {
             run: run.into(),
             run_uid: run_uid.into(),
@@ -77,7 +66,7 @@ impl Record {
             clock_reply: None,
         };
         let api = Api::namespaced(route.client(), namespace);
-        Ok(Record { api, name: record_name(run, node)?, spec, journal, route })
+        Record { api, name: record_name(run, run_uid, node), spec, journal, route }
     }
 
     /// Passes on every answer of the operator's clock with the moment of its arrival. Never returns.
@@ -217,9 +206,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_are_named_after_run_and_node() {
-        assert_eq!(record_name("isolate", "w1.example.org").unwrap(), "isolate-w1.example.org");
-        assert!(record_name("isolate", &"x".repeat(250)).is_err());
+    fn records_are_named_after_run_and_uid_and_node() {
+        let uid = "0a1b2c3d-4e5f-6789-abcd-ef0123456789";
+        assert_eq!(record_name("isolate", uid, "w1.example.org"), "isolate-0a1b2c3d-w1.example.org");
+        assert_eq!(record_name("isolate", "u1", "w1"), "isolate-u1-w1");
     }
 
     #[test]

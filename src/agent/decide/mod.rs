@@ -18,9 +18,15 @@ pub struct Times {
 /// What the run asks of this node, as far as it is known.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Order {
+    /// The run was read and has a phase. Until then nothing is armed: it may have ended long ago.
+    pub known: bool,
     pub times: Option<Times>,
+    /// The run is in a phase in which nodes are armed.
+    pub may_arm: bool,
     /// The run is in a phase in which windows may be loaded.
     pub may_load: bool,
+    /// The run is done: a table that is still there goes.
+    pub done: bool,
     /// The run is to end early; says why.
     pub abort: Option<String>,
 }
@@ -67,7 +73,7 @@ pub enum Step {
     Load(Times),
     /// Write down the ending, close the gate, remove the table, and tell every other node.
     Abort(Ending),
-    /// Nothing in the table has effect any more: remove it, then write down the ending.
+    /// Nothing in the table has effect any more, or should have: remove it, then write down the ending.
     Remove(Ending),
     /// There is no table and there will be none: write down the ending.
     End(Ending),
@@ -89,9 +95,22 @@ pub fn decide(known: &Persisted, table: Option<&TableState>, boot_id: &str, orde
             (None, Some(reason)) if table.windows == 0 || !is_over(known, order, now).unwrap_or(false) => {
                 Step::Abort(Ending::new(RecordPhase::Aborted, reason.clone()))
             }
-            (None, _) if table.windows > 0 => loaded(known, table, order, now),
-            (None, _) => armed(table, order, now),
+            (None, _) => with_table(known, table, order, now),
         },
+    }
+}
+
+fn with_table(known: &Persisted, table: &TableState, order: &Order, now: Timestamp) -> Step {
+    let cuts = table.windows > 0;
+    match if cuts { loaded(known, table, order, now) } else { armed(table, order, now) } {
+        Step::Hold(_) if order.done && cuts => Step::Remove(Ending::new(
+            RecordPhase::Healed,
+            "the run was done before the end of the cut by this node's wall clock",
+        )),
+        Step::Hold(_) if order.done => {
+            Step::Remove(Ending::new(RecordPhase::Aborted, "the run was done and this node never cut"))
+        }
+        step => step,
     }
 }
 
@@ -113,7 +132,9 @@ fn without_table(known: &Persisted, boot_id: &str, order: &Order, now: Timestamp
     }
     match (&order.abort, known.armed, known.times) {
         (Some(reason), ..) => Step::End(Ending::new(RecordPhase::Aborted, reason.clone())),
-        (None, false, _) => Step::Arm,
+        (None, false, _) if !order.known => Step::Hold(None),
+        (None, false, _) if order.may_arm => Step::Arm,
+        (None, false, _) => Step::End(Ending::new(RecordPhase::Unfit, "the run went on before this node was armed")),
         (None, true, None) => Step::End(Ending::new(RecordPhase::Unfit, "the table vanished before the cut")),
         // A process that ended between removing the table and writing it down.
         (None, true, Some(times)) if now >= times.heal_at => Step::End(Ending::healed()),
@@ -127,6 +148,10 @@ fn without_table(known: &Persisted, boot_id: &str, order: &Order, now: Timestamp
 fn loaded(known: &Persisted, table: &TableState, order: &Order, now: Timestamp) -> Step {
     match (is_over(known, order, now), table.gate.is_some()) {
         (Some(true), _) => Step::Remove(Ending::healed()),
+        // It came while the windows were loaded: its element was replaced by the one of the load.
+        (_, true) if table.heal_packets > 0 => {
+            Step::Abort(Ending::new(RecordPhase::Aborted, "a heal packet came while the windows were being loaded"))
+        }
         (_, true) => Step::Hold(None),
         (_, false) if table.heal_packets > 0 => {
             Step::Remove(Ending::new(RecordPhase::Aborted, "a heal packet ended the cut early"))

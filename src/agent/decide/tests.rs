@@ -13,7 +13,10 @@ fn times() -> Times {
     Times { cut_at: at(10), heal_at: at(20) }
 }
 fn scheduled() -> Order {
-    Order { times: Some(times()), may_load: true, abort: None }
+    Order { known: true, times: Some(times()), may_load: true, ..Order::default() }
+}
+fn arming() -> Order {
+    Order { known: true, may_arm: true, ..Order::default() }
 }
 fn abort() -> Order {
     Order { abort: Some("spec.abort".into()), ..scheduled() }
@@ -54,13 +57,21 @@ fn ending(step: Step) -> (&'static str, RecordPhase, String) {
 
 #[test]
 fn a_fresh_agent_arms_and_waits_and_loads_and_heals() {
-    assert_eq!(go(fresh(), None, Order::default(), 0), Step::Arm);
-    assert_eq!(go(was_armed(), Some(inert()), Order::default(), 1), Step::Hold(None));
+    assert_eq!(go(fresh(), None, arming(), 0), Step::Arm);
+    assert_eq!(go(was_armed(), Some(inert()), arming(), 1), Step::Hold(None));
     assert_eq!(go(was_armed(), Some(inert()), scheduled(), 5), Step::Load(times()));
     assert_eq!(go(was_loaded(), Some(cutting()), scheduled(), 6), Step::Hold(None));
     assert_eq!(go(was_loaded(), Some(cutting()), scheduled(), 19), Step::Hold(None));
     assert_eq!(go(was_loaded(), Some(cutting()), scheduled(), 20), Step::Remove(Ending::healed()));
     assert_eq!(go(ended(RecordPhase::Healed), None, scheduled(), 21), Step::End(Ending::healed()));
+}
+
+#[test]
+fn nothing_is_armed_before_the_run_was_read_or_after_it_went_on() {
+    assert_eq!(go(fresh(), None, Order::default(), 0), Step::Hold(None));
+    let (how, phase, message) = ending(go(fresh(), None, scheduled(), 5));
+    assert_eq!((how, phase), ("end", RecordPhase::Unfit));
+    assert!(message.contains("went on"), "{message}");
 }
 
 #[test]
@@ -97,6 +108,25 @@ fn an_abort_that_was_cut_short_is_finished_and_never_undone() {
 fn a_run_that_is_deleted_after_the_heal_stays_healed() {
     assert_eq!(go(ended(RecordPhase::Healed), None, abort(), 30), Step::End(Ending::healed()));
     assert_eq!(go(was_loaded(), Some(cutting()), abort(), 20), Step::Remove(Ending::healed()));
+}
+
+#[test]
+fn a_run_that_is_done_leaves_no_table() {
+    let done = || Order { may_load: false, done: true, ..scheduled() };
+    for second in [5, 15] {
+        let (how, phase, message) = ending(go(was_loaded(), Some(cutting()), done(), second));
+        assert_eq!((how, phase), ("remove", RecordPhase::Healed));
+        assert!(message.contains("done before"), "{message}");
+        let (how, phase, message) = ending(go(was_armed(), Some(inert()), done(), second));
+        assert_eq!((how, phase), ("remove", RecordPhase::Aborted));
+        assert!(message.contains("never cut"), "{message}");
+    }
+    assert_eq!(go(was_loaded(), Some(cutting()), done(), 20), Step::Remove(Ending::healed()));
+    let early = ending(go(was_loaded(), Some(closed(cutting(), 1)), done(), 15));
+    assert_eq!((early.0, early.1), ("remove", RecordPhase::Aborted), "what ended it before is still said");
+    // Judged, with the table still there: the node goes on.
+    let judging = Order { may_load: false, ..scheduled() };
+    assert_eq!(go(was_loaded(), Some(cutting()), judging, 15), Step::Hold(None));
 }
 
 #[test]
@@ -160,6 +190,16 @@ fn a_heal_packet_ends_it() {
     assert_eq!((how, phase), ("remove", RecordPhase::Aborted));
     let late_packet = go(was_loaded(), Some(closed(cutting(), 1)), scheduled(), 20);
     assert_eq!(late_packet, Step::Remove(Ending::healed()), "a packet after the end of the cut ended nothing");
+}
+
+#[test]
+fn a_heal_packet_that_the_load_swallowed_still_heals() {
+    let swallowed = || TableState { heal_packets: 1, ..cutting() };
+    for known in [was_loaded(), fresh()] {
+        let (how, phase, message) = ending(go(known, Some(swallowed()), scheduled(), 15));
+        assert_eq!((how, phase), ("abort", RecordPhase::Aborted));
+        assert!(message.contains("heal packet"), "{message}");
+    }
 }
 
 #[test]

@@ -12,16 +12,24 @@ use super::{
 };
 use crate::{
     api::{Kernel, RecordPhase, TABLE_PREFIX},
-    netfilter::{TableSpec, TableState, TimeWindow},
+    netfilter::{self, TableSpec, TableState, TimeWindow},
 };
 use jiff::Timestamp;
-use std::{fs, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    net::IpAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 use tokio::{sync::watch, time::sleep};
 
 /// Between two looks at the table.
 const PERIOD: Duration = Duration::from_secs(1);
 /// The gate outlives the windows by this much, so that on a healthy clock the windows end the cut and not the gate.
 const GATE_MARGIN: Duration = Duration::from_millis(250);
+/// No schedule ends later than a cut's duration and this from now: the operator writes it 6 s ahead, the rest is for clocks.
+/// One that does meets a wall clock that was stepped back.
+const AHEAD: Duration = Duration::from_secs(15);
 /// Heal packets are datagrams: each is sent this many times, one period apart.
 const HEAL_ROUNDS: u8 = 3;
 
@@ -31,6 +39,8 @@ pub struct Setup {
     pub spec: TableSpec,
     /// How long the gate of an armed node lasts.
     pub longest: Duration,
+    /// How long the cut lasts.
+    pub duration: Duration,
     /// Where heal packets reach every armed node.
     pub heal_addresses: Vec<IpAddr>,
     pub boot_id: String,
@@ -50,6 +60,8 @@ pub struct Keeper<F> {
     /// The kernel can't hold our table: said once, and not tried again by this process.
     unfit: Option<String>,
     heal_rounds: u8,
+    /// The last look succeeded.
+    looked: bool,
     kernel: Kernel,
 }
 
@@ -66,22 +78,37 @@ impl<F: Firewall> Keeper<F> {
         phases: watch::Sender<Option<RecordPhase>>,
     ) -> Result<Self, Error> {
         let known = store.state()?;
-        let mut kernel = journal.last_report().kernel;
+        let mut kernel = journal.counted();
         kernel.leftovers_removed += remove_leftovers(&mut firewall, &setup.spec.name);
-        Ok(Keeper { firewall, setup, store, known, journal, phases, unfit: None, heal_rounds: 0, kernel })
+        Ok(Keeper { firewall, setup, store, known, journal, phases, unfit: None, heal_rounds: 0, looked: false, kernel })
     }
 
-    /// Never returns. Orders may come and go; the kernel's plan is carried out without them.
-    pub async fn run(mut self, mut orders: watch::Receiver<Order>) {
+    /// Orders may come and go; the kernel's plan is carried out without them. Returns once `stop` is changed.
+    pub async fn run(mut self, mut orders: watch::Receiver<Order>, mut stop: watch::Receiver<bool>) {
         loop {
             let order = orders.borrow_and_update().clone();
             self.turn(&order, Timestamp::now());
             let wait = self.until_next_turn(Timestamp::now());
             tokio::select! {
+                biased;
+                Ok(()) = stop.changed() => return self.leave(),
                 () = sleep(wait) => {}
                 Ok(()) = orders.changed() => {}
             }
         }
+    }
+
+    /// The last turn. Windows stay, the kernel carries them; a table without any is of no use to anybody once this process
+    /// is gone.
+    fn leave(&mut self) {
+        if let Ok(Some(TableState { windows: 0, .. })) = self.firewall.state(&self.setup.spec.name) {
+            let told = || aborted("told to end before the windows were loaded".into());
+            let ending = self.known.ended.clone().unwrap_or_else(told);
+            if let Err(error) = self.open(ending) {
+                tracing::warn!(error, "failed to leave nothing behind");
+            }
+        }
+        self.look_and_publish();
     }
 
     /// A period, or less if the cut ends sooner.
@@ -96,46 +123,49 @@ impl<F: Firewall> Keeper<F> {
             self.heal_rounds -= 1;
             self.tell_everybody();
         }
-        // Arm and load, or abort and end: no step of a run is followed by more than one other.
+        // Arm and hold, or abort and end: no step of a run is followed by more than one other.
         for _ in 0..3 {
+            let looked = Instant::now();
             let table = match self.firewall.state(&self.setup.spec.name) {
                 Ok(table) => table,
-                Err(error) => return self.publish(None, Some(format!("failed to read the table: {error}"))),
+                Err(error) => return self.not_seen(&error),
             };
             self.look(table.as_ref());
             let step = decide(&self.known, table.as_ref(), &self.setup.boot_id, order, now);
-            match self.take(step) {
+            // What is left of the gate, and no more.
+            let gate = table.as_ref().and_then(|t| t.gate).unwrap_or_default();
+            match self.take(step, looked + gate) {
                 Ok(Done::Waiting(message)) => return self.publish(table.as_ref(), message.map(str::to_owned)),
                 Ok(Done::Changed) => {}
                 Err(message) => return self.publish(table.as_ref(), Some(message)),
             }
         }
-        let table = self.firewall.state(&self.setup.spec.name).ok().flatten();
-        self.look(table.as_ref());
-        self.publish(table.as_ref(), None);
+        self.look_and_publish();
     }
 
-    fn take(&mut self, step: Step) -> Result<Done, String> {
+    fn look_and_publish(&mut self) {
+        match self.firewall.state(&self.setup.spec.name) {
+            Ok(table) => {
+                self.look(table.as_ref());
+                self.publish(table.as_ref(), None);
+            }
+            Err(error) => self.not_seen(&error),
+        }
+    }
+
+    /// What was seen before may have changed since.
+    fn not_seen(&mut self, error: &netfilter::Error) {
+        self.looked = false;
+        self.publish(None, Some(format!("failed to read the table: {error}")));
+    }
+
+    fn take(&mut self, step: Step, gate_ends: Instant) -> Result<Done, String> {
         match step {
             Step::Arm if self.unfit.is_some() => Ok(Done::Waiting(None)),
             Step::Arm => self.arm(),
             Step::Hold(message) => Ok(Done::Waiting(message)),
-            Step::Load(times) => self.load(times),
-            Step::Abort(ending) => {
-                // Remembered first, so that not even a crash lets this node be cut later. Failing to remember must not keep
-                // it from being healed.
-                let written = self.end(ending);
-                self.heal_rounds = HEAL_ROUNDS - 1;
-                // Removing the table closes the gate as well; this is for a kernel that refuses to remove it.
-                let closed = self.firewall.close_gate(&self.setup.spec.name);
-                let removed = self.firewall.remove(&self.setup.spec.name);
-                self.tell_everybody();
-                if let Err(error) = removed {
-                    let gate = closed.map_or_else(|e| e.to_string(), |()| "its gate is closed".into());
-                    return Err(format!("failed to remove the table: {error}; {gate}"));
-                }
-                written.map(|()| Done::Changed)
-            }
+            Step::Load(times) => self.load(times, gate_ends),
+            Step::Abort(ending) => self.abort(ending),
             Step::Remove(ending) => {
                 let name = &self.setup.spec.name;
                 self.firewall.remove(name).map_err(|e| format!("failed to remove the table after the cut: {e}"))?;
@@ -144,6 +174,28 @@ impl<F: Firewall> Keeper<F> {
             Step::End(ending) if self.known.ended.as_ref() == Some(&ending) => Ok(Done::Waiting(None)),
             Step::End(ending) => self.end(ending).map(|()| Done::Changed),
         }
+    }
+
+    /// Opens this node and tells the others.
+    fn abort(&mut self, ending: Ending) -> Result<Done, String> {
+        let opened = self.open(ending);
+        self.heal_rounds = HEAL_ROUNDS - 1;
+        self.tell_everybody();
+        opened.map(|()| Done::Changed)
+    }
+
+    /// Opens this node, for good.
+    fn open(&mut self, ending: Ending) -> Result<(), String> {
+        // Remembered first, so that not even a crash lets this node be cut later. Failing to remember must not keep it from
+        // being healed.
+        let written = self.end(ending);
+        // Removing the table closes the gate as well; this is for a kernel that refuses to remove it.
+        let closed = self.firewall.close_gate(&self.setup.spec.name);
+        self.firewall.remove(&self.setup.spec.name).map_err(|error| {
+            let gate = closed.map_or_else(|e| e.to_string(), |()| "its gate is closed".into());
+            format!("failed to remove the table: {error}; {gate}")
+        })?;
+        written
     }
 
     fn arm(&mut self) -> Result<Done, String> {
@@ -171,25 +223,39 @@ impl<F: Firewall> Keeper<F> {
         Ok(Done::Changed)
     }
 
-    fn load(&mut self, times: Times) -> Result<Done, String> {
+    fn load(&mut self, times: Times, gate_ends: Instant) -> Result<Done, String> {
+        // The gate only bounds how long a cut lasts; when it begins is the wall clock's.
+        let left = time_until(times.heal_at)?;
+        if left > self.setup.duration + AHEAD {
+            return self.abort(aborted(format!(
+                "refused to load: by this node's wall clock the cut ends in {:.0} s and lasts {:.0} s; the clock must have been \
+                 stepped back",
+                left.as_secs_f64(),
+                self.setup.duration.as_secs_f64()
+            )));
+        }
         self.known.times = Some(times);
         self.store.write_state(&self.known).map_err(|e| e.to_string())?;
-        let left = times.heal_at.duration_since(Timestamp::now());
-        let left = Duration::try_from(left).map_err(|_| "the cut was over before it was loaded".to_owned())?;
         let window = TimeWindow { from: times.cut_at, to: times.heal_at };
-        match self.firewall.cut(&self.setup.spec.name, window, left + GATE_MARGIN) {
+        // Read after the disk, which may be slow. The armed gate is never extended.
+        let left = time_until(times.heal_at)?;
+        let gate = (left + GATE_MARGIN).min(gate_ends.saturating_duration_since(Instant::now()));
+        match self.firewall.cut(&self.setup.spec.name, window, gate) {
             Ok(()) => {
                 tracing::info!(cut_at = %times.cut_at, heal_at = %times.heal_at, "loaded");
                 Ok(Done::Changed)
             }
             // The next look finds the gate closed and decides.
-            Err(crate::netfilter::Error::GateClosed { .. }) => Ok(Done::Changed),
-            Err(error) => Err(format!("failed to load the windows: {error}")),
+            Err(netfilter::Error::GateClosed { .. }) => Ok(Done::Changed),
+            // Whether they are loaded may be unknown.
+            Err(error) => self.abort(aborted(format!("failed to load the windows: {error}"))),
         }
     }
 
     fn end(&mut self, ending: Ending) -> Result<(), String> {
-        tracing::info!(phase = ?ending.phase, message = ending.message, "this node's part is over");
+        if self.known.ended.as_ref() != Some(&ending) {
+            tracing::info!(phase = ?ending.phase, message = ending.message, "this node's part is over");
+        }
         self.known.ended = Some(ending);
         self.store.write_state(&self.known).map_err(|e| e.to_string())
     }
@@ -202,6 +268,7 @@ impl<F: Firewall> Keeper<F> {
 
     /// Keeps the counters of a table that goes away.
     fn look(&mut self, table: Option<&TableState>) {
+        self.looked = true;
         self.kernel.table = table.is_some();
         self.kernel.gate_open = table.is_some_and(|t| t.gate.is_some());
         self.kernel.windows = table.is_some_and(|t| t.windows > 0);
@@ -214,12 +281,12 @@ impl<F: Firewall> Keeper<F> {
     fn publish(&mut self, table: Option<&TableState>, message: Option<String>) {
         let (phase, said) = match (&self.known.ended, &self.unfit, table) {
             // As long as the table is there it is not over, whatever was decided.
-            (Some(ending), _, None) => (Some(ending.phase), ending.message.clone()),
+            (Some(ending), _, None) if self.looked => (Some(ending.phase), ending.message.clone()),
             (_, Some(why), _) => (Some(RecordPhase::Unfit), Some(why.clone())),
             (_, _, Some(table)) if table.windows > 0 => (Some(RecordPhase::Loaded), None),
             (_, _, Some(_)) => (Some(RecordPhase::Armed), None),
             // The kernel did not answer: whatever was true is still reported.
-            (None, None, None) => (*self.phases.borrow(), None),
+            (_, None, None) => (*self.phases.borrow(), None),
         };
         let before = self.journal.last_report();
         if let Some(message) = message.as_ref().filter(|_| before.message != message) {
@@ -227,7 +294,8 @@ impl<F: Firewall> Keeper<F> {
         }
         let loaded = self.known.times.filter(|_| self.kernel.windows).map(|t| t.cut_at);
         let loaded_cut_at = loaded.or(before.loaded_cut_at);
-        self.journal.report(Report { phase, message: message.or(said), kernel: self.kernel.clone(), loaded_cut_at });
+        let kernel = self.looked.then(|| self.kernel.clone());
+        self.journal.report(Report { phase, message: message.or(said), kernel, loaded_cut_at });
         self.show_ready(matches!(phase, Some(RecordPhase::Armed | RecordPhase::Loaded)));
         self.phases.send_if_modified(|old| std::mem::replace(old, phase) != phase);
     }
@@ -251,6 +319,15 @@ enum Done {
     Changed,
     /// Nothing to do at present; says what is amiss.
     Waiting(Option<&'static str>),
+}
+
+fn time_until(heal_at: Timestamp) -> Result<Duration, String> {
+    let left = heal_at.duration_since(Timestamp::now());
+    Duration::try_from(left).map_err(|_| "the cut was over before it was loaded".to_owned())
+}
+
+fn aborted(why: String) -> Ending {
+    Ending { phase: RecordPhase::Aborted, message: Some(why) }
 }
 
 /// Removes tables of other runs: their nodes may have been away when those ended. Says how many.

@@ -1,7 +1,7 @@
 //! The order of doing things, against a kernel in memory.
 
 use super::*;
-use crate::{api::RecordPhase::*, netfilter};
+use crate::api::RecordPhase::*;
 use std::collections::BTreeMap;
 
 const TABLE: &str = "rackpartition-own";
@@ -12,6 +12,9 @@ struct Fake {
     tables: BTreeMap<String, TableState>,
     heal_packet_before_load: bool,
     refuses_to_arm: bool,
+    /// Loads and does not say so.
+    silent_at_load: bool,
+    unreadable: bool,
     sent: usize,
 }
 
@@ -30,6 +33,9 @@ impl Firewall for Fake {
             return Err(netfilter::Error::GateClosed { table: table.into() });
         }
         (state.gate, state.windows) = (Some(gate), 1);
+        if self.silent_at_load {
+            return Err(netfilter::Error::Silence { what: "a transaction", patience: Duration::from_secs(5) });
+        }
         Ok(())
     }
     fn close_gate(&mut self, table: &str) -> Result<(), netfilter::Error> {
@@ -43,6 +49,9 @@ impl Firewall for Fake {
         Ok(self.tables.keys().cloned().collect())
     }
     fn state(&mut self, table: &str) -> Result<Option<TableState>, netfilter::Error> {
+        if self.unreadable {
+            return Err(netfilter::Error::Restless { what: "the rules" });
+        }
         Ok(self.tables.get(table).cloned())
     }
     fn send_heal(&mut self, addresses: &[IpAddr], _: &TableSpec) -> std::io::Result<usize> {
@@ -69,6 +78,7 @@ impl Node {
         let setup = Setup {
             spec: TableSpec { name: TABLE.into(), sources: Vec::new(), heal_port: 1, heal_token: [0; 16] },
             longest: Duration::from_secs(100),
+            duration: Duration::from_secs(10),
             heal_addresses: vec!["198.18.0.1".parse().unwrap(), "198.18.0.2".parse().unwrap()],
             boot_id: boot_id.into(),
             ready_file: self.dir.path().join("ready"),
@@ -84,7 +94,11 @@ fn in_seconds(seconds: i64) -> Timestamp {
     Timestamp::now() + jiff::SignedDuration::from_secs(seconds)
 }
 fn scheduled() -> Order {
-    Order { times: Some(Times { cut_at: in_seconds(10), heal_at: in_seconds(20) }), may_load: true, abort: None }
+    let times = Some(Times { cut_at: in_seconds(10), heal_at: in_seconds(20) });
+    Order { known: true, times, may_load: true, ..Order::default() }
+}
+fn arming() -> Order {
+    Order { known: true, may_arm: true, ..Order::default() }
 }
 fn phase(keeper: &Keeper<Fake>) -> RecordPhase {
     keeper.journal.last_report().phase.unwrap()
@@ -94,7 +108,7 @@ fn phase(keeper: &Keeper<Fake>) -> RecordPhase {
 fn arms_loads_heals_and_is_ready_in_between() {
     let node = Node::new();
     let mut keeper = node.start(Fake::default(), "b1");
-    keeper.turn(&Order::default(), in_seconds(0));
+    keeper.turn(&arming(), in_seconds(0));
     assert_eq!((phase(&keeper), node.ready()), (Armed, true));
 
     let order = scheduled();
@@ -111,15 +125,24 @@ fn arms_loads_heals_and_is_ready_in_between() {
     assert_eq!((phase(&keeper), node.ready()), (Healed, false));
     assert!(keeper.firewall.tables.is_empty());
     let report = keeper.journal.last_report();
-    assert_eq!((report.kernel.table, report.kernel.dropped_packets), (false, 9), "the last counts are kept");
+    assert_eq!(report.kernel.map(|k| (k.table, k.dropped_packets)), Some((false, 9)), "the last counts are kept");
     assert_eq!(keeper.firewall.sent, 0);
+}
+
+#[test]
+fn an_agent_that_has_not_read_the_run_touches_nothing() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&Order::default(), in_seconds(0));
+    assert!(keeper.firewall.tables.is_empty() && !node.store().state().unwrap().armed && !node.ready());
+    assert_eq!(keeper.journal.last_report().phase, None);
 }
 
 #[test]
 fn armed_is_on_the_disk_before_the_kernel_is_asked() {
     let node = Node::new();
     let mut keeper = node.start(Fake::default(), "b1");
-    keeper.turn(&Order::default(), in_seconds(0));
+    keeper.turn(&arming(), in_seconds(0));
     assert!(node.store().state().unwrap().armed);
     // The machine went down and came up again: same disk, empty kernel.
     let mut keeper = node.start(Fake::default(), "b2");
@@ -131,11 +154,11 @@ fn armed_is_on_the_disk_before_the_kernel_is_asked() {
 fn a_kernel_that_refuses_makes_the_node_unfit_and_the_next_process_tries_again() {
     let node = Node::new();
     let mut keeper = node.start(Fake { refuses_to_arm: true, ..Default::default() }, "b1");
-    keeper.turn(&Order::default(), in_seconds(0));
+    keeper.turn(&arming(), in_seconds(0));
     assert_eq!(phase(&keeper), Unfit);
     assert!(keeper.journal.last_report().message.unwrap().contains("CAP_NET_ADMIN"));
     let mut keeper = node.start(Fake::default(), "b1");
-    keeper.turn(&Order::default(), in_seconds(1));
+    keeper.turn(&arming(), in_seconds(1));
     assert_eq!(phase(&keeper), Armed);
 }
 
@@ -143,17 +166,122 @@ fn a_kernel_that_refuses_makes_the_node_unfit_and_the_next_process_tries_again()
 fn a_heal_packet_between_arming_and_loading_wins() {
     let node = Node::new();
     let mut keeper = node.start(Fake { heal_packet_before_load: true, ..Default::default() }, "b1");
-    keeper.turn(&Order::default(), in_seconds(0));
+    keeper.turn(&arming(), in_seconds(0));
     keeper.turn(&scheduled(), in_seconds(1));
     assert_eq!((phase(&keeper), keeper.firewall.tables.len()), (Aborted, 0));
     assert_eq!(keeper.journal.last_report().loaded_cut_at, None);
 }
 
 #[test]
+fn a_wall_clock_that_was_stepped_back_is_refused() {
+    for (heal_in, expected) in [(24, Loaded), (27, Aborted), (3600, Aborted)] {
+        let node = Node::new();
+        let mut keeper = node.start(Fake::default(), "b1");
+        keeper.turn(&arming(), in_seconds(0));
+        let times = Some(Times { cut_at: in_seconds(heal_in - 10), heal_at: in_seconds(heal_in) });
+        keeper.turn(&Order { times, ..scheduled() }, in_seconds(0));
+        assert_eq!(phase(&keeper), expected, "{heal_in}");
+        assert_eq!(keeper.firewall.tables.is_empty(), expected == Aborted);
+        if expected == Aborted {
+            assert!(keeper.journal.last_report().message.unwrap().contains("stepped back"));
+            assert!(node.store().state().unwrap().ended.is_some());
+        }
+    }
+}
+
+#[test]
+fn loading_never_extends_the_armed_gate() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&arming(), in_seconds(0));
+    let left = Duration::from_secs(12);
+    keeper.firewall.tables.get_mut(TABLE).unwrap().gate = Some(left);
+    keeper.turn(&scheduled(), in_seconds(1));
+    let gate = keeper.firewall.tables[TABLE].gate.unwrap();
+    assert_eq!(phase(&keeper), Loaded);
+    assert!(gate <= left && gate > left - Duration::from_secs(5), "{gate:?}");
+}
+
+#[test]
+fn a_kernel_that_nobody_can_look_at_is_not_reported() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake { unreadable: true, ..Default::default() }, "b1");
+    keeper.turn(&arming(), in_seconds(0));
+    assert_eq!((keeper.journal.status().kernel, keeper.journal.last_report().phase), (None, None));
+    keeper.firewall.unreadable = false;
+    keeper.turn(&arming(), in_seconds(1));
+    assert!(keeper.journal.status().kernel.unwrap().table);
+    // It is not known to be gone, though this node's part is over.
+    keeper.known.ended = Some(aborted("over".into()));
+    keeper.firewall.unreadable = true;
+    keeper.turn(&arming(), in_seconds(2));
+    assert_eq!((keeper.journal.status().kernel, phase(&keeper)), (None, Armed));
+}
+
+#[test]
+fn a_load_of_unknown_outcome_is_undone() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake { silent_at_load: true, ..Default::default() }, "b1");
+    keeper.turn(&arming(), in_seconds(0));
+    keeper.turn(&scheduled(), in_seconds(1));
+    assert_eq!((phase(&keeper), keeper.firewall.tables.len(), node.ready()), (Aborted, 0, false));
+    let message = keeper.journal.last_report().message.unwrap();
+    assert!(message.contains("failed to load the windows"), "{message}");
+    assert!(node.store().state().unwrap().ended.is_some());
+}
+
+#[test]
+fn an_agent_that_is_told_to_end_leaves_no_table_without_windows() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&arming(), in_seconds(0));
+    keeper.leave();
+    let report = keeper.journal.last_report();
+    assert_eq!((phase(&keeper), keeper.firewall.tables.len(), node.ready()), (Aborted, 0, false));
+    assert_eq!(report.kernel.map(|k| k.table), Some(false));
+    assert!(report.message.unwrap().contains("told to end"));
+    assert_eq!(keeper.firewall.sent, 0, "the others are told by the operator");
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&arming(), in_seconds(1));
+    assert_eq!((phase(&keeper), keeper.firewall.tables.len()), (Aborted, 0), "it outlives the process");
+}
+
+#[test]
+fn an_agent_that_is_told_to_end_leaves_windows_to_the_kernel() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&arming(), in_seconds(0));
+    keeper.turn(&scheduled(), in_seconds(1));
+    keeper.leave();
+    assert_eq!((phase(&keeper), keeper.firewall.tables[TABLE].windows), (Loaded, 1));
+    assert_eq!(node.store().state().unwrap().ended, None);
+    // Nothing was armed yet: the next process may.
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.leave();
+    assert_eq!(node.store().state().unwrap(), Persisted::default());
+}
+
+#[tokio::test]
+async fn told_to_end_it_ends() {
+    let node = Node::new();
+    let keeper = node.start(Fake::default(), "b1");
+    let journal = keeper.journal.clone();
+    let (_order, orders) = watch::channel(arming());
+    let (stop, stopped) = watch::channel(false);
+    let task = tokio::spawn(keeper.run(orders, stopped));
+    tokio::task::yield_now().await;
+    stop.send_replace(true);
+    tokio::time::timeout(Duration::from_secs(5), stop.closed()).await.unwrap();
+    task.await.unwrap();
+    assert_eq!(journal.last_report().phase, Some(Aborted));
+}
+
+#[test]
 fn an_abort_opens_this_node_tells_the_others_and_outlives_the_process() {
     let node = Node::new();
     let mut keeper = node.start(Fake::default(), "b1");
-    keeper.turn(&Order::default(), in_seconds(0));
+    keeper.turn(&arming(), in_seconds(0));
     keeper.turn(&scheduled(), in_seconds(1));
     let abort = Order { abort: Some("the run was deleted".into()), ..scheduled() };
     for second in 12..20 {
@@ -170,8 +298,9 @@ fn an_abort_opens_this_node_tells_the_others_and_outlives_the_process() {
 fn a_restart_in_mid_cut_takes_over_and_sweeps_only_other_runs() {
     let node = Node::new();
     let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&arming(), in_seconds(0));
     keeper.turn(&scheduled(), in_seconds(0));
-    assert_eq!(phase(&keeper), Loaded, "armed and loaded in one turn");
+    assert_eq!(phase(&keeper), Loaded);
     let mut kernel = std::mem::take(&mut keeper.firewall);
     kernel.tables.insert("rackpartition-other".into(), TableState::default());
     kernel.tables.insert("kube-proxy".into(), TableState::default());
@@ -180,7 +309,7 @@ fn a_restart_in_mid_cut_takes_over_and_sweeps_only_other_runs() {
     assert_eq!(keeper.firewall.tables.keys().collect::<Vec<_>>(), ["kube-proxy", TABLE]);
     keeper.turn(&Order::default(), in_seconds(15));
     assert_eq!(phase(&keeper), Loaded);
-    assert_eq!(keeper.journal.last_report().kernel.leftovers_removed, 1);
+    assert_eq!(keeper.journal.last_report().kernel.unwrap().leftovers_removed, 1);
     keeper.turn(&Order::default(), in_seconds(20));
     assert_eq!(phase(&keeper), Healed, "without a word from the API");
 }
@@ -189,6 +318,7 @@ fn a_restart_in_mid_cut_takes_over_and_sweeps_only_other_runs() {
 fn a_table_that_somebody_removes_in_mid_cut_is_noticed() {
     let node = Node::new();
     let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&arming(), in_seconds(0));
     keeper.turn(&scheduled(), in_seconds(0));
     keeper.firewall.tables.clear();
     keeper.turn(&scheduled(), in_seconds(12));
@@ -202,6 +332,7 @@ fn a_table_that_somebody_removes_in_mid_cut_is_noticed() {
 fn the_next_look_is_when_the_cut_ends_if_that_is_sooner() {
     let node = Node::new();
     let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&arming(), in_seconds(0));
     keeper.turn(&scheduled(), in_seconds(0));
     let heal_at = keeper.known.times.unwrap().heal_at;
     assert_eq!(keeper.until_next_turn(heal_at - jiff::SignedDuration::from_millis(300)), Duration::from_millis(300));
