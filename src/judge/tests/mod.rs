@@ -2,6 +2,7 @@
 
 mod cluster;
 pub mod fixture;
+mod healing;
 mod mutations;
 mod properties;
 mod unproven;
