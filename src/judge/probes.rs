@@ -30,6 +30,7 @@ enum Outcome {
 struct Group {
     as_planned: usize,
     stray: u32,
+    /// What was seen; of a stray rather than of the rest.
     example: Option<String>,
     contradicted: Vec<String>,
     unseen: Vec<String>,
@@ -53,8 +54,10 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
             match outcome {
                 Outcome::AsPlanned { example, stray } => {
                     group.as_planned += 1;
+                    if group.example.is_none() || (stray > 0 && group.stray == 0) {
+                        group.example = Some(example);
+                    }
                     group.stray += stray;
-                    group.example.get_or_insert(example);
                 }
                 Outcome::Contradicted { what } => group.contradicted.push(what),
                 Outcome::Unseen { why } => group.unseen.push(why),
@@ -82,7 +85,10 @@ impl Group {
         let said = match (self.contradicted.first(), self.unseen.first()) {
             (Some(first), _) => Said::new(FindingResult::Violated, observed, first.clone()),
             (None, Some(first)) => Said::new(FindingResult::Inconclusive, observed, first.clone()),
-            (None, None) => Said::new(FindingResult::Held, observed, self.example.unwrap_or_default()),
+            (None, None) => {
+                let result = if self.stray > 0 { FindingResult::Noted } else { FindingResult::Held };
+                Said::new(result, observed, self.example.unwrap_or_default())
+            }
         };
         said.about(Check::FaultProven, subject, predicted)
     }
@@ -147,12 +153,14 @@ fn judge_pair(case: &Case<'_>, track: &Track<'_>, target: &ProbeTarget, broken: 
     let edge = edge(case, track);
     let heal = case.timeline.heal;
 
-    match spans.iter().rfind(|s| s.from <= -edge) {
+    // A single timeout right there is a stray.
+    let steady = |s: &Seen<'_>| alive(s) || s.span.samples > 1;
+    match spans.iter().rfind(|s| s.from <= -edge && steady(s)) {
         None => return unseen("not seen before the cut".into()),
         Some(last) if !alive(last) => return contradicted(last, "before the cut"),
         Some(_) => {}
     }
-    match spans.iter().rfind(|s| s.to >= heal + edge) {
+    match spans.iter().rfind(|s| s.to >= heal + edge && (broken || steady(s))) {
         None => return unseen("not seen after the heal".into()),
         // A cut that lasts too long was there all the same: that it did is HealProven's to say.
         Some(last) if !broken && !alive(last) => return contradicted(last, "still after the heal"),
@@ -160,7 +168,7 @@ fn judge_pair(case: &Case<'_>, track: &Track<'_>, target: &ProbeTarget, broken: 
     }
     let (from, to) = if broken { (edge, heal - edge) } else { (0.0, heal) };
     let during = || spans.iter().filter(|s| s.meets(from, to));
-    let Some(example) = during().find(|s| alive(s) != broken) else {
+    let Some(mut example) = during().find(|s| alive(s) != broken) else {
         return match during().next() {
             Some(other) => contradicted(other, "during the cut"),
             None => unseen("not seen during the cut".into()),
@@ -174,6 +182,7 @@ fn judge_pair(case: &Case<'_>, track: &Track<'_>, target: &ProbeTarget, broken: 
     } else {
         let dead = || during().filter(|s| !alive(s));
         stray = dead().map(|s| s.span.samples).sum();
+        example = dead().next().unwrap_or(example);
         if f64::from(stray) > (STRAY * heal).max(1.0) {
             return dead()
                 .max_by_key(|s| s.span.samples)
