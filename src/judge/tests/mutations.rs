@@ -65,6 +65,19 @@ fn a_lease_taken_while_it_was_valid() {
 }
 
 #[test]
+fn a_lease_taken_early_by_less_than_clocks_and_polls() {
+    let lease = "kube-system/kube-scheduler";
+    let taken = |run: &mut Run, at: f64| {
+        run.rewrite_operator(SpanKind::Lease, lease, &[("cp1_1", START, at - 0.4), ("cp2_2", at, END)]);
+        let old = run.status("cp1").spans.iter_mut().find(|s| s.state == "exited" && s.subject.contains("scheduler"));
+        old.unwrap().to = super::fixture::moment(0.2, at - 0.5);
+    };
+    // Predicted from 4 s on; the clocks may be 0.5 s apart, and the operator looks every second.
+    expect(|run| taken(run, 2.6), Verdict::Pass, &[]);
+    expect(|run| taken(run, 2.4), Verdict::Fail, &[(Check::LeaseTakeover, lease, FindingResult::Violated)]);
+}
+
+#[test]
 fn a_lease_that_nobody_takes() {
     expect(
         |run| run.rewrite_operator(SpanKind::Lease, "kube-system/kube-scheduler", &[("cp1_1", START, END)]),
