@@ -3,6 +3,7 @@
 mod cluster;
 pub mod fixture;
 mod healing;
+mod unseen;
 mod mutations;
 mod properties;
 mod unproven;
