@@ -1,6 +1,6 @@
-//! HealProven: on every node the table is gone and the record complete.
+//! HealProven: on every node the table is gone and the record complete, and what was cut is heard again.
 
-use super::{Case, Said, cite::some, timeline::Track};
+use super::{Case, Said, cite::some, probes, timeline::Track};
 use crate::{
     api::{Check, Finding, FindingResult, RecordPhase},
     predict::count,
@@ -17,7 +17,12 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
         .chain(operator_amiss(case))
         .collect();
     let predicted = "no table left, every record complete";
+    let late = probes::late(case);
     let said = match amiss.first() {
+        _ if !late.is_empty() => {
+            let (words, evidence): (Vec<_>, Vec<_>) = late.into_iter().unzip();
+            Said::new(FindingResult::Violated, some(&words), evidence[0].clone())
+        }
         None => Said::new(
             FindingResult::Held,
             format!("{} healed", count(agents.len(), "node")),
@@ -35,7 +40,7 @@ fn amiss(case: &Case<'_>, track: &Track<'_>) -> Option<String> {
     let status = track.status;
     let kernel = status.kernel.as_ref();
     match status.phase {
-        Some(RecordPhase::Healed | RecordPhase::Aborted) => {}
+        Some(RecordPhase::Healed) => {}
         Some(phase) => {
             let why = status.message.as_ref().map_or(String::new(), |m| format!(" ({m})"));
             return Some(format!("phase {phase:?}{why}"));

@@ -17,6 +17,9 @@ const EDGE: f64 = 1.5;
 /// Share of a live pair's probes that may go astray on a busy machine (theory C0: loss on a non-edge below 5 %).
 const STRAY: f64 = 0.05;
 
+/// A pair may be silent for this long after the heal beside its edge, seconds: a connection that was lost just before it.
+const HEAL_SLACK: f64 = 5.0;
+
 enum Outcome {
     AsPlanned { example: String, stray: u32 },
     Contradicted { what: String },
@@ -27,6 +30,7 @@ enum Outcome {
 struct Group {
     as_planned: usize,
     stray: u32,
+    /// What was seen; of a stray rather than of the rest.
     example: Option<String>,
     contradicted: Vec<String>,
     unseen: Vec<String>,
@@ -50,8 +54,10 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
             match outcome {
                 Outcome::AsPlanned { example, stray } => {
                     group.as_planned += 1;
+                    if group.example.is_none() || (stray > 0 && group.stray == 0) {
+                        group.example = Some(example);
+                    }
                     group.stray += stray;
-                    group.example.get_or_insert(example);
                 }
                 Outcome::Contradicted { what } => group.contradicted.push(what),
                 Outcome::Unseen { why } => group.unseen.push(why),
@@ -79,7 +85,10 @@ impl Group {
         let said = match (self.contradicted.first(), self.unseen.first()) {
             (Some(first), _) => Said::new(FindingResult::Violated, observed, first.clone()),
             (None, Some(first)) => Said::new(FindingResult::Inconclusive, observed, first.clone()),
-            (None, None) => Said::new(FindingResult::Held, observed, self.example.unwrap_or_default()),
+            (None, None) => {
+                let result = if self.stray > 0 { FindingResult::Noted } else { FindingResult::Held };
+                Said::new(result, observed, self.example.unwrap_or_default())
+            }
         };
         said.about(Check::FaultProven, subject, predicted)
     }
@@ -90,30 +99,76 @@ fn alive(seen: &Seen<'_>) -> bool {
     seen.is("open") || seen.is("refused")
 }
 
+/// How far from the edges of the cut a probe may end either way, seconds. Every node cuts by its own clock, and these may
+/// differ by what the run allowed.
+fn edge(case: &Case<'_>, track: &Track<'_>) -> f64 {
+    let allowed: std::time::Duration = case.evidence.spec.guards.max_clock_error.into();
+    EDGE + track.error + allowed.as_secs_f64()
+}
+
+/// Cut pairs that went on being silent after the heal, or became so again: in words, and who saw it.
+pub fn late(case: &Case<'_>) -> Vec<(String, String)> {
+    let plan = case.evidence.plan;
+    let heal = case.timeline.heal;
+    let mut all = Vec::new();
+    for track in plan.agents().into_iter().filter_map(|n| case.timeline.agent(n)).filter(|t| t.clock_known) {
+        let limit = (STRAY * (case.timeline.end - heal)).max(1.0);
+        for target in plan.probes.iter().filter(|t| t.member != track.node && plan.breaks_tcp(track.node, &t.member)) {
+            let spans = track.series(SpanKind::Probe, &target.subject());
+            if let Some((how, seen)) = late_silence(spans, heal, heal + edge(case, track) + HEAL_SLACK, limit) {
+                let after = seconds(seen.to - heal);
+                let pair = format!("{}→{}", track.node, target.subject());
+                all.push((format!("{pair} {how} silent {after} after the heal"), cite(track, seen)));
+            }
+        }
+    }
+    all
+}
+
+/// The silence of one pair that began in the cut and lasted beyond `after`; or a later one of more than `limit` samples, unless
+/// a refusal right before or after it shows that the process behind the port was away.
+fn late_silence<'s, 'a>(
+    spans: &'s [Seen<'a>],
+    heal: f64,
+    after: f64,
+    limit: f64,
+) -> Option<(&'static str, &'s Seen<'a>)> {
+    let healed = spans.iter().position(|s| alive(s) && s.to > heal).unwrap_or(spans.len());
+    let (cut, later) = spans.split_at(healed);
+    if let Some(seen) = cut.iter().rfind(|s| !alive(s) && s.to > after) {
+        return Some(("still", seen));
+    }
+    let restarted = |i: usize| later[i.saturating_sub(1)..].iter().take(3).any(|s| s.is("refused"));
+    let dead = || later.iter().enumerate().filter(|(i, s)| !alive(s) && s.to > after && !restarted(*i)).map(|(_, s)| s);
+    let samples: u32 = dead().map(|s| s.span.samples).sum();
+    if f64::from(samples) > limit { dead().max_by_key(|s| s.span.samples).map(|s| ("again", s)) } else { None }
+}
+
 fn judge_pair(case: &Case<'_>, track: &Track<'_>, target: &ProbeTarget, broken: bool) -> Outcome {
     let subject = target.subject();
     let spans = track.series(SpanKind::Probe, &subject);
     let unseen = |why: String| Outcome::Unseen { why: format!("{}: probe {subject}: {why}", track.who) };
     let contradicted =
         |seen: &Seen<'_>, why: &str| Outcome::Contradicted { what: format!("{} {why}", cite(track, seen)) };
-    // Every node cuts by its own clock, and these may differ by what the run allowed.
-    let allowed: std::time::Duration = case.evidence.spec.guards.max_clock_error.into();
-    let edge = EDGE + track.error + allowed.as_secs_f64();
+    let edge = edge(case, track);
     let heal = case.timeline.heal;
 
-    match spans.iter().rfind(|s| s.from <= -edge) {
+    // A single timeout right there is a stray.
+    let steady = |s: &Seen<'_>| alive(s) || s.span.samples > 1;
+    match spans.iter().rfind(|s| s.from <= -edge && steady(s)) {
         None => return unseen("not seen before the cut".into()),
         Some(last) if !alive(last) => return contradicted(last, "before the cut"),
         Some(_) => {}
     }
-    match spans.iter().rfind(|s| s.to >= heal + edge) {
+    match spans.iter().rfind(|s| s.to >= heal + edge && (broken || steady(s))) {
         None => return unseen("not seen after the heal".into()),
-        Some(last) if !alive(last) => return contradicted(last, "still after the heal"),
+        // A cut that lasts too long was there all the same: that it did is HealProven's to say.
+        Some(last) if !broken && !alive(last) => return contradicted(last, "still after the heal"),
         Some(_) => {}
     }
     let (from, to) = if broken { (edge, heal - edge) } else { (0.0, heal) };
     let during = || spans.iter().filter(|s| s.meets(from, to));
-    let Some(example) = during().find(|s| alive(s) != broken) else {
+    let Some(mut example) = during().find(|s| alive(s) != broken) else {
         return match during().next() {
             Some(other) => contradicted(other, "during the cut"),
             None => unseen("not seen during the cut".into()),
@@ -127,6 +182,7 @@ fn judge_pair(case: &Case<'_>, track: &Track<'_>, target: &ProbeTarget, broken: 
     } else {
         let dead = || during().filter(|s| !alive(s));
         stray = dead().map(|s| s.span.samples).sum();
+        example = dead().next().unwrap_or(example);
         if f64::from(stray) > (STRAY * heal).max(1.0) {
             return dead()
                 .max_by_key(|s| s.span.samples)

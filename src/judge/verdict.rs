@@ -6,7 +6,7 @@ use crate::api::{Check, Finding, FindingResult, Verdict};
 pub fn verdict(findings: &[Finding]) -> Verdict {
     let any = |result| findings.iter().any(|f| f.result == result);
     let mut fault = findings.iter().filter(|f| f.check == Check::FaultProven).peekable();
-    let proven = fault.peek().is_some() && fault.all(|f| f.result == FindingResult::Held);
+    let proven = fault.peek().is_some() && fault.all(|f| f.result <= FindingResult::Noted);
     match () {
         _ if !proven => Verdict::Inconclusive,
         _ if any(FindingResult::Violated) => Verdict::Fail,
@@ -19,6 +19,8 @@ pub fn verdict(findings: &[Finding]) -> Verdict {
 /// Several findings of one check as one, with the worst of their results. The order of results is that of severity.
 pub fn joined(findings: &[Finding]) -> Finding {
     let worst = findings.iter().max_by_key(|f| f.result);
+    // A stray probe that was noted leaves the fault proven.
+    let plain = |result| if result == FindingResult::Noted { FindingResult::Held } else { result };
     let mut all = findings.iter().collect::<Vec<_>>();
     all.sort_by_key(|f| std::cmp::Reverse(f.result));
     let join = |of: fn(&Finding) -> String| all.iter().map(|f| of(f)).collect::<Vec<_>>().join("; ");
@@ -27,7 +29,7 @@ pub fn joined(findings: &[Finding]) -> Finding {
         subject: "network".into(),
         predicted: "cut pairs silent, every other one alive".into(),
         observed: join(|f| format!("{}: {}", f.subject, f.observed)),
-        result: worst.map_or(FindingResult::Inconclusive, |f| f.result),
+        result: worst.map_or(FindingResult::Inconclusive, |f| plain(f.result)),
         evidence: worst.map_or("no record".into(), |f| f.evidence.clone()),
     }
 }

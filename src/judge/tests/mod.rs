@@ -2,6 +2,8 @@
 
 mod cluster;
 pub mod fixture;
+mod healing;
+mod unseen;
 mod mutations;
 mod properties;
 mod unproven;

@@ -41,6 +41,19 @@ fn a_probe_silent_inside_a_side() {
 }
 
 #[test]
+fn a_stray_timeout_inside_a_side_is_noted() {
+    let mut run = super::fixture::passing();
+    let history = [("open", START, 20.0), ("silent", 21.0, 21.0), ("open", 22.0, END - 2.0), ("silent", END, END)];
+    run.rewrite("w2", SpanKind::Probe, "w3/Kubelet", &history);
+    let judgement = run.judge();
+    let of = |f: &&crate::api::Finding| f.check == Check::FaultProven && f.subject == "rest→rest";
+    let found = judgement.findings.iter().find(of).unwrap();
+    assert_eq!((found.result, judgement.verdict), (FindingResult::Noted, Verdict::Pass), "{found:?}");
+    assert!(found.observed.ends_with(", 1 stray timeout") && found.evidence.contains("silent"), "{found:?}");
+    assert_eq!(crate::judge::injected(&run.evidence()).result, FindingResult::Held);
+}
+
+#[test]
 fn a_restarting_api_server_refuses_and_is_alive() {
     let history = [("open", START, 40.0), ("refused", 41.0, 60.0), ("open", 61.0, END)];
     expect(|run| run.rewrite("w1", SpanKind::Probe, "cp1/ApiServer", &history), Verdict::Pass, &[]);
@@ -130,9 +143,10 @@ fn a_record_that_is_full() {
 #[test]
 fn the_condition_injected_is_one_finding() {
     let mut run = passing();
-    assert_eq!(crate::judge::injected(&run.evidence()).result, FindingResult::Held);
+    assert_eq!(run.judge().injected.result, FindingResult::Held);
     run.agents.clear();
-    let unknown = crate::judge::injected(&run.evidence());
+    let unknown = run.judge().injected;
+    assert_eq!(crate::judge::injected(&run.evidence()), unknown);
     assert_eq!((unknown.check, unknown.result), (Check::FaultProven, FindingResult::Inconclusive), "{unknown:?}");
 }
 
