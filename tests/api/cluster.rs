@@ -3,7 +3,7 @@
 use crate::{
     control_plane::ControlPlane,
     replica::{AGENTS, NAMESPACE},
-    wait::{SOON, until},
+    wait::{SOON, until, until_or},
 };
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
@@ -21,9 +21,11 @@ use rackpartition::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::{
+    cell::RefCell,
     net::Ipv4Addr,
     sync::atomic::{AtomicU8, Ordering},
 };
+use tracing_subscriber::EnvFilter;
 
 /// One control-plane node and one worker for each of the racks r1 to r3. The only API server is c2's.
 pub const NODES: [&str; 6] = ["c1", "c2", "c3", "w1", "w2", "w3"];
@@ -41,7 +43,9 @@ pub struct Cluster {
 impl Cluster {
     pub async fn start() -> Self {
         static NETS: AtomicU8 = AtomicU8::new(1);
-        let _ = tracing_subscriber::fmt().with_env_filter("warn,rackpartition=info").with_test_writer().try_init();
+        let filter =
+            EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn,kube_client=off,rackpartition=info".into());
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_test_writer().try_init();
         let plane = ControlPlane::start().await;
         let cluster = Cluster { client: plane.client.clone(), plane, net: NETS.fetch_add(1, Ordering::Relaxed) };
         cluster.fill().await;
@@ -192,16 +196,19 @@ impl Cluster {
 
     /// Waits for one of these phases. Panics with what the run says when it has ended in another one.
     pub async fn until_phase(&self, run: &str, wanted: &[Phase]) -> RackPartitionStatus {
-        until(&format!("run {run} to be {wanted:?}"), SOON * 2, || async {
+        let last = RefCell::new(String::new());
+        let answer = until_or(SOON * 2, || async {
             let status = self.status(run).await?;
             let phase = status.phase?;
+            last.replace(format!("{phase:?}: {}", status.message.as_deref().unwrap_or_default()));
             if wanted.contains(&phase) {
                 return Some(status);
             }
             assert!(!phase.is_final(), "run {run} is {phase:?}, not {wanted:?}: {:?}", status.message);
             None
         })
-        .await
+        .await;
+        answer.unwrap_or_else(|| panic!("run {run} has not become {wanted:?} in time; it is {}", last.into_inner()))
     }
 
     /// Waits until nothing holds the run any more, and checks that nothing of it is left but its records.

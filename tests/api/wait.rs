@@ -8,12 +8,17 @@ pub const SOON: Duration = Duration::from_secs(60);
 
 /// Asks again and again until there is an answer. Panics with `what` after `limit`.
 pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, limit: Duration, ask: impl Fn() -> F) -> T {
+    until_or(limit, ask).await.unwrap_or_else(|| panic!("gave up after {} s: {what}", limit.as_secs()))
+}
+
+/// Asks again and again until there is an answer, or until `limit`.
+pub async fn until_or<T, F: Future<Output = Option<T>>>(limit: Duration, ask: impl Fn() -> F) -> Option<T> {
     let begun = Instant::now();
     loop {
-        if let Some(answer) = ask().await {
+        let answer = ask().await;
+        if answer.is_some() || begun.elapsed() >= limit {
             return answer;
         }
-        assert!(begun.elapsed() < limit, "gave up after {} s: {what}", limit.as_secs());
         sleep(Duration::from_millis(100)).await;
     }
 }
