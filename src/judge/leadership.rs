@@ -80,7 +80,10 @@ fn overlap(lease: &LeaseForecast, takeover: &Takeover<'_, '_>, end: &Ending<'_, 
         bound => {
             let allowed = interval(&crate::api::Window { earliest_seconds: 0.0, latest_seconds: bound });
             let most = if end.running { "longer".into() } else { seconds(possible) };
-            (FindingResult::Inconclusive, format!("none proven within {allowed}; at most {most}, by clocks and samples"))
+            (
+                FindingResult::Inconclusive,
+                format!("none proven within {allowed}; at most {most}, by clocks and samples"),
+            )
         }
     };
     Said::new(result, observed, cite(end.track, end.seen))

@@ -1,6 +1,9 @@
 //! Agents as the operator sees them: played here, over the same objects, without kernels.
 
-use crate::{cluster::Cluster, replica::AGENTS};
+use crate::{
+    cluster::{Cluster, of_run},
+    replica::AGENTS,
+};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::MicroTime,
@@ -12,6 +15,7 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use rackpartition::{
+    agent::record_name,
     api::{
         Clock, ClockAnchor, ClockPing, Kernel, Moment, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, Phase,
         RUN_LABEL, RackPartition, RecordPhase, Span, SpanKind,
@@ -50,13 +54,13 @@ impl Agents {
         let (runs, records, plans) = (cluster.runs(), cluster.records(), cluster.plans());
         let play = Play { runs, records, run: run.to_owned(), manners };
         Agents(tokio::spawn(async move {
-            let name = format!("rackpartition-{}", play.run);
+            let of_run = of_run(&play.run);
             let mut ticks = interval(Duration::from_millis(100));
             loop {
                 ticks.tick().await;
                 // As agents' pods: not before the operator starts them.
                 let arming = play.this_run().await.is_some_and(|r| phase(&r) == Some(Phase::Arming));
-                let map = plans.get_opt(&name).await.ok().flatten();
+                let map = plans.list(&of_run).await.ok().and_then(|mut maps| maps.items.pop());
                 let plan = map.and_then(|m| serde_json::from_str::<RunPlan>(m.data?.get("plan.json")?).ok());
                 if let Some(plan) = plan.filter(|_| arming) {
                     return play.agents(plan).await;
@@ -219,7 +223,7 @@ impl Agent {
             clock.ping = Some(ClockPing { sequence: self.sequence, sent });
         }
         self.status.observed_until = Some(MicroTime(Timestamp::now()));
-        let name = format!("{}-{}", plan.run, self.node);
+        let name = record_name(&plan.run, &plan.run_uid, &self.node);
         if !self.created {
             self.created = create(records, plan, &name, &self.node).await.is_ok();
         }

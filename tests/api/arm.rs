@@ -52,8 +52,13 @@ async fn who_is_unfit_walled_in_or_out_of_step_is_named() {
     let ahead = Manner { ahead_ms: 1500, ..Default::default() };
     for (name, guards, manner, words) in [
         ("unfit", json!({}), Manner { unfit: true, ..Default::default() }, ["w3", "the kernel has no nftables"]),
-        ("wall", json!({"maxClockError": "5s"}), Manner { walled_in: true, ..Default::default() }, ["w3", "firewall"]),
-        ("clock", json!({"maxClockError": "1s"}), ahead, ["spec.guards.maxClockError", "allows 1000 ms"]),
+        (
+            "wall",
+            json!({"maxClockError": "900ms"}),
+            Manner { walled_in: true, ..Default::default() },
+            ["w3", "firewall"],
+        ),
+        ("clock", json!({"maxClockError": "800ms"}), ahead, ["spec.guards.maxClockError", "allows 800 ms"]),
     ] {
         cluster.begin(name, json!({"guards": guards})).await;
         let _agents = Agents::play(&cluster, name, &[("w3", manner)]);
@@ -104,7 +109,7 @@ async fn a_cluster_that_is_not_whole_is_not_cut() {
     assert!(message.contains("spec.guards.allowUnhealthyBaseline"), "{message}");
     cluster.until_wound_up("run").await;
     // What an unready node was refused for is allowed by the guard.
-    cluster.begin("allowed", json!({"guards": {"allowUnhealthyBaseline": true, "maxClockError": "5s"}})).await;
+    cluster.begin("allowed", json!({"guards": {"allowUnhealthyBaseline": true, "maxClockError": "900ms"}})).await;
     let _agents = Agents::play(&cluster, "allowed", &[]);
     until("the guard to open", SOON, || async {
         let phase = cluster.status("allowed").await?.phase?;

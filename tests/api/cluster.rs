@@ -179,7 +179,7 @@ impl Cluster {
             "apiVersion": "rackpartition.io/v1alpha1", "kind": "RackPartition", "metadata": {"name": name},
             // Clocks are the same here, but answers come late on a busy machine.
             "spec": {"cut": {"isolate": {"racks": ["r1"]}}, "duration": "10s", "recovery": "10s",
-                "guards": {"maxClockError": "5s"}},
+                "guards": {"maxClockError": "900ms"}},
         });
         for (key, value) in spec.as_object().expect("an object") {
             run["spec"][key] = value.clone();
@@ -220,11 +220,10 @@ impl Cluster {
             }
         })
         .await;
-        let name = format!("rackpartition-{run}");
-        assert!(self.daemon_sets().get_opt(&name).await.expect("an answer").is_none(), "the DaemonSet is left");
-        assert!(self.plans().get_opt(&name).await.expect("an answer").is_none(), "the plan is left");
+        let of_run = of_run(run);
+        assert!(self.daemon_sets().list(&of_run).await.expect("an answer").items.is_empty(), "the DaemonSet is left");
+        assert!(self.plan_map_of(run).await.is_none(), "the plan is left");
         let leases = Api::<Lease>::namespaced(self.client.clone(), AGENTS);
-        let of_run = ListParams::default().labels(&format!("rackpartition.io/run={run}"));
         // An API server that froze in between may have taken a canary's last write late.
         until("the canary Leases to go", SOON, || async {
             leases.list(&of_run).await.ok()?.items.is_empty().then_some(())
@@ -248,9 +247,17 @@ impl Cluster {
     }
 
     pub async fn plan_of(&self, run: &str) -> Option<RunPlan> {
-        let map = self.plans().get_opt(&format!("rackpartition-{run}")).await.ok()??;
-        serde_json::from_str(map.data?.get("plan.json")?).ok()
+        serde_json::from_str(self.plan_map_of(run).await?.data?.get("plan.json")?).ok()
     }
+
+    pub async fn plan_map_of(&self, run: &str) -> Option<ConfigMap> {
+        self.plans().list(&of_run(run)).await.ok()?.items.pop()
+    }
+}
+
+/// Everything that a run owns.
+pub fn of_run(run: &str) -> ListParams {
+    ListParams::default().labels(&format!("rackpartition.io/run={run}"))
 }
 
 pub fn pod(name: &str, node: &str, labels: Value, command: &[&str]) -> Value {

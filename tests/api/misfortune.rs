@@ -6,7 +6,7 @@ use crate::{
     replica::Replica,
     wait::{SOON, until},
 };
-use kube::api::DeleteParams;
+use kube::{ResourceExt, api::DeleteParams};
 use rackpartition::api::Phase;
 use serde_json::json;
 use std::time::Duration;
@@ -18,7 +18,7 @@ async fn a_run_whose_plan_is_gone_is_aborted_and_leaves_nothing() {
     for name in ["left", "aborted", "deleted"] {
         cluster.begin(name, json!({})).await;
         cluster.until_phase(name, &[Phase::Arming]).await;
-        let plan = format!("rackpartition-{name}");
+        let plan = cluster.plan_map_of(name).await.expect("a plan").name_any();
         cluster.plans().delete(&plan, &DeleteParams::default()).await.expect("somebody's mistake");
         match name {
             "aborted" => drop(cluster.patch(name, json!({"spec": {"abort": true}})).await.expect("an abort")),

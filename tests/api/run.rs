@@ -2,7 +2,7 @@
 
 use crate::{
     agents::Agents,
-    cluster::{Cluster, GOOD, NODES},
+    cluster::{Cluster, GOOD, NODES, of_run},
     replica::{AGENTS, Replica},
     wait::{SOON, until},
 };
@@ -53,9 +53,9 @@ async fn a_run_goes_from_its_plan_to_a_verdict() {
 }
 
 async fn has_agents_on_the_plans_nodes(cluster: &Cluster) {
-    let map = cluster.plans().get("rackpartition-run").await.expect("the plan");
+    let map = cluster.plan_map_of("run").await.expect("the plan");
     assert_eq!(map.immutable, Some(true));
-    let set = cluster.daemon_sets().get("rackpartition-run").await.expect("the agents");
+    let set = cluster.daemon_sets().list(&of_run("run")).await.expect("an answer").items.pop().expect("the agents");
     assert_eq!(set.owner_references().first().map(|o| o.name.as_str()), Some("run"));
     let spec = set.spec.and_then(|s| s.template.spec).expect("a pod's spec");
     let required = spec.affinity.and_then(|a| a.node_affinity?.required_during_scheduling_ignored_during_execution);

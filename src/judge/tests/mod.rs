@@ -3,10 +3,10 @@
 mod cluster;
 pub mod fixture;
 mod healing;
-mod unseen;
 mod mutations;
 mod properties;
 mod unproven;
+mod unseen;
 
 use crate::api::{Check, FindingResult, Verdict};
 use fixture::passing;
