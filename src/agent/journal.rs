@@ -55,10 +55,7 @@ impl Journal {
             .filter(|s| !same_boot(s))
             .map(|_| "the node was rebooted during the run: what was seen before is lost".to_owned());
         let earlier = earlier.filter(same_boot).unwrap_or_default();
-        let report = Report {
-            loaded_cut_at: earlier.loaded_cut_at.map(|t| t.0),
-            ..Default::default()
-        };
+        let report = Report { loaded_cut_at: earlier.loaded_cut_at.map(|t| t.0), ..Default::default() };
         Journal(Arc::new(Mutex::new(Inner {
             newest: earlier.observed_until.map(|t| crate::observe::moment_at_wall(t.0)),
             recorder: Recorder::resume(earlier.spans, earlier.spans_left_out),

@@ -80,7 +80,18 @@ impl<F: Firewall> Keeper<F> {
         let known = store.state()?;
         let mut kernel = journal.counted();
         kernel.leftovers_removed += remove_leftovers(&mut firewall, &setup.spec.name);
-        Ok(Keeper { firewall, setup, store, known, journal, phases, unfit: None, heal_rounds: 0, looked: false, kernel })
+        Ok(Keeper {
+            firewall,
+            setup,
+            store,
+            known,
+            journal,
+            phases,
+            unfit: None,
+            heal_rounds: 0,
+            looked: false,
+            kernel,
+        })
     }
 
     /// Orders may come and go; the kernel's plan is carried out without them. Returns once `stop` is changed.
