@@ -108,6 +108,8 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     match keeper(&args, &plan, boot_id, &store, &journal, phases.clone()) {
         Ok(keeper) => drop(tasks.spawn(keeper.run(orders, stopped))),
         Err(error) => {
+            // Nothing to wait for in the end.
+            drop(stopped);
             tracing::error!(%error, "this node can't take part");
             let unfit = Some(RecordPhase::Unfit);
             journal.report(Report { phase: unfit, message: Some(error.to_string()), ..journal.last_report() });
