@@ -1,7 +1,7 @@
 //! LeaderGap and LeaderOverlap: from the end of the old holder's process, by its container runtime, to the new holder's Lease.
 
 use super::{
-    Case, Said,
+    Case, LAST_LOOK, Said,
     cite::{cite, when},
     lease::Takeover,
     timeline::{Seen, Track},
@@ -33,6 +33,10 @@ pub fn judge(case: &Case<'_>, lease: &LeaseForecast, takeover: Option<&Takeover<
     };
     if !ending.error.is_finite() {
         return open(format!("the clock of {} was not compared with the operator's", ending.track.who));
+    }
+    if ending.running && ending.at < takeover.seen_new - LAST_LOOK {
+        let unwatched = seconds(takeover.seen_new - ending.at);
+        return open(format!("{}: not looked at for {unwatched} before the takeover", cite(ending.track, ending.seen)));
     }
     (gap(case, lease, takeover, &ending), overlap(lease, takeover, &ending))
 }
@@ -84,11 +88,14 @@ fn ending<'s, 'a>(case: &'s Case<'a>, lease: &LeaseForecast) -> Result<Ending<'s
     if !track.status.reads_containers {
         return Err(format!("{node}: the container runtime is not read"));
     }
-    let process = |s: &&Seen<'_>| is_holder(s, lease) && s.from <= 0.0 && (s.to > 0.0 || s.is("running"));
+    let process = |s: &&Seen<'_>| is_holder(s, lease) && s.from <= 0.0 && (s.to > 0.0 || !s.is("exited"));
     let seen =
         track.of_kind(SpanKind::Container).filter(process).max_by(|a, b| a.to.total_cmp(&b.to)).ok_or_else(|| {
             format!("{node}: the container of {} was not seen running at the cut", lease.lease.holder)
         })?;
+    if seen.is("gone") {
+        return Err(format!("{}: its end was not seen", cite(track, seen)));
+    }
     let error = if track.clock_known { seen.to_error } else { f64::INFINITY };
     Ok(Ending { track, seen, at: seen.to, error, running: !seen.is("exited") })
 }

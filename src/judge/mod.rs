@@ -126,3 +126,6 @@ impl Said {
 /// Longest time, seconds, for which nobody may have looked without a finding about "never" being open: an agent that was killed
 /// is back within it (image present, first restart without back-off).
 pub(crate) const MAX_UNWATCHED: f64 = 15.0;
+
+/// A container said to be running was looked at no longer ago than this, seconds; else nobody knows whether it went on.
+pub(crate) const LAST_LOOK: f64 = 6.0;

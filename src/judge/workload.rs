@@ -1,7 +1,7 @@
 //! WorkloadKept: containers on the cut side went on running, by the container runtime of their node.
 
 use super::{
-    Case, MAX_UNWATCHED, Said,
+    Case, LAST_LOOK, Said,
     cite::{cite, some, when},
     timeline::{Seen, Track},
 };
@@ -95,7 +95,11 @@ fn container_kept<'c, 'a>(
     match seen.is("exited") {
         true if seen.to < -seen.to_error => Ok(Fate::NotRunning),
         true if seen.to + seen.to_error < heal => Ok(Fate::Ended(seen)),
-        false if seen.to < heal - MAX_UNWATCHED => {
+        // Seen running after the heal it was kept, whatever became of it then.
+        false if seen.is("gone") && seen.to < heal + seen.to_error => {
+            Err(format!("{}: its end was not seen", cite(track, seen)))
+        }
+        false if seen.to < heal - LAST_LOOK => {
             let unwatched = seconds(heal - seen.to);
             Err(format!("{}: container {subject} was not looked at for the last {unwatched} of the cut", track.who))
         }

@@ -6,6 +6,7 @@ mod healing;
 mod mutations;
 mod properties;
 mod unproven;
+mod unseen;
 
 use crate::api::{Check, FindingResult, Verdict};
 use fixture::passing;

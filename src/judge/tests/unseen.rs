@@ -1,0 +1,56 @@
+//! Containers whose end nobody saw, and containers at which nobody looked.
+
+use super::{
+    fixture::{CUT, END, moment},
+    mutations::{KCM, expect},
+};
+use crate::api::{Check, FindingResult, Verdict};
+
+const UNKNOWN: FindingResult = FindingResult::Inconclusive;
+const DNS: &str = "default/dns-5bc6f7d8f4-ccccc/app";
+
+/// The old holder's container in another state, last seen at `to`; and its successor, if that was seen.
+#[track_caller]
+fn old_holder(state: &str, to: f64, verdict: Verdict, amiss: &[(Check, &str, FindingResult)]) {
+    expect(
+        |run| {
+            let spans = &mut run.status("cp1").spans;
+            spans.retain(|s| s.state != "running" || !s.subject.contains("controller-manager"));
+            let old = spans.iter_mut().find(|s| s.subject.contains("controller-manager")).unwrap();
+            (old.state, old.to) = (state.into(), moment(0.2, to));
+        },
+        verdict,
+        amiss,
+    );
+}
+
+#[test]
+fn a_leader_whose_end_nobody_saw() {
+    let open = [(Check::LeaderGap, KCM, UNKNOWN), (Check::LeaderOverlap, KCM, UNKNOWN)];
+    for to in [-3.0, 4.6, 20.0] {
+        old_holder("gone", to, Verdict::Inconclusive, &open);
+    }
+    // It held the Lease until 9 s.
+    old_holder("running", 2.9, Verdict::Inconclusive, &open);
+    old_holder("running", 3.1, Verdict::Inconclusive, &open[1..]);
+}
+
+#[test]
+fn a_container_of_the_cut_side_whose_end_nobody_saw() {
+    let open = [(Check::WorkloadKept, "default/dns (Deployment)", UNKNOWN)];
+    for (state, to, kept) in [
+        ("gone", 40.0, false),
+        ("gone", CUT - 1.0, false),
+        ("gone", CUT + 9.0, true),
+        ("running", CUT - 7.0, false),
+        ("running", CUT - 5.0, true),
+        ("running", END, true),
+    ] {
+        let change = |run: &mut super::fixture::Run| {
+            let dns = run.status("w1").spans.iter_mut().find(|s| s.subject == DNS).unwrap();
+            (dns.state, dns.to) = (state.into(), moment(0.2, to));
+        };
+        let (verdict, amiss) = if kept { (Verdict::Pass, &open[1..]) } else { (Verdict::Inconclusive, &open[..]) };
+        expect(change, verdict, amiss);
+    }
+}
