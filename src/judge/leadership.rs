@@ -69,14 +69,19 @@ fn overlap(lease: &LeaseForecast, takeover: &Takeover<'_, '_>, end: &Ending<'_, 
         _ if definite > 0.0 && end.running => {
             (FindingResult::Inconclusive, format!("two leaders for {} or longer", seconds(definite)))
         }
+        // Documented, as client-go fences nobody, and not even proven.
+        bound if possible <= bound && definite <= 0.0 => {
+            (FindingResult::Held, format!("none proven; at most {} by the clocks' error", seconds(possible)))
+        }
         bound if possible <= bound => {
-            let least = seconds(definite.max(0.0));
+            let least = seconds(definite);
             (FindingResult::Noted, format!("two leaders for {}–{}", least.trim_end_matches(" s"), seconds(possible)))
         }
         bound => {
             let allowed = interval(&crate::api::Window { earliest_seconds: 0.0, latest_seconds: bound });
+            let proven = if definite > 0.0 { "" } else { "none proven; " };
             let most = if end.running { "longer".into() } else { seconds(possible) };
-            (FindingResult::Inconclusive, format!("at most {most}, more than {allowed}, by clocks and samples"))
+            (FindingResult::Inconclusive, format!("{proven}at most {most}, more than {allowed}, by clocks and samples"))
         }
     };
     Said::new(result, observed, cite(end.track, end.seen))
