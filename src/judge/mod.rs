@@ -49,6 +49,8 @@ pub struct Evidence<'a> {
 pub struct Judgement {
     pub verdict: Verdict,
     pub findings: Vec<Finding>,
+    /// Whether the fault was there, as one finding: for the condition `Injected`.
+    pub injected: Finding,
 }
 
 /// What every check works on.
@@ -79,8 +81,9 @@ impl<'a> Case<'a> {
 /// Judges a run.
 pub fn judge(evidence: &Evidence<'_>) -> Judgement {
     let case = Case::new(evidence);
-    let checks: [fn(&Case<'_>) -> Vec<Finding>; 10] = [
-        fault_proven::check,
+    let fault = fault_proven::check(&case);
+    let injected = verdict::joined(&fault);
+    let checks: [fn(&Case<'_>) -> Vec<Finding>; 9] = [
         etcd::check,
         api_writable::check,
         lease::check,
@@ -91,12 +94,12 @@ pub fn judge(evidence: &Evidence<'_>) -> Judgement {
         recovery::check,
         heal::check,
     ];
-    let mut findings: Vec<Finding> = checks.iter().flat_map(|check| check(&case)).collect();
+    let mut findings: Vec<Finding> = fault.into_iter().chain(checks.iter().flat_map(|check| check(&case))).collect();
     findings.sort_by_key(|f| f.check);
-    Judgement { verdict: verdict::verdict(&findings), findings }
+    Judgement { verdict: verdict::verdict(&findings), findings, injected }
 }
 
-/// Whether the fault was there, as one finding: for the condition `Injected`.
+/// The finding `injected` of [`judge`] alone.
 pub fn injected(evidence: &Evidence<'_>) -> Finding {
     verdict::joined(&fault_proven::check(&Case::new(evidence)))
 }

@@ -143,9 +143,10 @@ fn a_record_that_is_full() {
 #[test]
 fn the_condition_injected_is_one_finding() {
     let mut run = passing();
-    assert_eq!(crate::judge::injected(&run.evidence()).result, FindingResult::Held);
+    assert_eq!(run.judge().injected.result, FindingResult::Held);
     run.agents.clear();
-    let unknown = crate::judge::injected(&run.evidence());
+    let unknown = run.judge().injected;
+    assert_eq!(crate::judge::injected(&run.evidence()), unknown);
     assert_eq!((unknown.check, unknown.result), (Check::FaultProven, FindingResult::Inconclusive), "{unknown:?}");
 }
 
