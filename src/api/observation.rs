@@ -29,8 +29,9 @@ pub enum SpanKind {
     /// A write through one API server. Subject: the API server's member name; state `acknowledged`, `failed` (refused or an
     /// error answer, 403 included: an API server without etcd refuses everybody) or `unknown` (no answer in time).
     Canary,
-    /// One container by CRI. Subject `<namespace>/<pod>/<container>`, uid: the pod's, id: the container's, state `running`
-    /// or `exited`; from and to are the runtime's own start and end times.
+    /// One container by CRI. Subject `<namespace>/<pod>/<container>`, uid: the pod's, id: the container's, state `running`,
+    /// `exited`, or `gone` where it vanished while nobody could look; from and to are the runtime's own start and end times, or
+    /// the last look's.
     Container,
     /// A Lease. Subject `<namespace>/<name>`, state: the holder (empty when released), detail `transitions=<n>`.
     Lease,

@@ -59,13 +59,13 @@ fn verdict(
         operator,
         agents,
     };
-    let proof = judge::injected(&evidence);
+    let judgement = judge::judge(&evidence);
+    let proof = &judgement.injected;
     let injected = match proof.result {
         FindingResult::Held => "True",
         FindingResult::Violated => "False",
         _ => "Unknown",
     };
-    let judgement = judge::judge(&evidence);
     let status = RackPartitionStatus { verdict: Some(judgement.verdict), findings: judgement.findings, ..status };
     let message = report::summary(&status);
     let mut next = Next::phase(status, Phase::Done, "Judged", &message)
