@@ -81,14 +81,7 @@ fn overlap(lease: &LeaseForecast, takeover: &Takeover<'_, '_>, end: &Ending<'_, 
             let allowed = interval(&crate::api::Window { earliest_seconds: 0.0, latest_seconds: bound });
             let proven = if definite > 0.0 { "" } else { "none proven; " };
             let most = if end.running { "longer".into() } else { seconds(possible) };
-<<<<<<< HEAD
-            (
-                FindingResult::Inconclusive,
-                format!("none proven within {allowed}; at most {most}, by clocks and samples"),
-            )
-=======
             (FindingResult::Inconclusive, format!("{proven}at most {most}, more than {allowed}, by clocks and samples"))
->>>>>>> pure
         }
     };
     Said::new(result, observed, cite(end.track, end.seen))

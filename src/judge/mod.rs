@@ -99,11 +99,6 @@ pub fn judge(evidence: &Evidence<'_>) -> Judgement {
     Judgement { verdict: verdict::verdict(&findings), findings, injected }
 }
 
-/// The finding `injected` of [`judge`] alone.
-pub fn injected(evidence: &Evidence<'_>) -> Finding {
-    verdict::joined(&fault_proven::check(&Case::new(evidence)))
-}
-
 /// What a check says about one subject.
 pub(crate) struct Said {
     pub result: FindingResult,

@@ -50,7 +50,7 @@ fn a_stray_timeout_inside_a_side_is_noted() {
     let found = judgement.findings.iter().find(of).unwrap();
     assert_eq!((found.result, judgement.verdict), (FindingResult::Noted, Verdict::Pass), "{found:?}");
     assert!(found.observed.ends_with(", 1 stray timeout") && found.evidence.contains("silent"), "{found:?}");
-    assert_eq!(crate::judge::injected(&run.evidence()).result, FindingResult::Held);
+    assert_eq!(crate::judge::judge(&run.evidence()).injected.result, FindingResult::Held);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn the_condition_injected_is_one_finding() {
     assert_eq!(run.judge().injected.result, FindingResult::Held);
     run.agents.clear();
     let unknown = run.judge().injected;
-    assert_eq!(crate::judge::injected(&run.evidence()), unknown);
+    assert_eq!(crate::judge::judge(&run.evidence()).injected, unknown);
     assert_eq!((unknown.check, unknown.result), (Check::FaultProven, FindingResult::Inconclusive), "{unknown:?}");
 }
 
