@@ -16,6 +16,7 @@ use kube::{
 use rackpartition::api::{Finding, NodeRecord, Observer, Phase, RUN_LABEL, RackPartition, RackPartitionStatus};
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeSet,
     path::Path,
     process::Stdio,
     time::{Duration, Instant},
@@ -91,16 +92,28 @@ impl Harness {
         Ok(())
     }
 
-    /// One pod of each set in every rack again: evicted pods do not come back by themselves.
+    /// One pod of each set in every rack again: nothing moves a Deployment's pods back by itself, and the scheduler only prefers
+    /// to spread them.
     pub async fn spread_workload(&self) -> Result<()> {
-        self.kubectl(&["--namespace", "shop", "rollout", "restart", "deployment/web"]).await?;
-        self.workload_is_ready().await?;
-        self.until("old pods to be gone", Duration::from_secs(60), async |h: &Harness| {
-            let pods: Api<Pod> = Api::namespaced(h.client.clone(), "shop");
-            let left = pods.list(&ListParams::default()).await?.items;
-            Ok(left.iter().all(|p| p.metadata.deletion_timestamp.is_none()).then_some(()))
-        })
-        .await
+        for _ in 0..5 {
+            self.kubectl(&["--namespace", "shop", "rollout", "restart", "deployment/web"]).await?;
+            self.workload_is_ready().await?;
+            let pods = self
+                .until("old pods to be gone", Duration::from_secs(60), async |h: &Harness| {
+                    let pods: Api<Pod> = Api::namespaced(h.client.clone(), "shop");
+                    let pods = pods.list(&ListParams::default()).await?.items;
+                    Ok(pods.iter().all(|p| p.metadata.deletion_timestamp.is_none()).then_some(pods))
+                })
+                .await?;
+            let nodes_of = |app: &str| {
+                let of_app = pods.iter().filter(|p| p.labels().get("app").is_some_and(|a| a == app));
+                of_app.filter_map(|p| p.spec.as_ref()?.node_name.clone()).collect::<BTreeSet<_>>().len()
+            };
+            if nodes_of("web") == 3 && nodes_of("db") == 3 {
+                return Ok(());
+            }
+        }
+        bail!("the scheduler does not spread the workload over the racks")
     }
 
     pub fn runs(&self) -> Api<RackPartition> {
