@@ -182,7 +182,7 @@ impl Service<Request<Body>> for RouteService {
                     Err(_) => return fail(&route, generation, late().into()),
                 }
             };
-            waiting.is_over();
+            waiting.end();
             match answer {
                 // An API server without etcd answers 5xx; another one may be able to write.
                 Ok(answer) if answer.status().is_server_error() => {
@@ -206,7 +206,7 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    fn is_over(self) {
+    fn end(self) {
         std::mem::forget(self);
     }
 }
