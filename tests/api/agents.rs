@@ -24,8 +24,16 @@ use rackpartition::{
     observe::{boot_id, now},
 };
 use serde_json::json;
-use std::{collections::BTreeMap, time::Duration};
-use tokio::{task::JoinHandle, time::interval};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+use tokio::{
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval},
+};
+
+const UPLOAD_EVERY: Duration = Duration::from_secs(3);
 
 /// What one agent does otherwise than well.
 #[derive(Clone, Copy, Debug, Default)]
@@ -102,8 +110,11 @@ impl Play {
             .collect();
         let mut replies = watcher(self.records.clone(), watcher::Config::default()).touched_objects().boxed();
         let mut ticks = interval(Duration::from_millis(400));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                // What waits to be heard makes clocks look out of step.
+                biased;
                 Ok(Some(record)) = replies.try_next() => {
                     for agent in agents.iter_mut().filter(|a| a.node == record.spec.node) {
                         agent.hear(&record);
@@ -132,6 +143,8 @@ struct Agent {
     status: NodeRecordStatus,
     created: bool,
     spoken: bool,
+    /// What it said last, and when.
+    said: Option<(NodeRecordStatus, Instant)>,
     sequence: u32,
 }
 
@@ -160,7 +173,7 @@ impl Agent {
             clock: Some(Clock { synchronised: true, ..Default::default() }),
             ..Default::default()
         };
-        Agent { node, manner, status, created: false, spoken: false, sequence: 0 }
+        Agent { node, manner, status, created: false, spoken: false, said: None, sequence: 0 }
     }
 
     fn clock_now(&self) -> Timestamp {
@@ -222,17 +235,22 @@ impl Agent {
             self.sequence += 1;
             clock.ping = Some(ClockPing { sequence: self.sequence, sent });
         }
-        self.status.observed_until = Some(MicroTime(Timestamp::now()));
+        if self.said.as_ref().is_some_and(|(said, at)| *said == self.status && at.elapsed() < UPLOAD_EVERY) {
+            return;
+        }
+        let said = (self.status.clone(), Instant::now());
+        let status = NodeRecordStatus { observed_until: Some(MicroTime(Timestamp::now())), ..self.status.clone() };
         let name = record_name(&plan.run, &plan.run_uid, &self.node);
         if !self.created {
             self.created = create(records, plan, &name, &self.node).await.is_ok();
         }
         let params = PatchParams::apply("rackpartition-agent").force();
         let patch = json!({
-            "apiVersion": NodeRecord::api_version(&()), "kind": NodeRecord::kind(&()), "status": self.status,
+            "apiVersion": NodeRecord::api_version(&()), "kind": NodeRecord::kind(&()), "status": status,
         });
         let written = records.patch_status(&name, &params, &Patch::Apply(patch)).await;
         self.spoken = written.is_ok() && answered;
+        self.said = written.is_ok().then_some(said);
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub const NAMESPACE: &str = "rackpartition-system";
+pub const NAMESPACE: &str = "rackpartition";
 pub const AGENTS: &str = "rackpartition-agents";
 
 pub struct Replica {
