@@ -57,14 +57,18 @@ pub fn largest_error_us(records: &[NodeRecord], seconds: f64) -> Result<i64, Str
     let (mut low, mut high) = (0, 0);
     for record in records {
         let clock = record.status.as_ref().and_then(|s| s.clock.as_ref());
-        // The newest and not the narrowest: an older one knows nothing of a step since.
-        let newest = clock.and_then(|c| c.anchors.last());
-        let (Some(clock), Some(ClockAnchor { at, offset_us, error_us })) = (clock, newest) else {
+        let (Some(clock), Some(newest)) = (clock, clock.and_then(|c| c.anchors.last())) else {
             return Err(record.spec.node.clone());
         };
         let rate = if clock.synchronised { DRIFT_SYNCHRONISED } else { DRIFT_FREE };
-        let age_us = (now - at.wall.0.as_microsecond()).max(0) as f64;
-        let error = error_us + ((age_us + seconds * 1e6) * rate) as i64;
+        let error_then = |a: &ClockAnchor| {
+            let age_us = (now - a.at.wall.0.as_microsecond()).max(0) as f64;
+            a.error_us + ((age_us + seconds * 1e6) * rate) as i64
+        };
+        // The narrowest of those that the newest does not contradict: one before a step of the clock knows nothing of it.
+        let agrees = |a: &&ClockAnchor| (a.offset_us - newest.offset_us).abs() <= error_then(a) + newest.error_us;
+        let best = clock.anchors.iter().filter(agrees).min_by_key(|a| error_then(a)).unwrap_or(newest);
+        let (offset_us, error) = (best.offset_us, error_then(best));
         low = low.min(offset_us - error);
         high = high.max(offset_us + error);
     }

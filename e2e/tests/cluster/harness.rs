@@ -26,7 +26,7 @@ use tokio::{process::Command, time::sleep};
 /// Not the demo's, so that a test never removes what somebody is looking at.
 pub const CLUSTER: &str = "rackpartition-test";
 /// Built by `make image`.
-const IMAGE: &str = "rackpartition:dev";
+pub const IMAGE: &str = "rackpartition:dev";
 pub const OPERATORS: &str = "rackpartition";
 pub const AGENTS: &str = "rackpartition-agents";
 /// Short, for the runs that wait for it.
@@ -47,19 +47,18 @@ impl Harness {
         lab.load_image(IMAGE).await.context("is the image built? `make image` does it")?;
         let client = lab.client().await?;
         let harness = Harness { lab, client, tools };
-        harness.install(&[]).await?;
+        harness.install().await?;
         harness.kubectl(&["apply", "--filename", &repository("examples/workload.yaml")]).await?;
         harness.workload_is_ready().await?;
         Ok(harness)
     }
 
-    /// `helm upgrade --install`, with these values beside the image's.
-    pub async fn install(&self, values: &[&str]) -> Result<()> {
+    async fn install(&self) -> Result<()> {
         let chart = repository("charts/rackpartition");
         let mut words =
             vec!["upgrade", "--install", "rackpartition", &chart, "--wait", "--timeout", "3m", "--reset-values"];
         let deadline = format!("agent.armDeadline={}s", ARM_DEADLINE.as_secs());
-        for value in ["image.repository=rackpartition", "image.tag=dev", &deadline].iter().chain(values) {
+        for value in ["image.repository=rackpartition", "image.tag=dev", &deadline] {
             words.extend(["--set", value]);
         }
         self.run(&self.tools.helm, &words).await.map(drop)
