@@ -113,7 +113,12 @@ async fn stands_aside(ctx: &Context) -> bool {
     let Ok(runs) = runs.list(&ListParams::default()).await else { return true };
     runs.iter().any(|run| {
         let Some(status) = &run.status else { return false };
-        let going = matches!(status.phase, Some(Phase::Planned | Phase::Arming | Phase::Scheduled | Phase::Cut));
+        // Before the cut, an end can be seen to from anywhere.
+        let ends = run.spec.abort || run.metadata.deletion_timestamp.is_some();
+        let going = match status.phase {
+            Some(Phase::Planned | Phase::Arming) => !ends,
+            phase => matches!(phase, Some(Phase::Scheduled | Phase::Cut)),
+        };
         let Some(plan) = status.plan.as_ref().filter(|_| going) else { return false };
         let here = plan.sides.iter().find(|s| s.nodes.contains(&ctx.settings.node));
         let aside = plan.sides.iter().any(|s| s.writable) && here.is_some_and(|s| !s.writable);

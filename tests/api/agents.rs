@@ -116,7 +116,9 @@ impl Play {
                 // What waits to be heard makes clocks look out of step.
                 biased;
                 Ok(Some(record)) = replies.try_next() => {
-                    for agent in agents.iter_mut().filter(|a| a.node == record.spec.node) {
+                    // Those of earlier runs are still there: nobody collects them here.
+                    let of_this_run = record.spec.run_uid == plan.run_uid;
+                    for agent in agents.iter_mut().filter(|a| of_this_run && a.node == record.spec.node) {
                         agent.hear(&record);
                     }
                 }
