@@ -24,7 +24,9 @@ pub const MANAGER: &str = "rackpartition-agent";
 const UPLOAD_EVERY: Duration = Duration::from_secs(3);
 /// After a failure; the route moves on to another API server meanwhile.
 const RETRY: Duration = Duration::from_secs(1);
-/// Between two rounds of the clock exchange while nothing is cut.
+/// Between two rounds of the clock exchange while the run waits for this node, and afterwards. The first round falls into the start
+/// of all agents at once, when round trips are long.
+const ROUND_WHILE_ARMED: Duration = Duration::from_secs(5);
 const ROUND_EVERY: Duration = Duration::from_secs(30);
 /// Characters of a run's uid in names: enough to tell runs of one name apart.
 const UID_LENGTH: usize = 8;
@@ -141,7 +143,9 @@ impl Record {
                 Some((reply, at)) = replies.recv() => urgent |= exchange.answer(&reply, &at),
                 _ = ticks.tick() => {
                     // While a node is cut off nobody answers, and the anchors at both ends bound what happens in between.
-                    if round.elapsed() >= ROUND_EVERY && *phases.borrow() != Some(RecordPhase::Loaded) {
+                    let phase = *phases.borrow();
+                    let every = if phase == Some(RecordPhase::Armed) { ROUND_WHILE_ARMED } else { ROUND_EVERY };
+                    if round.elapsed() >= every && phase != Some(RecordPhase::Loaded) {
                         round = Instant::now();
                         exchange.begin_round();
                     }
