@@ -18,7 +18,7 @@ struct Arguments {
 
 #[derive(Args)]
 struct Name {
-    /// The cluster's name; its containers are called <NAME>-control-plane, <NAME>-worker, ...
+    /// The cluster's name; its containers are called NAME-control-plane, NAME-worker and so on
     #[arg(long, default_value = "rackpartition")]
     name: String,
 }
