@@ -38,16 +38,18 @@ fn every_value_of_the_chart_is_documented() {
     let values: serde_json::Value = serde_saphyr::from_str(&read("charts/rackpartition/values.yaml")).unwrap();
     let schema: serde_json::Value = serde_json::from_str(&read("charts/rackpartition/values.schema.json")).unwrap();
     let readme = read("charts/rackpartition/README.md");
-    for (group, inner) in values.as_object().unwrap() {
-        let properties = &schema["properties"][group];
-        assert!(properties.is_object(), "{group} is not in the schema");
-        let Some(inner) = inner.as_object().filter(|_| properties["properties"].is_object()) else {
-            assert!(readme.contains(&format!("| `{group}` |")), "{group} is not in the chart's README");
-            continue;
-        };
-        for key in inner.keys() {
-            assert!(properties["properties"][key].is_object(), "{group}.{key} is not in the schema");
-            assert!(readme.contains(&format!("| `{group}.{key}` |")), "{group}.{key} is not in the chart's README");
+    documented("", &values, &schema, &readme);
+}
+
+/// Checks one level; a group of the schema's with properties of its own is gone into, all else is a value.
+fn documented(prefix: &str, values: &serde_json::Value, schema: &serde_json::Value, readme: &str) {
+    for (key, value) in values.as_object().unwrap() {
+        let (name, schema) = (format!("{prefix}{key}"), &schema["properties"][key]);
+        assert!(schema.is_object(), "{name} is not in the schema");
+        if value.is_object() && schema["properties"].is_object() {
+            documented(&format!("{name}."), value, schema, readme);
+        } else {
+            assert!(readme.contains(&format!("| `{name}` |")), "{name} is not in the chart's README");
         }
     }
 }
