@@ -255,7 +255,18 @@ impl Harness {
             let _ = self.delete(&name).await;
             self.gone(&name, Duration::from_secs(150)).await?;
         }
-        self.no_tables(Duration::from_secs(30)).await
+        self.no_tables(Duration::from_secs(30)).await?;
+        // A run begins from a healthy baseline, and the next scenario's too.
+        self.until("the cluster to be whole again", Duration::from_secs(300), async |h: &Harness| {
+            let nodes = h.kubectl(&["get", "nodes", "--no-headers"]).await?;
+            let columns = "jsonpath={range .items[*]}{.status.replicas}{.status.desiredNumberScheduled} {.status.readyReplicas}{.status.numberReady}{\"\\n\"}{end}";
+            let sets = ["--namespace", "kube-system", "get", "deployments,daemonsets", "--output", columns];
+            let system = h.kubectl(&sets).await?;
+            let nodes_ready = nodes.lines().all(|l| l.split_whitespace().nth(1) == Some("Ready"));
+            let system_ready = system.lines().all(|l| l.split_once(' ').is_some_and(|(wanted, has)| wanted == has));
+            Ok((nodes_ready && system_ready).then_some(()))
+        })
+        .await
     }
 
     /// After a failure: what a person would look at first.

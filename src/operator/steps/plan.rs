@@ -1,6 +1,6 @@
 //! Plan: look at the cluster, expand the cut, predict, check the guards, write it all down. Nothing is touched.
 
-use super::{Error, Next, end, failed_to};
+use super::{Error, Next, end, failed_to, later, seconds_until};
 use crate::{
     api::{Phase, Plan, RackPartition, RackPartitionStatus, conditions},
     fault::{self, PlanParts, Refusal, RunPlan},
@@ -38,6 +38,9 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
     }
     let snapshot = match gather::gather(&ctx.client, &run.spec, &ctx.settings.namespace).await {
         Ok(snapshot) => snapshot,
+        Err(gather::Error::Refused(refusal @ Refusal::UnresolvedEndpoint { .. })) if is_young(run) => {
+            return Ok(Next::wait(status.clone(), Duration::from_secs(1), format!("planning; so far {refusal}")));
+        }
         Err(gather::Error::Refused(refusal)) => return refused(refusal.to_string()),
         // Asking again would not make it any clearer.
         Err(error @ gather::Error::Understand { .. }) => return refused(error.to_string()),
@@ -88,6 +91,12 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
         "Planned",
         &message,
     ))
+}
+
+/// The cluster's own name service may be on its way back from an earlier run, so a name is asked for again for a while.
+fn is_young(run: &RackPartition) -> bool {
+    const PATIENCE_SECONDS: f64 = 60.0;
+    run.creation_timestamp().is_some_and(|t| seconds_until(later(t.0, PATIENCE_SECONDS)) > 0.0)
 }
 
 /// One run at a time: two faults at once can't be told apart.
