@@ -2,7 +2,7 @@
 
 use super::{objects, observer::Observers, settings::Settings};
 use crate::{
-    api::{NodeRecord, Observer, RUN_LABEL, RackPartition},
+    api::{NodeRecord, Observer, RackPartition},
     connection::Route,
 };
 use k8s_openapi::api::{
@@ -12,7 +12,6 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::ListParams,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use tokio::sync::watch;
@@ -65,8 +64,7 @@ impl Context {
     /// # Errors
     /// Where they can't be read.
     pub async fn records_of(&self, run: &RackPartition) -> kube::Result<(Vec<NodeRecord>, Option<NodeRecord>)> {
-        let of_run = ListParams::default().labels(&format!("{RUN_LABEL}={}", run.name_any()));
-        let mut records = self.records().list(&of_run).await?.items;
+        let mut records = self.records().list(&objects::of_run(run)).await?.items;
         // A run of the same name may have been here before.
         records.retain(|r| Some(&r.spec.run_uid) == run.uid().as_ref());
         let (agents, mut operators): (Vec<_>, Vec<_>) =

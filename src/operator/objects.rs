@@ -13,7 +13,10 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
-use kube::{Resource, ResourceExt, api::ObjectMeta};
+use kube::{
+    Resource, ResourceExt,
+    api::{ListParams, ObjectMeta},
+};
 use serde_json::json;
 use std::{collections::BTreeMap, path::Path};
 use thiserror::Error;
@@ -72,6 +75,11 @@ pub fn labels(run: &RackPartition) -> BTreeMap<String, String> {
         ("app.kubernetes.io/component".into(), "agent".into()),
         ("app.kubernetes.io/managed-by".into(), "rackpartition".into()),
     ])
+}
+
+/// Selects everything that a run owns.
+pub fn of_run(run: &RackPartition) -> ListParams {
+    ListParams::default().labels(&format!("{RUN_LABEL}={}", run.name_any()))
 }
 
 /// The agents' plan and the snapshot it was made of. Immutable: an agent can't be given another plan under way.

@@ -2,13 +2,13 @@
 
 use super::{Error, Planned, abort, failed_to, later, planned, seconds_until};
 use crate::{
-    api::{FINALIZER, NodeRecord, Phase, RUN_LABEL, RackPartition, RackPartitionStatus, RecordPhase, conditions},
+    api::{FINALIZER, NodeRecord, Phase, RackPartition, RackPartitionStatus, RecordPhase, conditions},
     operator::{canary, context::Context, objects},
 };
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::json;
 use std::{collections::BTreeSet, time::Duration};
@@ -116,8 +116,8 @@ async fn remove(run: &RackPartition, ctx: &Context) -> Result<(), Error> {
     let delete = DeleteParams::background();
     gone(ctx.daemon_sets().delete(&name, &delete).await.map(drop)).map_err(failed_to("delete the agents"))?;
     gone(canary::remove(ctx, run).await).map_err(failed_to("delete the canary Leases"))?;
-    let of_run = ListParams::default().labels(&format!("{RUN_LABEL}={}", run.name_any()));
-    gone(ctx.plans().delete_collection(&delete, &of_run).await.map(drop)).map_err(failed_to("delete the plan"))?;
+    gone(ctx.plans().delete_collection(&delete, &objects::of_run(run)).await.map(drop))
+        .map_err(failed_to("delete the plan"))?;
     Ok(())
 }
 
