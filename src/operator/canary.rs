@@ -12,7 +12,7 @@ use crate::{
 };
 use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
 use kube::{
-    Api, ResourceExt,
+    Api,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
@@ -65,6 +65,5 @@ pub async fn write_through(ctx: Arc<Context>, run: RackPartition, server: ApiSer
 
 /// Deletes the canary Leases of a run; they are the run's and would go with it.
 pub async fn remove(ctx: &Context, run: &RackPartition) -> kube::Result<()> {
-    let of_run = kube::api::ListParams::default().labels(&format!("{}={}", crate::api::RUN_LABEL, run.name_any()));
-    ctx.canary_leases().delete_collection(&Default::default(), &of_run).await.map(drop)
+    ctx.canary_leases().delete_collection(&Default::default(), &objects::of_run(run)).await.map(drop)
 }

@@ -19,6 +19,14 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 const PERIOD: Duration = Duration::from_secs(1);
+const NO_ANSWER: &str = "the API to answer";
+
+/// What one look at the whole cluster saw.
+struct Look {
+    nodes: Vec<Node>,
+    pods: Vec<Pod>,
+    waiting: Vec<String>,
+}
 
 /// Looks until dropped. `whole` gets what the cluster waits for; empty when it is whole.
 pub async fn watch_cluster(
@@ -28,50 +36,60 @@ pub async fn watch_cluster(
     record: Record,
     whole: watch::Sender<Option<String>>,
 ) {
+    let mut ticks = every(PERIOD);
+    loop {
+        ticks.tick().await;
+        let Some(seen) = look_at_cluster(&ctx, &run, &snapshot).await else {
+            record.observe(SpanKind::Convergence, Observation::new("cluster", "waiting").detail(NO_ANSWER));
+            whole.send_replace(Some(NO_ANSWER.into()));
+            continue;
+        };
+        for node in &seen.nodes {
+            record.observe(SpanKind::Node, Observation::new(node.name_any(), ready(node)));
+            record.observe(SpanKind::Taint, Observation::new(node.name_any(), taints(node)));
+        }
+        for pod in &seen.pods {
+            record.observe(SpanKind::Pod, pod_seen(pod));
+        }
+        let summary = match seen.waiting.first() {
+            None => Observation::new("cluster", "ok"),
+            Some(first) => Observation::new("cluster", "waiting").detail(first),
+        };
+        record.observe(SpanKind::Convergence, summary);
+        whole.send_replace(Some(seen.waiting.join(", ")));
+    }
+}
+
+/// What the cluster waits for at this moment; None when it is whole. For decisions that an earlier look is too old for.
+pub async fn waits_now(ctx: &Context, run: &RackPartition, snapshot: &Snapshot) -> Option<String> {
+    let seen = look_at_cluster(ctx, run, snapshot).await;
+    seen.map_or(Some(NO_ANSWER.into()), |s| Some(s.waiting.join(", ")).filter(|w| !w.is_empty()))
+}
+
+/// None where the API does not answer all of it in time.
+async fn look_at_cluster(ctx: &Context, run: &RackPartition, snapshot: &Snapshot) -> Option<Look> {
     let all = ListParams::default();
     let nodes = Api::<Node>::all(ctx.client.clone());
     let deployments = Api::<Deployment>::all(ctx.client.clone());
     let stateful_sets = Api::<StatefulSet>::all(ctx.client.clone());
     let daemon_sets = Api::<DaemonSet>::all(ctx.client.clone());
-    let mut ticks = every(PERIOD);
-    loop {
-        ticks.tick().await;
-        let pods = async { watched_pods(&ctx.client, &run.spec).await.map_err(|e| kube::Error::Service(e.into())) };
-        // One after the other would add up to several seconds on a cluster that answers slowly.
-        let (nodes, pods, deployments, stateful_sets, daemon_sets) = tokio::join!(
-            look("nodes", nodes.list(&all)),
-            look("pods", pods),
-            look("Deployments", deployments.list(&all)),
-            look("StatefulSets", stateful_sets.list(&all)),
-            look("DaemonSets", daemon_sets.list(&all)),
-        );
-        for node in nodes.iter().flatten() {
-            record.observe(SpanKind::Node, Observation::new(node.name_any(), ready(node)));
-            record.observe(SpanKind::Taint, Observation::new(node.name_any(), taints(node)));
-        }
-        for pod in pods.iter().flatten() {
-            record.observe(SpanKind::Pod, pod_seen(pod));
-        }
-        let (Some(nodes), Some(pods), Some(deployments), Some(stateful_sets), Some(daemon_sets)) =
-            (nodes, pods, deployments, stateful_sets, daemon_sets)
-        else {
-            record.observe(SpanKind::Convergence, Observation::new("cluster", "waiting").detail("the API to answer"));
-            whole.send_replace(Some("the API to answer".into()));
-            continue;
-        };
-        let waiting = unready_nodes(&nodes.items, &snapshot)
-            .chain(pods.iter().filter(|p| is_stuck(p)).map(|p| format!("pod {} to end", p.name_any())))
-            .chain(deployments.iter().filter_map(deployment_waits))
-            .chain(stateful_sets.iter().filter_map(stateful_set_waits))
-            .chain(daemon_sets.iter().filter_map(daemon_set_waits))
-            .collect::<Vec<_>>();
-        let seen = match waiting.first() {
-            None => Observation::new("cluster", "ok"),
-            Some(first) => Observation::new("cluster", "waiting").detail(first),
-        };
-        record.observe(SpanKind::Convergence, seen);
-        whole.send_replace(Some(waiting.join(", ")));
-    }
+    let pods = async { watched_pods(&ctx.client, &run.spec).await.map_err(|e| kube::Error::Service(e.into())) };
+    // One after the other would add up to several seconds on a cluster that answers slowly.
+    let (nodes, pods, deployments, stateful_sets, daemon_sets) = tokio::join!(
+        look("nodes", nodes.list(&all)),
+        look("pods", pods),
+        look("Deployments", deployments.list(&all)),
+        look("StatefulSets", stateful_sets.list(&all)),
+        look("DaemonSets", daemon_sets.list(&all)),
+    );
+    let (nodes, pods) = (nodes?.items, pods?);
+    let waiting = unready_nodes(&nodes, snapshot)
+        .chain(pods.iter().filter(|p| is_stuck(p)).map(|p| format!("pod {} to end", p.name_any())))
+        .chain(deployments?.iter().filter_map(deployment_waits))
+        .chain(stateful_sets?.iter().filter_map(stateful_set_waits))
+        .chain(daemon_sets?.iter().filter_map(daemon_set_waits))
+        .collect();
+    Some(Look { nodes, pods, waiting })
 }
 
 fn ready(node: &Node) -> String {

@@ -31,6 +31,8 @@ async fn a_run_whose_agents_answer_is_gone_soon_in_every_phase() {
         ("scheduled", Phase::Scheduled),
         ("cut", Phase::Cut),
         ("recovering", Phase::Recovering),
+        ("judging", Phase::Judging),
+        ("done", Phase::Done),
     ] {
         cluster.begin(name, json!({"duration": "15s"})).await;
         let _agents = Agents::play(&cluster, name, &[]);

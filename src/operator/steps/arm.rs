@@ -6,12 +6,12 @@ use crate::{
         AgentCount, NodeRecord, Phase, RackPartition, RackPartitionStatus, RecordPhase, Schedule, Side, SpanKind,
         conditions,
     },
-    operator::{clocks, context::Context, objects},
+    operator::{clocks, context::Context, convergence, objects},
 };
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
 use kube::{
     ResourceExt,
-    api::{ListParams, Patch, PatchParams},
+    api::{Patch, PatchParams},
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -148,13 +148,12 @@ async fn waits_for(
     if run.spec.guards.allow_unhealthy_baseline {
         return Ok(None);
     }
-    match ctx.observers.convergence(&planned.plan.run_uid) {
-        Err(()) => Ok(Some(("NoBaseline", "a first look at the cluster".into()))),
-        Ok(Some(waiting)) => {
-            Ok(Some(("UnhealthyBaseline", format!("{waiting} (or set spec.guards.allowUnhealthyBaseline)"))))
-        }
-        Ok(None) => Ok(None),
+    if ctx.observers.convergence(&planned.plan.run_uid).is_err() {
+        return Ok(Some(("NoBaseline", "a first look at the cluster".into())));
     }
+    // Asked last and anew: the observer's latest look may be from before a node went down.
+    let waiting = convergence::waits_now(ctx, run, &planned.snapshot).await;
+    Ok(waiting.map(|w| ("UnhealthyBaseline", format!("{w} (or set spec.guards.allowUnhealthyBaseline)"))))
 }
 
 /// Every probe target must be reachable before the cut, or silence in the cut would prove nothing.
@@ -191,9 +190,7 @@ fn has_phase(record: &NodeRecord, phases: &[RecordPhase]) -> bool {
 
 /// What the pod of this node's agent waits for, in the kubelet's words.
 async fn why_not_armed(run: &RackPartition, ctx: &Context, node: &str) -> Result<String, Error> {
-    let of_run = ListParams::default()
-        .labels(&format!("{}={}", crate::api::RUN_LABEL, run.name_any()))
-        .fields(&format!("spec.nodeName={node}"));
+    let of_run = objects::of_run(run).fields(&format!("spec.nodeName={node}"));
     let pods = ctx.agent_pods().list(&of_run).await.map_err(failed_to("list the agents' pods"))?.items;
     let Some(pod) = pods.first() else { return Ok("its pod is not scheduled yet".into()) };
     let status = pod.status.clone().unwrap_or_default();
