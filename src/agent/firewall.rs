@@ -6,7 +6,7 @@ use std::{net::IpAddr, time::Duration};
 /// The calls of [`Netfilter`] and the heal packet.
 pub trait Firewall: Send + 'static {
     fn arm(&mut self, spec: &TableSpec, gate: Duration) -> Result<(), Error>;
-    fn cut(&mut self, table: &str, window: TimeWindow, gate: Duration) -> Result<(), Error>;
+    fn cut(&mut self, table: &str, windows: &[TimeWindow], gate: Duration) -> Result<(), Error>;
     fn close_gate(&mut self, table: &str) -> Result<(), Error>;
     fn remove(&mut self, table: &str) -> Result<(), Error>;
     fn tables(&mut self) -> Result<Vec<String>, Error>;
@@ -18,8 +18,8 @@ impl Firewall for Netfilter {
     fn arm(&mut self, spec: &TableSpec, gate: Duration) -> Result<(), Error> {
         Netfilter::arm(self, spec, gate)
     }
-    fn cut(&mut self, table: &str, window: TimeWindow, gate: Duration) -> Result<(), Error> {
-        Netfilter::cut(self, table, &[window], gate)
+    fn cut(&mut self, table: &str, windows: &[TimeWindow], gate: Duration) -> Result<(), Error> {
+        Netfilter::cut(self, table, windows, gate)
     }
     fn close_gate(&mut self, table: &str) -> Result<(), Error> {
         Netfilter::close_gate(self, table)

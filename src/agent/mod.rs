@@ -184,6 +184,11 @@ fn keeper(
             .context("failed to read longestSeconds of the plan")?,
         duration: Duration::try_from_secs_f64(plan.duration_seconds)
             .context("failed to read durationSeconds of the plan")?,
+        windows: plan
+            .windows_at(&args.node, plan.duration_seconds)
+            .into_iter()
+            .map(|(from, to)| (Duration::from_secs_f64(from), Duration::from_secs_f64(to)))
+            .collect(),
         heal_addresses: plan.members.iter().flat_map(|m| m.heal_addresses.iter().copied()).collect(),
         boot_id,
         ready_file: args.ready.ready_file.clone(),

@@ -2,13 +2,17 @@
 
 pub mod conditions;
 pub mod crds;
+mod cut;
 mod node_record;
 mod observation;
 mod outcome;
 mod rack_partition;
+mod side;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
+pub use cut::{Bridge, Chain, Cut, Edge, Isolate, Ring, Role, Selection, Split, Star};
 pub use node_record::{
     Clock, ClockAnchor, ClockPing, ClockReply, Kernel, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer,
     RecordPhase,
@@ -16,9 +20,11 @@ pub use node_record::{
 pub use observation::{Moment, Span, SpanKind};
 pub use outcome::{Check, Finding, FindingResult, Prediction, Verdict, Window};
 pub use rack_partition::{
-    AgentCount, Cut, Endpoint, Expect, Guards, Isolate, Phase, Plan, RackPartition, RackPartitionSpec,
-    RackPartitionStatus, Role, Schedule, Side, Workloads,
+    AgentCount, Endpoint, Expect, Guards, Phase, Plan, RackPartition, RackPartitionSpec, RackPartitionStatus, Schedule,
+    Workloads,
 };
+pub use side::{Prospect, Side};
+pub use traffic::{Effect, Flap, Loss, LossPer, Nothing, Protocol, Traffic, TrafficClass};
 
 /// API group of every object here.
 pub const GROUP: &str = "rackpartition.io";

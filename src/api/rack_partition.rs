@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time};
 
-use super::{Finding, Prediction, Verdict};
+use super::{Cut, Effect, Finding, Flap, Prediction, Side, Traffic, Verdict};
 
 /// One cut of the cluster: what is cut from what, for how long, and what is watched meanwhile.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -22,7 +22,7 @@ use super::{Finding, Prediction, Verdict};
     doc = "Cuts racks off the rest of the cluster, watches both sides, heals, and says whether the cluster behaved.",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Verdict", type_ = "string", json_path = ".status.verdict"),
-    printcolumn(name = "Isolated", type_ = "string", json_path = ".status.plan.isolated"),
+    printcolumn(name = "Cut", type_ = "string", json_path = ".status.plan.cut"),
     printcolumn(name = "Duration", type_ = "string", json_path = ".spec.duration"),
     printcolumn(name = "Agents", type_ = "string", json_path = ".status.agents.summary", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message"),
@@ -30,7 +30,7 @@ use super::{Finding, Prediction, Verdict};
     validation = Rule::new("size(self.metadata.name) <= 40")
         .message("the name must have at most 40 characters: the run's DaemonSet and records are named after it"),
     validation = Rule::new(
-        "!has(oldSelf.status) || !has(oldSelf.status.phase) || (self.spec.cut == oldSelf.spec.cut && self.spec.rackLabel == oldSelf.spec.rackLabel && self.spec.duration == oldSelf.spec.duration && self.spec.recovery == oldSelf.spec.recovery && self.spec.workloads == oldSelf.spec.workloads && self.spec.endpoints == oldSelf.spec.endpoints && self.spec.expect == oldSelf.spec.expect && self.spec.guards == oldSelf.spec.guards)"
+        "!has(oldSelf.status) || !has(oldSelf.status.phase) || (self.spec.cut == oldSelf.spec.cut && self.spec.rackLabel == oldSelf.spec.rackLabel && self.spec.duration == oldSelf.spec.duration && self.spec.effect == oldSelf.spec.effect && has(self.spec.traffic) == has(oldSelf.spec.traffic) && (!has(self.spec.traffic) || self.spec.traffic == oldSelf.spec.traffic) && has(self.spec.flap) == has(oldSelf.spec.flap) && (!has(self.spec.flap) || self.spec.flap == oldSelf.spec.flap) && has(self.spec.stagger) == has(oldSelf.spec.stagger) && (!has(self.spec.stagger) || self.spec.stagger == oldSelf.spec.stagger) && self.spec.recovery == oldSelf.spec.recovery && self.spec.workloads == oldSelf.spec.workloads && self.spec.endpoints == oldSelf.spec.endpoints && self.spec.expect == oldSelf.spec.expect && self.spec.guards == oldSelf.spec.guards)"
     )
     .message("a run is immutable once it has started, save spec.abort; create another one"),
     validation = Rule::new("!oldSelf.spec.abort || self.spec.abort").message("an abort can't be taken back")
@@ -44,6 +44,24 @@ pub struct RackPartitionSpec {
     pub rack_label: String,
     /// What is cut from what.
     pub cut: Cut,
+    /// Which packets of a cut edge are hit; all by default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub traffic: Vec<Traffic>,
+    /// What becomes of them; they vanish by default.
+    #[serde(default)]
+    pub effect: Effect,
+    /// The cut comes and goes within `duration`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flap: Option<Flap>,
+    /// Racks heal one after another, this far apart, by name; the last one when `duration` is over. Default: all at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(
+        validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('10m')")
+            .message("stagger the heal by 1s to 10m")
+    )]
+    pub stagger: Option<Duration>,
     /// How long the cut lasts, from 10s to 1h.
     #[x_kube(
         validation = Rule::new("duration(self) >= duration('10s') && duration(self) <= duration('1h')")
@@ -77,52 +95,6 @@ pub struct RackPartitionSpec {
     pub abort: bool,
 }
 
-/// Exactly one constructor.
-#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.isolate)").message("name a cut: isolate"))]
-pub struct Cut {
-    /// Cuts racks from every node outside of them and from the control-plane endpoint where that is no node.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub isolate: Option<Isolate>,
-}
-
-/// Racks by name, or by who is there.
-#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("has(self.role) != (has(self.racks) && size(self.racks) > 0)")
-        .message("name either racks or a role")
-)]
-pub struct Isolate {
-    /// Values of the rack label.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
-    pub racks: Vec<String>,
-    /// The rack of this leader, resolved once, when the run is planned, and written to the status.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub role: Option<Role>,
-}
-
-/// A leader whose rack is meant.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    KubeControllerManagerLeader,
-    SchedulerLeader,
-}
-
-impl Role {
-    /// The Lease in `kube-system` that names this leader.
-    pub fn lease(self) -> &'static str {
-        match self {
-            Role::KubeControllerManagerLeader => "kube-controller-manager",
-            Role::SchedulerLeader => "kube-scheduler",
-        }
-    }
-}
-
 /// Which pods are watched.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -153,6 +125,10 @@ pub struct Endpoint {
     #[serde(default = "outside")]
     #[schemars(length(min = 1, max = 63))]
     pub rack: String,
+    /// Nodes that are cut from it also drop what they send there, after DNAT. Dropping its answers ends every conversation; this
+    /// is for datagrams and for edges that lead only there.
+    #[serde(default)]
+    pub egress: bool,
 }
 
 /// What you accept.
@@ -284,8 +260,8 @@ pub struct Plan {
     pub hash: String,
     /// When the plan was made.
     pub at: Option<MicroTime>,
-    /// The isolated racks, joined by commas.
-    pub isolated: String,
+    /// The shape and who is named in it: `isolate r1`, `split r1 | r2+r3`.
+    pub cut: String,
     pub sides: Vec<Side>,
     /// Directed edges: pairs of members of which the second no longer hears the first.
     pub edges: u32,
@@ -296,24 +272,6 @@ pub struct Plan {
     /// What was assumed because it could not be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub assumptions: Vec<String>,
-}
-
-/// Members that still hear each other.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Side {
-    /// `isolated` or `rest`.
-    pub name: String,
-    pub racks: Vec<String>,
-    pub nodes: Vec<String>,
-    /// etcd members of this side, and of all.
-    pub etcd_members: u32,
-    pub etcd_total: u32,
-    pub quorum: bool,
-    /// Nodes of this side that run an API server.
-    pub api_servers: Vec<String>,
-    /// Whether writes through this side's API servers should be acknowledged.
-    pub writable: bool,
 }
 
 /// How far the agents are.

@@ -32,9 +32,15 @@ fn what_can_be_refused_without_a_cluster_is_refused() {
         (with("duration", json!("0s")), "10s to 1h"),
         (with("duration", json!("48h")), "10s to 1h"),
         (with("recovery", json!("0s")), "10s to 1h"),
-        (with("cut", json!({})), "name a cut"),
-        (with("cut", json!({"isolate": {}})), "either racks or a role"),
-        (with("cut", json!({"isolate": {"racks": ["r1"], "role": "scheduler-leader"}})), "either racks or a role"),
+        (with("cut", json!({})), "exactly one cut"),
+        (with("cut", json!({"isolate": {}})), "name racks, nodes, endpoints or a role"),
+        (with("cut", json!({"isolate": {"racks": ["r1"]}, "ring": {}})), "exactly one cut"),
+        (with("cut", json!({"split": {"groups": [{}]}})), "name racks, nodes, endpoints or a role"),
+        (with("traffic", json!([{"class": "Pods", "protocol": "TCP", "port": 1}])), "either a class"),
+        (with("traffic", json!([{"protocol": "TCP"}])), "either a class"),
+        (with("effect", json!({"drop": {}, "reject": {}})), "one effect"),
+        (with("flap", json!({"down": "5s", "up": "0s"})), "from 1s to 1h"),
+        (with("stagger", json!("1h")), "stagger the heal by"),
         (with("guards", json!({"maxClockError": "1h"})), "clock error"),
     ] {
         let error = run(spec.clone()).validate_cel().expect_err(&spec.to_string());
@@ -49,7 +55,8 @@ fn a_started_run_is_immutable_save_for_abort() {
     started.status = Some(RackPartitionStatus { phase: Some(Phase::Arming), ..Default::default() });
 
     let mut other_rack = new.clone();
-    other_rack.spec.cut = Cut { isolate: Some(Isolate { racks: vec!["r2".into()], role: None }) };
+    other_rack.spec.cut =
+        Cut { isolate: Some(Isolate { racks: vec!["r2".into()], ..Default::default() }), ..Default::default() };
     other_rack.validate_cel_update(&new).expect("not started yet");
     other_rack.validate_cel_update(&started).expect_err("started");
 

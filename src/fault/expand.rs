@@ -1,8 +1,14 @@
 //! Constructors of cuts, expanded to directed edges.
 
-use super::{Block, Refusal};
+use super::{
+    Block, Refusal,
+    pattern::{Pattern, pattern},
+    select::{Members, Resolver},
+    shape,
+    traffic::{Ports, ports},
+};
 use crate::{
-    api::{Cut, Isolate},
+    api::{Cut, Edge, RackPartitionSpec, Selection},
     topology::Snapshot,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,10 +17,20 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fault {
     pub blocks: Vec<Block>,
-    /// The racks that the cut names, or that its role stood for.
-    pub isolated_racks: BTreeSet<String>,
-    /// Each role of the cut and the node it stood for.
+    /// The shape in a few words: `isolate r1`, `bridge r1 | r3`.
+    pub title: String,
+    /// Whoever an `isolate` names.
+    pub isolated: Members,
+    /// Members of the isolated side that drop whatever does not come from it, known or not.
+    pub sealed: bool,
+    /// Each role of the cut and the node, or the racks, it stood for.
     pub resolved_roles: BTreeMap<String, String>,
+    /// What was decided because the spec does not say, in words.
+    pub assumptions: Vec<String>,
+    /// The packets of a cut edge that are hit.
+    pub ports: Ports,
+    /// What becomes of them, and when.
+    pub pattern: Pattern,
 }
 
 impl Fault {
@@ -22,64 +38,165 @@ impl Fault {
     pub fn cuts(&self, from: &str, to: &str) -> bool {
         self.blocks.iter().any(|b| b.cuts(from, to))
     }
-    /// Number of directed edges. Blocks of one constructor are disjoint, so no pair is counted twice.
+    /// Number of directed edges. Blocks are disjoint, so no pair is counted twice.
     pub fn edges(&self) -> usize {
         self.blocks.iter().map(|b| b.from.len() * b.to.len()).sum()
     }
 }
 
-/// Expands a cut over a snapshot to directed edges, roles resolved.
+/// Expands a spec over a snapshot to directed edges, roles resolved.
 ///
 /// # Errors
-/// A [`Refusal`] where a name stands for nothing.
-pub fn expand(cut: &Cut, snapshot: &Snapshot) -> Result<Fault, Refusal> {
+/// A [`Refusal`] where a name stands for nothing, or a shape has no exact form.
+pub fn expand(spec: &RackPartitionSpec, snapshot: &Snapshot) -> Result<Fault, Refusal> {
     if snapshot.nodes.iter().all(|n| n.rack.is_none()) {
         return Err(Refusal::NoSuchLabel { label: snapshot.rack_label.clone() });
     }
-    match &cut.isolate {
-        Some(isolate) => expand_isolate(isolate, snapshot),
-        None => Err(Refusal::NoConstructor),
+    let mut resolver = Resolver::new(snapshot);
+    let fault = shape_of(&spec.cut, &mut resolver)?;
+    if fault.edges() == 0 {
+        return Err(Refusal::Empty { cut: fault.title });
+    }
+    Ok(Fault {
+        resolved_roles: resolver.roles,
+        ports: ports(&spec.traffic, snapshot),
+        pattern: pattern(spec, snapshot)?,
+        ..fault
+    })
+}
+
+fn shape_of(cut: &Cut, resolver: &mut Resolver<'_>) -> Result<Fault, Refusal> {
+    let none = |_: usize, _: usize| false;
+    if let Some(isolate) = &cut.isolate {
+        let isolated = resolver.members(&isolate.selection())?;
+        let rest = &resolver.everybody() - &isolated;
+        let title = format!("isolate {}", said(&isolate.selection(), resolver));
+        let blocks = shape::between(&[isolated.clone(), rest], none);
+        return Ok(Fault { blocks, title, isolated, sealed: isolate.outside, ..Fault::default() });
+    }
+    if let Some(split) = &cut.split {
+        let mut groups = disjoint(&split.groups, resolver)?;
+        let title = format!("split {}", joined(&split.groups, resolver, " | "));
+        let rest = left_over(&groups, resolver);
+        let only_endpoints = rest.iter().all(|m| resolver.snapshot.node(m).is_none());
+        match rest.first() {
+            // A group of endpoints alone would be cut from everybody, which nobody asked for.
+            Some(endpoint) if only_endpoints => return Err(unplaced(endpoint)),
+            Some(_) => groups.push(rest),
+            None => {}
+        }
+        return Ok(Fault { blocks: shape::between(&groups, none), title, ..Fault::default() });
+    }
+    if let Some(bridge) = &cut.bridge {
+        let mut groups = disjoint(&bridge.groups, resolver)?;
+        let mut title = format!("bridge {}", joined(&bridge.groups, resolver, " | "));
+        if let Some(selection) = &bridge.bridge {
+            title = format!("{title} over {}", said(selection, resolver));
+            let middle = resolver.members(selection)?;
+            groups.push(middle);
+            check_disjoint(&groups)?;
+            if let Some(name) = left_over(&groups, resolver).first() {
+                return Err(unplaced(name));
+            }
+            groups.pop();
+        } else if left_over(&groups, resolver).is_empty() {
+            return Err(Refusal::NoBridge);
+        }
+        return Ok(Fault { blocks: shape::between(&groups, none), title, ..Fault::default() });
+    }
+    if let Some(ring) = &cut.ring {
+        let (groups, assumptions) = all_or_racks(&ring.members, &BTreeSet::new(), resolver)?;
+        let hears = shape::ring(groups.len())?;
+        let title = format!("ring of {}", groups.len());
+        return Ok(Fault { blocks: shape::between(&groups, hears), title, assumptions, ..Fault::default() });
+    }
+    if let Some(star) = &cut.star {
+        let hub = resolver.members(&star.hub)?;
+        let (mut groups, assumptions) = all_or_racks(&star.members, &hub, resolver)?;
+        groups.insert(0, hub);
+        check_disjoint(&groups)?;
+        let title = format!("star around {}", said(&star.hub, resolver));
+        return Ok(Fault { blocks: shape::between(&groups, shape::star), title, assumptions, ..Fault::default() });
+    }
+    if let Some(chain) = &cut.chain {
+        let (groups, assumptions) = all_or_racks(&chain.members, &BTreeSet::new(), resolver)?;
+        let title = format!("chain of {}", groups.len());
+        return Ok(Fault { blocks: shape::between(&groups, shape::chain), title, assumptions, ..Fault::default() });
+    }
+    match cut.edges.as_deref() {
+        None | Some([]) => Err(Refusal::NoConstructor),
+        Some(edges) => of_edges(edges, resolver),
     }
 }
 
-fn expand_isolate(isolate: &Isolate, snapshot: &Snapshot) -> Result<Fault, Refusal> {
-    let mut resolved_roles = BTreeMap::new();
-    let mut racks: BTreeSet<String> = isolate.racks.iter().cloned().collect();
-    if let Some(role) = isolate.role {
-        let lease = role.lease();
-        let unresolved = |why: String| Refusal::UnresolvedRole { lease: format!("kube-system/{lease}"), why };
-        let found = snapshot
-            .leases
-            .iter()
-            .find(|l| l.namespace == "kube-system" && l.name == lease)
-            .ok_or_else(|| unresolved("there is no such Lease".into()))?;
-        let node = found
-            .holder_node
-            .as_deref()
-            .and_then(|n| snapshot.node(n))
-            .ok_or_else(|| unresolved(format!("its holder {:?} is on no node", found.holder)))?;
-        let rack = node.rack.clone().ok_or_else(|| unresolved(format!("node {} is in no rack", node.name)))?;
-        resolved_roles.insert(format!("{lease}-leader"), node.name.clone());
-        racks.insert(rack);
+fn of_edges(edges: &[Edge], resolver: &mut Resolver<'_>) -> Result<Fault, Refusal> {
+    let mut blocks = Vec::new();
+    for edge in edges {
+        let (from, to) = (resolver.members(&edge.from)?, resolver.members(&edge.to)?);
+        if edge.both {
+            blocks.push(Block { from: to.clone(), to: from.clone() });
+        }
+        blocks.push(Block { from, to });
     }
-    let known = snapshot.racks();
-    if let Some(unknown) = racks.iter().find(|r| !known.contains(&r.as_str())) {
-        return Err(Refusal::NoSuchRack {
-            rack: unknown.clone(),
-            label: snapshot.rack_label.clone(),
-            known: known.join(", "),
-        });
+    let arrow = |e: &Edge| if e.both { "↔" } else { "→" };
+    let words = edges.iter().map(|e| format!("{}{}{}", said(&e.from, resolver), arrow(e), said(&e.to, resolver)));
+    let title = format!("edges {}", words.collect::<Vec<_>>().join(", "));
+    Ok(Fault { blocks: shape::normalised(&blocks), title, ..Fault::default() })
+}
+
+/// Given members, or else every rack but those that `hub` is in. Whoever is in none of them hears everybody, which is for
+/// endpoints only: a node that is forgotten would be a bridge that nobody asked for.
+fn all_or_racks(
+    given: &[Selection],
+    hub: &Members,
+    resolver: &mut Resolver<'_>,
+) -> Result<(Vec<Members>, Vec<String>), Refusal> {
+    let groups = match given {
+        [] => {
+            let racks = resolver.snapshot.racks().into_iter().map(|r| resolver.of_racks(&BTreeSet::from([r.into()])));
+            racks.filter(|members| members.is_disjoint(hub)).collect()
+        }
+        given => disjoint(given, resolver)?,
+    };
+    let left = &left_over(&groups, resolver) - hub;
+    if let Some(node) = left.iter().find(|m| resolver.snapshot.node(m).is_some()) {
+        return Err(unplaced(node));
     }
-    let inside = |rack: &Option<String>| rack.as_ref().is_some_and(|r| racks.contains(r));
-    let members = snapshot
-        .nodes
-        .iter()
-        .map(|n| (&n.name, inside(&n.rack)))
-        .chain(snapshot.endpoints.iter().map(|e| (&e.name, inside(&e.rack))));
-    let (mut isolated, mut rest) = (BTreeSet::new(), BTreeSet::new());
-    for (name, is_inside) in members {
-        if is_inside { &mut isolated } else { &mut rest }.insert(name.clone());
+    let assumed = left.iter().map(|e| format!("{e} is in no rack: everybody goes on hearing it"));
+    Ok((groups, assumed.collect()))
+}
+
+fn disjoint(selections: &[Selection], resolver: &mut Resolver<'_>) -> Result<Vec<Members>, Refusal> {
+    let groups = selections.iter().map(|s| resolver.members(s)).collect::<Result<Vec<_>, _>>()?;
+    check_disjoint(&groups)?;
+    Ok(groups)
+}
+
+fn check_disjoint(groups: &[Members]) -> Result<(), Refusal> {
+    for (i, group) in groups.iter().enumerate() {
+        if let Some(name) = groups[i + 1..].iter().find_map(|other| group.intersection(other).next()) {
+            return Err(Refusal::Overlap { name: name.clone() });
+        }
     }
-    let blocks = vec![Block { from: isolated.clone(), to: rest.clone() }, Block { from: rest, to: isolated }];
-    Ok(Fault { blocks, isolated_racks: racks, resolved_roles })
+    Ok(())
+}
+
+fn left_over(groups: &[Members], resolver: &Resolver<'_>) -> Members {
+    groups.iter().fold(resolver.everybody(), |left, group| &left - group)
+}
+
+fn unplaced(name: &str) -> Refusal {
+    Refusal::Unplaced { name: name.to_owned() }
+}
+
+/// A selection in a few words.
+fn said(selection: &Selection, resolver: &mut Resolver<'_>) -> String {
+    let mut words: Vec<String> = resolver.racks(selection).unwrap_or_default().into_iter().collect();
+    words.extend(selection.nodes.iter().cloned());
+    words.extend(selection.endpoints.iter().cloned());
+    words.join("+")
+}
+
+fn joined(selections: &[Selection], resolver: &mut Resolver<'_>, between: &str) -> String {
+    selections.iter().map(|s| said(s, resolver)).collect::<Vec<_>>().join(between)
 }

@@ -1,49 +1,156 @@
 //! Sides of a cut: who still hears whom, and what that leaves them able to do.
 
 use super::Fault;
-use crate::{api::Side, topology::Snapshot};
-use std::collections::{BTreeSet, VecDeque};
+use crate::{
+    api::{Prospect, Side},
+    topology::Snapshot,
+};
+use std::collections::BTreeMap;
 
-/// Groups of nodes that hear each other both ways, the isolated side first.
+/// Groups of nodes to which the cut does the same, the isolated side first.
 ///
-/// A side is a connected component of the graph whose links are the pairs that neither direction is cut of. It can write where
-/// a majority of etcd's voters is in it together with an API server.
+/// Nodes with the same edges are one side, so that an isolated rack is one and each rack of a ring is one. etcd is judged on the
+/// graph and not on components, because a member that hears a majority may still not hear the leader (theory §7).
 pub fn sides(snapshot: &Snapshot, fault: &Fault) -> Vec<Side> {
-    let linked = |a: &str, b: &str| !fault.cuts(a, b) && !fault.cuts(b, a);
-    let mut left: BTreeSet<&str> = snapshot.nodes.iter().map(|n| n.name.as_str()).collect();
-    let mut sides = Vec::new();
-    while let Some(first) = left.pop_first() {
-        let (mut nodes, mut queue) = (BTreeSet::from([first]), VecDeque::from([first]));
-        while let Some(next) = queue.pop_front() {
-            let near: Vec<_> = left.iter().copied().filter(|other| linked(next, other)).collect();
-            for other in near {
-                left.remove(other);
-                nodes.insert(other);
-                queue.push_back(other);
-            }
-        }
-        sides.push(side(snapshot, fault, &nodes));
+    let graph = Graph { snapshot, fault };
+    let mut alike: BTreeMap<Vec<(bool, bool)>, Vec<&str>> = BTreeMap::new();
+    for node in &snapshot.nodes {
+        let edges = fault.blocks.iter().map(|b| (b.from.contains(&node.name), b.to.contains(&node.name)));
+        alike.entry(edges.collect()).or_default().push(&node.name);
     }
-    sides.sort_by_key(|s| (s.name != "isolated", s.racks.clone()));
+    let mut sides: Vec<Side> = alike.into_values().map(|nodes| graph.side(&nodes)).collect();
+    let first: Vec<(String, String)> = sides.iter().map(|s| (s.name.clone(), s.nodes[0].clone())).collect();
+    for side in &mut sides {
+        let others = first.iter().filter(|(name, _)| *name != side.name);
+        side.hears = others.filter(|(_, node)| graph.hear(&side.nodes[0], node)).map(|(n, _)| n.clone()).collect();
+    }
+    sides.sort_by_key(|s| (s.name != "isolated", s.racks.clone(), s.nodes.clone()));
     sides
 }
 
-fn side(snapshot: &Snapshot, fault: &Fault, nodes: &BTreeSet<&str>) -> Side {
-    let racks: BTreeSet<String> = nodes.iter().filter_map(|n| snapshot.node(n).and_then(|n| n.rack.clone())).collect();
-    let isolated = racks.iter().any(|r| fault.isolated_racks.contains(r));
-    let etcd_members = snapshot.etcd.iter().filter(|m| nodes.contains(m.node.as_str())).count();
-    let etcd_total = snapshot.etcd.len();
-    let api_servers: Vec<String> =
-        snapshot.api_servers.iter().filter(|a| nodes.contains(a.name.as_str())).map(|a| a.name.clone()).collect();
-    let quorum = etcd_members > etcd_total / 2;
-    Side {
-        name: if isolated { "isolated" } else { "rest" }.into(),
-        racks: racks.into_iter().collect(),
-        nodes: nodes.iter().map(|n| n.to_string()).collect(),
-        etcd_members: etcd_members as u32,
-        etcd_total: etcd_total as u32,
-        quorum,
-        writable: quorum && !api_servers.is_empty(),
-        api_servers,
+/// Who hears whom, and what etcd and the API servers make of it.
+struct Graph<'a> {
+    snapshot: &'a Snapshot,
+    fault: &'a Fault,
+}
+
+impl Graph<'_> {
+    /// Whether packets get through both ways. Nodes drop what they receive, and what they send to some endpoints; between two
+    /// endpoints nobody drops anything.
+    fn hear(&self, a: &str, b: &str) -> bool {
+        let is_node = |name: &str| self.snapshot.node(name).is_some();
+        let egress = |name: &str| self.snapshot.endpoints.iter().any(|e| e.name == name && e.egress);
+        let lost = |from: &str, to: &str| self.fault.cuts(from, to) && (is_node(to) || (egress(to) && is_node(from)));
+        a == b || (!lost(a, b) && !lost(b, a))
+    }
+
+    /// The same for TCP to any of these ports of `b`: a cut of other traffic does not touch it.
+    fn hear_tcp(&self, a: &str, b: &str, ports: &[u16]) -> bool {
+        self.hear(a, b) || !ports.iter().any(|p| self.fault.ports.hit_tcp(*p))
+    }
+
+    fn voters(&self) -> impl Iterator<Item = &str> {
+        self.snapshot.etcd.iter().map(|m| m.node.as_str())
+    }
+
+    fn peers(&self, a: &str, b: &str) -> bool {
+        let ports: Vec<u16> = self.snapshot.etcd.iter().map(|m| m.peer_port).collect();
+        self.hear_tcp(a, b, &ports)
+    }
+
+    /// Members of etcd that `a` hears both ways, itself included if it is one.
+    fn voters_heard(&self, a: &str) -> usize {
+        self.voters().filter(|v| self.peers(a, v)).count()
+    }
+
+    /// Voters that hear a majority, themselves included: any of them may lead, nobody else can.
+    fn has_quorum(&self, voter: &str) -> bool {
+        self.voters_heard(voter) > self.snapshot.etcd.len() / 2
+    }
+
+    /// Whether this member will have a leader.
+    fn has_leader(&self, voter: &str) -> Prospect {
+        // With PreVote, a leader that keeps its quorum stays; else any voter with a quorum may follow it.
+        let known = self.snapshot.etcd.iter().find(|m| m.leads == Some(true)).map(|m| m.node.as_str());
+        let leaders: Vec<&str> = match known.filter(|leader| self.has_quorum(leader)) {
+            Some(leader) => vec![leader],
+            None => self.voters().filter(|v| self.has_quorum(v)).collect(),
+        };
+        let linked = leaders.iter().filter(|leader| self.peers(voter, leader)).count();
+        self.softened(match linked {
+            0 => Prospect::No,
+            all if all == leaders.len() => Prospect::Yes,
+            _ => Prospect::Maybe,
+        })
+    }
+
+    /// What a lossy, flapping or staggered cut denies may get through all the same.
+    fn softened(&self, prospect: Prospect) -> Prospect {
+        let whole = self.fault.pattern.is_steady();
+        if prospect == Prospect::No && !whole { Prospect::Maybe } else { prospect }
+    }
+
+    /// Whether this API server can write: kubeadm's dial the member beside them, others any of etcd's.
+    fn writable(&self, server: &str) -> Prospect {
+        if self.voters().any(|v| v == server) {
+            return self.has_leader(server);
+        }
+        let ports: Vec<u16> = self.snapshot.etcd.iter().map(|m| m.client_port).collect();
+        let reached = self.voters().filter(|v| self.hear_tcp(server, v, &ports));
+        self.softened(reached.map(|v| self.has_leader(v)).max().unwrap_or_default())
+    }
+
+    /// Whether a node reaches an API server that can write, its own, directly or by a relay.
+    fn served(&self, node: &str) -> Prospect {
+        let servers = || self.snapshot.api_servers.iter();
+        let reached = servers().filter(|a| {
+            let ports = [a.address.port()];
+            let direct = self.hear_tcp(node, &a.name, &ports);
+            let relayed = |e: &str| self.hear_tcp(node, e, &ports) && self.hear_tcp(&a.name, e, &ports);
+            direct || self.snapshot.relays().any(|e| relayed(&e.name))
+        });
+        let prospects: Vec<Prospect> = reached.map(|a| self.writable(&a.name)).collect();
+        let best = prospects.iter().max().copied().unwrap_or_default();
+        let own = servers().find(|a| a.name == node).map(|a| self.writable(&a.name));
+        self.softened(match own {
+            Some(Prospect::Yes) => Prospect::Yes,
+            // Leaders ask their own API server; whether a kubelet asks another one depends on its set-up.
+            Some(own) => own.max(best.min(Prospect::Maybe)),
+            // One that can't write may still be asked.
+            None if best == Prospect::Yes && prospects.iter().any(|p| *p != Prospect::Yes) => Prospect::Maybe,
+            None => best,
+        })
+    }
+
+    fn side(&self, nodes: &[&str]) -> Side {
+        let inside = |name: &str| nodes.contains(&name);
+        let mut racks: Vec<String> = nodes.iter().filter_map(|n| self.snapshot.rack_of(n)).map(str::to_owned).collect();
+        racks.sort_unstable();
+        racks.dedup();
+        let servers = self.snapshot.api_servers.iter().filter(|a| inside(&a.name));
+        let api_servers: Vec<String> = servers.map(|a| a.name.clone()).collect();
+        let own: Vec<&str> = self.voters().filter(|v| inside(v)).collect();
+        let heard = own.first().or(nodes.first()).map_or(0, |first| self.voters_heard(first));
+        Side {
+            name: self.name(nodes, &racks),
+            etcd_members: heard as u32,
+            etcd_total: self.snapshot.etcd.len() as u32,
+            quorum: own.iter().any(|v| self.has_quorum(v)),
+            writable: api_servers.iter().map(|s| self.writable(s)).max().unwrap_or_default(),
+            served: nodes.iter().map(|n| self.served(n)).min().unwrap_or_default(),
+            nodes: nodes.iter().map(|n| (*n).to_owned()).collect(),
+            hears: Vec::new(),
+            racks,
+            api_servers,
+        }
+    }
+
+    /// `isolated` and `rest` where the cut is an `isolate`; else its racks where they are whole, and else its nodes.
+    fn name(&self, nodes: &[&str], racks: &[String]) -> String {
+        if !self.fault.isolated.is_empty() {
+            return if nodes.iter().any(|n| self.fault.isolated.contains(*n)) { "isolated" } else { "rest" }.into();
+        }
+        let of_racks = self.snapshot.nodes.iter().filter(|n| n.rack.as_ref().is_some_and(|r| racks.contains(r)));
+        if of_racks.count() == nodes.len() { racks.join("+") } else { nodes.join("+") }
     }
 }

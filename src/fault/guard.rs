@@ -5,20 +5,39 @@ use crate::{
     api::{Guards, Side},
     topology::Snapshot,
 };
+use std::collections::BTreeSet;
 use thiserror::Error;
 
 /// Why a run is not begun. Every text says what to do.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[derive(Clone, Debug, Error, PartialEq)]
 pub enum Refusal {
-    #[error("spec.cut names nothing to cut: set spec.cut.isolate")]
+    #[error("spec.cut names nothing to cut: set isolate, split, bridge, ring, star, chain or edges")]
     NoConstructor,
+    #[error("the cut ({cut}) is empty: everybody would go on hearing everybody")]
+    Empty { cut: String },
+    #[error("{name} is in two groups of the cut: groups must be disjoint")]
+    Overlap { name: String },
+    #[error("{name} is in no group of the cut: name it in one, or give it a rack that is")]
+    Unplaced { name: String },
+    #[error("everybody is in a group: nobody is left to be the bridge; use split, or leave a rack out")]
+    NoBridge,
+    #[error("there is no exact ring of {members} members: {why}; 4, 5, 6, 8, 9 and so on have one")]
+    NoSuchRing { members: usize, why: String },
+    #[error("there is no {kind} {name}: name one that the cluster or spec.endpoints has")]
+    NoSuchMember { kind: &'static str, name: String },
+    #[error(
+        "with spec.stagger the first rack would heal {needed_seconds} s before the end of a cut of {length_seconds} s: lengthen spec.duration or shorten spec.stagger"
+    )]
+    StaggerTooLong { needed_seconds: f64, length_seconds: f64 },
     #[error("no node has the label {label}: label the nodes or set spec.rackLabel")]
     NoSuchLabel { label: String },
     #[error("there is no rack {rack}: the values of {label} are {known}")]
     NoSuchRack { rack: String, label: String, known: String },
-    #[error("the rack of the holder of {lease} can't be told: {why}; name racks in spec.cut.isolate.racks instead")]
-    UnresolvedRole { lease: String, why: String },
-    #[error("the cut would isolate every rack: leave one out, or set spec.guards.allowAllRacks")]
+    #[error("the role {role} stands for nobody: {why}; name racks instead")]
+    UnresolvedRole { role: String, why: String },
+    #[error(
+        "the cut would leave no two racks that hear each other, or no rack outside: cut less, or set spec.guards.allowAllRacks"
+    )]
     AllRacks,
     #[error(
         "no side would keep a majority of the {total} etcd members ({split}): cut fewer racks, or set spec.guards.allowQuorumLoss"
@@ -57,8 +76,7 @@ pub fn check(guards: &Guards, snapshot: &Snapshot, fault: &Fault, sides: &[Side]
     if let Some(node) = snapshot.nodes.iter().find(|n| n.addresses.is_empty()) {
         return Err(Refusal::NodeWithoutAddress { node: node.name.clone() });
     }
-    let racks = snapshot.racks();
-    if !guards.allow_all_racks && racks.iter().all(|r| fault.isolated_racks.contains(*r)) {
+    if !guards.allow_all_racks && leaves_no_two_racks(snapshot, fault, sides) {
         return Err(Refusal::AllRacks);
     }
     if snapshot.etcd.is_empty() {
@@ -73,9 +91,19 @@ pub fn check(guards: &Guards, snapshot: &Snapshot, fault: &Fault, sides: &[Side]
     {
         return Err(Refusal::NodeNotReady { node: node.name.clone() });
     }
-    let writable: Vec<_> = sides.iter().filter(|s| s.writable).flat_map(|s| s.nodes.iter().cloned()).collect();
+    let writable: Vec<_> = Side::most_writable(sides).into_iter().flat_map(|s| s.nodes.iter().cloned()).collect();
     if !writable.is_empty() && !snapshot.operators.iter().any(|o| o.ready && writable.contains(&o.node)) {
         return Err(Refusal::OperatorOnLosingSide { nodes: writable.join(", ") });
     }
     Ok(())
+}
+
+/// Whether every rack would be alone, or an `isolate` names every node.
+fn leaves_no_two_racks(snapshot: &Snapshot, fault: &Fault, sides: &[Side]) -> bool {
+    let racks = |name: &String| sides.iter().find(|s| s.name == *name).map(|s| s.racks.as_slice()).unwrap_or_default();
+    let hears_another = |s: &Side| s.racks.len() > 1 || s.hears.iter().any(|other| racks(other) != s.racks);
+    // Two racks are what a small cluster has: cutting the one from the other leaves a rack outside.
+    let several = sides.iter().flat_map(|s| &s.racks).collect::<BTreeSet<_>>().len() > 2;
+    let all_isolated = snapshot.nodes.iter().all(|n| fault.isolated.contains(&n.name));
+    all_isolated || (several && !sides.iter().any(hears_another))
 }

@@ -3,14 +3,21 @@
 mod expand;
 mod graph;
 mod guard;
+mod pattern;
 mod plan;
+mod select;
+mod shape;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 pub use expand::{Fault, expand};
 pub use graph::sides;
 pub use guard::{Refusal, check as check_guards};
+pub use pattern::{Effect, Pattern};
 pub use plan::{Heal, Member, PlanParts, PortClass, ProbeTarget, RunPlan};
+
+pub use traffic::{KUBELET_PORT, Ports};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;

@@ -1,6 +1,6 @@
 //! The plan that every agent gets: members, edges, heal token, probes. Immutable once written, known by its hash.
 
-use super::{Block, Fault};
+use super::{Block, Effect, Fault, KUBELET_PORT, Pattern, Ports};
 use crate::topology::{ApiServer, Snapshot};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -14,8 +14,16 @@ pub struct Member {
     pub name: String,
     /// Nodes carry an agent and enforce their own ingress; endpoints do not.
     pub has_agent: bool,
-    /// Its own addresses and those of its pods.
+    /// For those without an agent: whether nodes drop what they send there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub egress: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rack: Option<String>,
+    /// Its own addresses.
     pub cidrs: Vec<IpNet>,
+    /// Those of its pods.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pod_cidrs: Vec<IpNet>,
     /// Where heal packets reach it: its node addresses, one for each family. Empty for endpoints.
     pub heal_addresses: Vec<std::net::IpAddr>,
 }
@@ -78,6 +86,15 @@ pub struct RunPlan {
     pub run_uid: String,
     pub members: Vec<Member>,
     pub edges: Vec<Block>,
+    /// The packets of an edge that are hit.
+    #[serde(default)]
+    pub ports: Ports,
+    /// What becomes of them, and when.
+    #[serde(default)]
+    pub pattern: Pattern,
+    /// Members that hear nobody but each other, known or not.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub sealed: BTreeSet<String>,
     pub heal: Heal,
     /// Length of the cut, seconds.
     pub duration_seconds: f64,
@@ -100,21 +117,24 @@ pub struct PlanParts {
     pub writable: Vec<String>,
 }
 
-/// Port of every kubelet (`pkg/cluster/ports`, KubeletPort).
-const KUBELET_PORT: u16 = 10250;
-
 impl RunPlan {
     pub fn new(snapshot: &Snapshot, fault: &Fault, parts: PlanParts) -> Self {
         let nodes = snapshot.nodes.iter().map(|n| Member {
             name: n.name.clone(),
             has_agent: true,
-            cidrs: n.addresses.iter().map(|a| IpNet::from(*a)).chain(n.pod_cidrs.iter().copied()).collect(),
+            egress: false,
+            rack: n.rack.clone(),
+            cidrs: n.addresses.iter().map(|a| IpNet::from(*a)).collect(),
+            pod_cidrs: n.pod_cidrs.clone(),
             heal_addresses: n.addresses.clone(),
         });
         let endpoints = snapshot.endpoints.iter().map(|e| Member {
             name: e.name.clone(),
             has_agent: false,
+            egress: e.egress,
+            rack: e.rack.clone(),
             cidrs: e.cidrs.clone(),
+            pod_cidrs: Vec::new(),
             heal_addresses: Vec::new(),
         });
         RunPlan {
@@ -122,6 +142,9 @@ impl RunPlan {
             run_uid: parts.run_uid,
             members: nodes.chain(endpoints).collect(),
             edges: fault.blocks.clone(),
+            ports: fault.ports.clone(),
+            pattern: fault.pattern.clone(),
+            sealed: if fault.sealed { fault.isolated.clone() } else { BTreeSet::new() },
             heal: Heal { port: Heal::PORT, token: parts.token },
             duration_seconds: parts.duration_seconds,
             longest_seconds: parts.longest_seconds,
@@ -141,10 +164,50 @@ impl RunPlan {
         self.edges.iter().any(|b| b.cuts(from, to))
     }
 
-    /// Whether TCP between the two is broken: a cut of either direction breaks it, where somebody enforces that direction.
-    pub fn breaks_tcp(&self, a: &str, b: &str) -> bool {
-        let enforced = |from: &str, to: &str| self.cuts(from, to) && self.member(to).is_some_and(|m| m.has_agent);
-        enforced(a, b) || enforced(b, a)
+    /// Whether TCP between a node and a probe's target is broken: a cut of either direction breaks it, where it hits that port.
+    /// Nodes drop what arrives, and what leaves for somebody without an agent.
+    pub fn breaks_tcp(&self, node: &str, target: &ProbeTarget) -> bool {
+        self.ports.hit_tcp(target.address.port()) && self.breaks(node, &target.member)
+    }
+
+    /// Whether any conversation between the two is broken.
+    pub fn breaks(&self, a: &str, b: &str) -> bool {
+        self.enforcers(a, b) > 0
+    }
+
+    /// How many directions between the two are cut by somebody.
+    fn enforcers(&self, a: &str, b: &str) -> usize {
+        let drops = |name: &str| self.member(name).is_some_and(|m| m.has_agent || m.egress);
+        let lost = |from: &str, to: &str| self.cuts(from, to) && drops(to);
+        usize::from(lost(a, b)) + usize::from(lost(b, a))
+    }
+
+    /// Share of fresh connections between the two that should fail while the cut has effect: each direction takes its part.
+    pub fn expected_loss(&self, a: &str, b: &str) -> f64 {
+        let through = match self.pattern.effect {
+            Effect::Drop | Effect::Reject => 0.0,
+            Effect::LossPerPacket { percent } | Effect::LossPerFlow { percent } => 1.0 - f64::from(percent) / 100.0,
+        };
+        1.0 - f64::powi(through, self.enforcers(a, b) as i32)
+    }
+
+    /// When packets between the two are hit, seconds after the beginning of a cut of this length. The one who drops decides.
+    pub fn windows_between(&self, a: &str, b: &str, length: f64) -> Vec<(f64, f64)> {
+        let ends = |name: &str| self.windows_at(name, length);
+        let longer = |x: Vec<(f64, f64)>, y: Vec<(f64, f64)>| {
+            let end = |w: &Vec<(f64, f64)>| w.last().map_or(0.0, |w| w.1);
+            if end(&x) >= end(&y) { x } else { y }
+        };
+        match (self.cuts(a, b), self.cuts(b, a)) {
+            (true, true) => longer(ends(a), ends(b)),
+            (true, false) => ends(if self.member(b).is_some_and(|m| m.has_agent) { b } else { a }),
+            _ => ends(if self.member(a).is_some_and(|m| m.has_agent) { a } else { b }),
+        }
+    }
+
+    /// When the cut has effect on a member, seconds after the beginning of a cut of this length.
+    pub fn windows_at(&self, member: &str, length: f64) -> Vec<(f64, f64)> {
+        self.pattern.windows(self.member(member).and_then(|m| m.rack.as_deref()), length)
     }
 
     pub fn member(&self, name: &str) -> Option<&Member> {
@@ -156,11 +219,22 @@ impl RunPlan {
         self.members.iter().filter(|m| m.has_agent).map(|m| m.name.as_str()).collect()
     }
 
-    /// Source addresses whose packets `node` drops while cut, merged and sorted.
+    /// Addresses, its pods' included, of everybody whom `node` no longer hears, merged and sorted.
     pub fn sources_cut_at(&self, node: &str) -> Vec<IpNet> {
-        let cidrs = self.members.iter().filter(|m| self.cuts(&m.name, node)).flat_map(|m| m.cidrs.iter().copied());
-        IpNet::aggregate(&cidrs.collect())
+        merged(self.members.iter().filter(|m| self.cuts(&m.name, node)).flat_map(Member::all_cidrs))
     }
+}
+
+impl Member {
+    /// Its own addresses and those of its pods.
+    pub fn all_cidrs(&self) -> impl Iterator<Item = IpNet> {
+        self.cidrs.iter().chain(&self.pod_cidrs).copied()
+    }
+}
+
+/// Merged and sorted.
+pub fn merged(cidrs: impl Iterator<Item = IpNet>) -> Vec<IpNet> {
+    IpNet::aggregate(&cidrs.collect())
 }
 
 /// One target for each port that a node or an endpoint is known to serve.

@@ -6,8 +6,8 @@ use super::{
     timeline::{Seen, longest_hole},
 };
 use crate::{
-    api::{Check, Finding, FindingResult, SpanKind},
-    predict::{ApiForecast, seconds},
+    api::{Check, Finding, FindingResult, Prospect, SpanKind},
+    predict::{ApiForecast, count, seconds},
 };
 
 /// A canary write is given up after this, seconds: one that was begun before the heal may be acknowledged after it, and so long
@@ -21,7 +21,11 @@ const ONE_SERVER: f64 = 10.0;
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let of = |side: &ApiForecast| {
-        let said = if side.writable { writable(case, side) } else { refused(case, side) };
+        let said = match side.writable {
+            Prospect::Yes => writable(case, side),
+            Prospect::No => refused(case, side),
+            Prospect::Maybe => either(case, side),
+        };
         said.about(Check::ApiWritable, &side.side, side.prediction().expected)
     };
     case.forecast.api.iter().map(of).collect()
@@ -62,6 +66,19 @@ fn writable(case: &Case<'_>, side: &ApiForecast) -> Said {
     };
     let last = all.iter().rfind(|s| s.meets(0.0, heal)).or(all.first());
     Said::new(result, observed, last.map_or(String::new(), |s| cite(track, s)))
+}
+
+/// Nothing is predicted; what was seen is told, by the operator and by the servers' own nodes.
+fn either(case: &Case<'_>, side: &ApiForecast) -> Said {
+    let heal = case.timeline.heal;
+    let tracks = side.servers.iter().filter_map(|n| Some((n, case.timeline.agent(n)?)));
+    let acked = tracks.filter_map(|(n, track)| {
+        let mut acks = track.series(SpanKind::Canary, n).iter().filter(|s| s.is("acknowledged"));
+        acks.find(|s| s.meets(side.seconds, heal)).map(|s| cite(track, s))
+    });
+    let acked: Vec<String> = acked.collect();
+    let observed = format!("{} of {} acknowledged writes", acked.len(), count(side.servers.len(), "server"));
+    Said::new(FindingResult::Noted, observed, acked.into_iter().next().unwrap_or_default())
 }
 
 fn refused(case: &Case<'_>, side: &ApiForecast) -> Said {

@@ -6,7 +6,7 @@ use super::{
     timeline::{Seen, Track, longest_hole},
 };
 use crate::{
-    api::{Check, Finding, FindingResult, SpanKind},
+    api::{Check, Finding, FindingResult, Prospect, SpanKind},
     predict::{EtcdForecast, seconds},
 };
 
@@ -46,9 +46,10 @@ fn member(case: &Case<'_>, side: &EtcdForecast, node: &str) -> Said {
     if longest_hole(during.iter().copied(), from, to) > MAX_UNWATCHED || during.is_empty() {
         return Said::open(format!("{node}: the health of etcd was not seen during the cut"));
     }
-    match side.quorum {
-        true => healthy(track, &during, to),
-        false => leaderless(case, track, spans, &during),
+    match side.leader {
+        Prospect::Yes => healthy(track, &during, to),
+        Prospect::No => leaderless(case, track, spans, &during),
+        Prospect::Maybe => either(track, &during),
     }
 }
 
@@ -74,6 +75,17 @@ fn healthy(track: &Track<'_>, during: &[&Seen<'_>], to: f64) -> Said {
         _ => FindingResult::Violated,
     };
     Said::new(result, format!("{} unhealthy for {}", track.node, seconds(longest)), cite(track, worst))
+}
+
+/// Nothing is predicted; what was seen is told.
+fn either(track: &Track<'_>, during: &[&Seen<'_>]) -> Said {
+    let healthy = during.iter().filter(|s| s.is("ok")).count();
+    let state = match healthy {
+        0 => "without a leader",
+        all if all == during.len() => "healthy",
+        _ => "healthy by turns",
+    };
+    Said::new(FindingResult::Noted, format!("{} {state}", track.node), cite(track, during[0]))
 }
 
 fn leaderless(case: &Case<'_>, track: &Track<'_>, spans: &[Seen<'_>], during: &[&Seen<'_>]) -> Said {

@@ -7,7 +7,7 @@ use super::{
     timeline::{Seen, Track, longest_hole},
 };
 use crate::{
-    api::{Check, Finding, FindingResult, SpanKind},
+    api::{Check, Finding, FindingResult, Prospect, SpanKind},
     predict::{Certainty, LeaseForecast, OWN_LEASE, elects, interval},
 };
 
@@ -87,7 +87,7 @@ fn moved(case: &Case<'_>, lease: &LeaseForecast, track: &Track<'_>, spans: &[See
         .evidence
         .sides
         .iter()
-        .find(|s| !s.writable && s.nodes.iter().any(|n| n == host))
+        .find(|s| s.served == Prospect::No && s.nodes.iter().any(|n| n == host))
         .filter(|_| takeover.seen_new <= heal);
     let window = lease.takeover;
     // The holder was cut off by its own node's clock.

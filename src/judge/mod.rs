@@ -73,7 +73,7 @@ impl<'a> Case<'a> {
         let node = sides.iter().find(|s| s.nodes.iter().any(|n| n == member));
         // An endpoint is on the side that it goes on hearing.
         let plan = self.evidence.plan;
-        let mut hears = sides.iter().filter(|s| s.nodes.iter().all(|n| !plan.breaks_tcp(n, member)));
+        let mut hears = sides.iter().filter(|s| s.nodes.iter().all(|n| !plan.breaks(n, member)));
         node.or_else(|| hears.next().filter(|_| hears.next().is_none())).map_or("outside", |s| s.name.as_str())
     }
 }

@@ -6,7 +6,7 @@ use super::{
     timeline::{Seen, Track, longest_hole},
 };
 use crate::{
-    api::{Check, Finding, FindingResult, Side, SpanKind, Window},
+    api::{Check, Finding, FindingResult, Prospect, Side, SpanKind, Window},
     predict::{CONTROLLER_MANAGER, Certainty, NodeForecast, count, grace_is_short, interval},
 };
 
@@ -18,7 +18,7 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
         let said = cut_off(case, node);
         said.about(Check::NodeNotReady, &node.node, node.prediction().expected)
     });
-    let kept = case.evidence.sides.iter().filter(|s| s.writable).map(|side| {
+    let kept = case.evidence.sides.iter().filter(|s| s.served == Prospect::Yes).map(|side| {
         let predicted = match grace_is_short(case.evidence.snapshot) {
             true => "stay Ready, or lose it for a moment: the grace period is short",
             false => "stay Ready",

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     api::{Check, Finding, FindingResult, SpanKind},
-    fault::ProbeTarget,
+    fault::{Effect, ProbeTarget},
     predict::{count, seconds},
 };
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let mut groups: BTreeMap<(String, bool), Group> = BTreeMap::new();
     for node in plan.agents() {
         for target in plan.probes.iter().filter(|t| t.member != node) {
-            let broken = plan.breaks_tcp(node, &target.member);
+            let broken = plan.breaks_tcp(node, target);
             let key = (format!("{}→{}", case.side_of(node), case.side_of(&target.member)), broken);
             let group = groups.entry(key).or_default();
             let outcome = match case.timeline.agent(node) {
@@ -67,15 +67,21 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
     if groups.is_empty() {
         return vec![Said::open("the plan probes nothing").about(Check::FaultProven, "network", "cut as planned")];
     }
-    groups.into_iter().map(|((subject, broken), group)| group.finding(subject, broken)).collect()
+    let effect = plan.pattern.effect;
+    groups.into_iter().map(|((subject, broken), group)| group.finding(subject, broken, effect)).collect()
 }
 
 impl Group {
-    fn finding(self, subject: String, broken: bool) -> Finding {
+    fn finding(self, subject: String, broken: bool, effect: Effect) -> Finding {
         let total = self.as_planned + self.contradicted.len() + self.unseen.len();
-        let state = if broken { "silent" } else { "alive" };
+        let state = match (broken, effect) {
+            (false, _) => "alive",
+            (true, Effect::Drop) => "silent",
+            (true, Effect::Reject) => "refused",
+            (true, Effect::LossPerPacket { .. } | Effect::LossPerFlow { .. }) => "lossy",
+        };
         let predicted = match broken {
-            true => format!("{} silent, alive before and after", count(total, "probed port")),
+            true => format!("{} {state}, alive before and after", count(total, "probed port")),
             false => format!("{} alive all the time", count(total, "probed port")),
         };
         let mut observed = format!("{} of {total} {state}", self.as_planned);
@@ -113,7 +119,7 @@ pub fn late(case: &Case<'_>) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for track in plan.agents().into_iter().filter_map(|n| case.timeline.agent(n)).filter(|t| t.clock_known) {
         let limit = (STRAY * (case.timeline.end - heal)).max(1.0);
-        for target in plan.probes.iter().filter(|t| t.member != track.node && plan.breaks_tcp(track.node, &t.member)) {
+        for target in plan.probes.iter().filter(|t| t.member != track.node && plan.breaks_tcp(track.node, t)) {
             let spans = track.series(SpanKind::Probe, &target.subject());
             if let Some((how, seen)) = late_silence(spans, heal, heal + edge(case, track) + HEAL_SLACK, limit) {
                 let after = seconds(seen.to - heal);
@@ -166,31 +172,67 @@ fn judge_pair(case: &Case<'_>, track: &Track<'_>, target: &ProbeTarget, broken: 
         Some(last) if !broken && !alive(last) => return contradicted(last, "still after the heal"),
         Some(_) => {}
     }
-    let (from, to) = if broken { (edge, heal - edge) } else { (0.0, heal) };
-    let during = || spans.iter().filter(|s| s.meets(from, to));
-    let Some(mut example) = during().find(|s| alive(s) != broken) else {
-        return match during().next() {
-            Some(other) => contradicted(other, "during the cut"),
-            None => unseen("not seen during the cut".into()),
-        };
-    };
-    let mut stray = 0;
-    if broken {
-        if let Some(open) = during().find(|s| alive(s)) {
-            return contradicted(open, "during the cut");
+    let plan = case.evidence.plan;
+    let windows: Vec<(f64, f64)> = match broken {
+        false => vec![(0.0, heal)],
+        true => {
+            let all = plan.windows_between(track.node, &target.member, heal).into_iter();
+            all.map(|(from, to)| (from + edge, to - edge)).filter(|(from, to)| from < to).collect()
         }
-    } else {
-        let dead = || during().filter(|s| !alive(s));
-        stray = dead().map(|s| s.span.samples).sum();
-        example = dead().next().unwrap_or(example);
-        if f64::from(stray) > (STRAY * heal).max(1.0) {
-            return dead()
-                .max_by_key(|s| s.span.samples)
-                .map_or_else(|| unseen(String::new()), |s| contradicted(s, "during the cut"));
+    };
+    if windows.is_empty() {
+        return unseen(format!("the cut is shorter than {} at a time", seconds(2.0 * edge)));
+    }
+    let during = || spans.iter().filter(|s| windows.iter().any(|(from, to)| s.meets(*from, *to)));
+    let Some(first) = during().next() else { return unseen("not seen during the cut".into()) };
+    let (mut example, mut stray) = (first, 0);
+    match (broken, plan.pattern.effect) {
+        (true, Effect::Drop) => {
+            if let Some(open) = during().find(|s| alive(s)) {
+                return contradicted(open, "during the cut");
+            }
+        }
+        (true, Effect::Reject) => {
+            if let Some(open) = during().find(|s| s.is("open")) {
+                return contradicted(open, "during the cut");
+            }
+            example = during().find(|s| s.is("refused")).unwrap_or(first);
+        }
+        (true, Effect::LossPerPacket { .. } | Effect::LossPerFlow { .. }) => {
+            let expected = plan.expected_loss(track.node, &target.member);
+            if let Some(what) = unlike(expected, during()) {
+                return Outcome::Contradicted { what: format!("{}: probe {subject}: {what}", track.who) };
+            }
+        }
+        (false, _) => {
+            let dead = || during().filter(|s| !alive(s));
+            stray = dead().map(|s| s.span.samples).sum();
+            example = dead().next().unwrap_or(first);
+            if f64::from(stray) > (STRAY * heal).max(1.0) {
+                return dead()
+                    .max_by_key(|s| s.span.samples)
+                    .map_or_else(|| unseen(String::new()), |s| contradicted(s, "during the cut"));
+            }
         }
     }
-    match longest_hole(during(), from, to) {
+    let hole = windows.iter().map(|(from, to)| longest_hole(during(), *from, *to)).fold(0.0, f64::max);
+    match hole {
         hole if hole > MAX_UNWATCHED => unseen(format!("nobody looked for {}", seconds(hole))),
         _ => Outcome::AsPlanned { example: cite(track, example), stray },
     }
+}
+
+/// Says so where the share of lost connections can't be chance.
+fn unlike<'s, 'a: 's>(expected: f64, during: impl Iterator<Item = &'s Seen<'a>>) -> Option<String> {
+    // Four standard deviations, and the strays of a busy machine on top.
+    const DEVIATIONS: f64 = 4.0;
+    let (mut lost, mut all) = (0.0, 0.0);
+    for seen in during {
+        all += f64::from(seen.span.samples);
+        lost += if alive(seen) { 0.0 } else { f64::from(seen.span.samples) };
+    }
+    let share = lost / all;
+    let chance = DEVIATIONS * (expected * (1.0 - expected) / all).sqrt() + STRAY;
+    ((share - expected).abs() > chance)
+        .then(|| format!("{:.0} % of {all} lost, {:.0} % expected", share * 100.0, expected * 100.0))
 }

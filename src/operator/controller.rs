@@ -4,7 +4,7 @@ use super::{
     context::Context,
     steps::{self, Error, Next, abort, arm, cut, end, failed_to, judge, plan, recover},
 };
-use crate::api::{Phase, RackPartition, RackPartitionStatus};
+use crate::api::{Phase, RackPartition, RackPartitionStatus, Side};
 use futures::StreamExt;
 use kube::{
     Api, ResourceExt,
@@ -91,7 +91,7 @@ fn pin(run: &RackPartition, ctx: &Context) {
         return;
     }
     let writable: Vec<String> =
-        plan.sides.iter().filter(|s| s.writable).flat_map(|s| s.api_servers.iter().cloned()).collect();
+        Side::most_writable(&plan.sides).into_iter().flat_map(|s| s.api_servers.iter().cloned()).collect();
     let pinned = ctx.route.current().is_some_and(|s| writable.contains(&s.name));
     if !writable.is_empty() && !pinned {
         ctx.route.prefer(&writable);

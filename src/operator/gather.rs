@@ -124,6 +124,7 @@ fn etcd_member(pod: &core::Pod) -> Option<EtcdMember> {
     let port = |flag: &str, default| flags.get(flag).and_then(first_port).unwrap_or(default);
     Some(EtcdMember {
         node: node_of(pod)?,
+        leads: None,
         client_port: port("advertise-client-urls", 2379),
         peer_port: port("initial-advertise-peer-urls", 2380),
     })
@@ -177,6 +178,7 @@ fn spec_endpoint(endpoint: &SpecEndpoint) -> Result<Endpoint, Error> {
         rack: (endpoint.rack != "outside").then(|| endpoint.rack.clone()),
         cidrs: endpoint.cidrs.iter().map(parse).collect::<Result<_, _>>()?,
         ports: endpoint.ports.clone(),
+        egress: endpoint.egress,
     })
 }
 
@@ -217,7 +219,7 @@ async fn control_plane_endpoint(
     cidrs.dedup();
     let ports = addresses.iter().map(SocketAddr::port).take(1).collect();
     let name = CONTROL_PLANE_ENDPOINT.into();
-    Ok((!cidrs.is_empty()).then_some(Endpoint { name, rack: None, cidrs, ports }))
+    Ok((!cidrs.is_empty()).then_some(Endpoint { name, rack: None, cidrs, ports, egress: false }))
 }
 
 /// A Lease that somebody was elected on. API servers' identity Leases are no election.

@@ -17,7 +17,7 @@ pub use election::{Election, Ended};
 pub use settings::{AgentSettings, Settings};
 
 use crate::{
-    api::{Phase, RackPartition},
+    api::{Phase, RackPartition, Side},
     connection::Route,
 };
 use context::Context;
@@ -120,8 +120,9 @@ async fn stands_aside(ctx: &Context) -> bool {
             phase => matches!(phase, Some(Phase::Scheduled | Phase::Cut)),
         };
         let Some(plan) = status.plan.as_ref().filter(|_| going) else { return false };
-        let here = plan.sides.iter().find(|s| s.nodes.contains(&ctx.settings.node));
-        let aside = plan.sides.iter().any(|s| s.writable) && here.is_some_and(|s| !s.writable);
+        let best = Side::most_writable(&plan.sides);
+        let is_here = |s: &Side| s.nodes.contains(&ctx.settings.node);
+        let aside = !best.is_empty() && plan.sides.iter().any(is_here) && !best.into_iter().any(is_here);
         if aside {
             tracing::info!(run = run.name_any(), "stands aside: this node is about to be cut off");
         }

@@ -2,7 +2,7 @@
 
 use super::{constants::*, window::seconds};
 use crate::{
-    api::{Check, Prediction, Side},
+    api::{Check, Prediction, Prospect, Side},
     topology::Snapshot,
 };
 
@@ -17,10 +17,12 @@ pub struct EtcdForecast {
     pub side: String,
     /// Nodes of its members.
     pub members: Vec<String>,
-    pub quorum: bool,
-    /// Seconds after the cut until which its health may differ from what `quorum` says.
+    /// Whether they will have a leader.
+    pub leader: Prospect,
+    /// Seconds after the cut until which its health may differ from what `leader` says.
     pub settled: f64,
-    total: usize,
+    heard: u32,
+    total: u32,
     election: f64,
 }
 
@@ -29,7 +31,7 @@ pub struct EtcdForecast {
 pub struct ApiForecast {
     pub side: String,
     pub servers: Vec<String>,
-    pub writable: bool,
+    pub writable: Prospect,
     /// On a writable side the longest time without an acknowledged write, seconds; on another one the time after the cut from
     /// which none is acknowledged.
     pub seconds: f64,
@@ -57,13 +59,19 @@ pub fn etcd(snapshot: &Snapshot, sides: &[Side]) -> Vec<EtcdForecast> {
     let of = |side: &Side| {
         let members: Vec<_> =
             snapshot.etcd.iter().filter(|m| side.nodes.contains(&m.node)).map(|m| m.node.clone()).collect();
-        let settled = match side.quorum {
-            true => write_gap(side, election),
-            // The old leader's step-down, then a read that had begun before it.
-            false => ETCD_ELECTIONS * election + ETCD_READ_TIMEOUT + 2.0 * election + API_LATENCY,
+        // What its API servers can do, its members can; a side without an API server goes by its quorum.
+        let leader = match (side.api_servers.is_empty(), side.quorum) {
+            (false, _) => side.writable,
+            (true, true) => Prospect::Maybe,
+            (true, false) => Prospect::No,
         };
-        let (side, quorum) = (side.name.clone(), side.quorum);
-        EtcdForecast { side, members, quorum, settled, total: snapshot.etcd.len(), election }
+        let settled = match leader {
+            Prospect::Yes | Prospect::Maybe => write_gap(side, election),
+            // The old leader's step-down, then a read that had begun before it.
+            Prospect::No => ETCD_ELECTIONS * election + ETCD_READ_TIMEOUT + 2.0 * election + API_LATENCY,
+        };
+        let (heard, total) = (side.etcd_members, side.etcd_total);
+        EtcdForecast { side: side.name.clone(), members, leader, settled, heard, total, election }
     };
     sides.iter().map(of).filter(|f| !f.members.is_empty()).collect()
 }
@@ -74,7 +82,10 @@ pub fn api(snapshot: &Snapshot, sides: &[Side]) -> Vec<ApiForecast> {
         side: side.name.clone(),
         servers: side.api_servers.clone(),
         writable: side.writable,
-        seconds: if side.writable { write_gap(side, election) } else { LAST_ACKNOWLEDGEMENT.max(3.0 * election) },
+        seconds: match side.writable {
+            Prospect::No => LAST_ACKNOWLEDGEMENT.max(3.0 * election),
+            _ => write_gap(side, election),
+        },
         loses_etcd: loses_members(side),
         election,
     };
@@ -83,13 +94,17 @@ pub fn api(snapshot: &Snapshot, sides: &[Side]) -> Vec<ApiForecast> {
 
 impl EtcdForecast {
     pub fn prediction(&self) -> Prediction {
-        let (have, total, need) = (self.members.len(), self.total, majority(self.total as u32));
-        let (expected, rule) = match self.quorum {
-            true => (
+        let (have, total, need) = (self.heard, self.total, majority(self.total));
+        let (expected, rule) = match self.leader {
+            Prospect::Maybe => (
+                "has a leader, has none, or both by turns".into(),
+                "it depends on who leads and on what gets through".into(),
+            ),
+            Prospect::Yes => (
                 format!("keeps its quorum; a new leader within {} if the old one is cut off", seconds(self.settled)),
                 format!("3 × election timeout ({}) + {}", seconds(self.election), seconds(ETCD_SLACK)),
             ),
-            false => (
+            Prospect::No => (
                 format!("no leader from {} on until the heal", seconds(self.settled)),
                 format!(
                     "3 × election timeout ({}), then the last linearizable read ({} + 2 elections)",
@@ -98,7 +113,7 @@ impl EtcdForecast {
                 ),
             ),
         };
-        let reason = format!("{have} of {total} members here, a majority is {need}; {rule}");
+        let reason = format!("{have} of {total} members within reach, a majority is {need}; {rule}");
         Prediction { check: Check::EtcdQuorum, subject: self.side.clone(), expected, window: None, reason }
     }
 }
@@ -106,7 +121,11 @@ impl EtcdForecast {
 impl ApiForecast {
     pub fn prediction(&self) -> Prediction {
         let (expected, reason) = match (self.writable, self.loses_etcd) {
-            (true, true) => (
+            (Prospect::Maybe, _) => (
+                "writes acknowledged or not: not predicted".into(),
+                "it depends on which member of etcd leads and on what gets through".into(),
+            ),
+            (Prospect::Yes, true) => (
                 format!("writes acknowledged, none missing for longer than {}", seconds(self.seconds)),
                 format!(
                     "etcd's leader may be cut off: 3 × election timeout ({}) + {}",
@@ -114,11 +133,11 @@ impl ApiForecast {
                     seconds(ETCD_SLACK)
                 ),
             ),
-            (true, false) => (
+            (Prospect::Yes, false) => (
                 format!("writes acknowledged, none missing for longer than {}", seconds(self.seconds)),
                 "no etcd member is cut off from this side".into(),
             ),
-            (false, _) => (
+            (Prospect::No, _) => (
                 format!("no write acknowledged from {} on until the heal", seconds(self.seconds)),
                 "no quorum of etcd within reach; what was in flight at the cut is answered or given up by then".into(),
             ),

@@ -6,7 +6,7 @@ use super::{
     window::{Certainty, certainty, interval, seconds, window},
 };
 use crate::{
-    api::{Check, Prediction, Side, Window},
+    api::{Check, Prediction, Prospect, Side, Window},
     topology::{Lease, Snapshot},
 };
 
@@ -53,18 +53,20 @@ pub fn leases(snapshot: &Snapshot, sides: &[Side], duration: f64) -> Vec<LeaseFo
 fn forecast(lease: &Lease, snapshot: &Snapshot, sides: &[Side], duration: f64) -> Option<LeaseForecast> {
     let node = lease.holder_node.as_ref()?;
     let side = sides.iter().find(|s| s.nodes.contains(node))?;
-    let writable = sides.iter().find(|s| s.writable);
+    let writable = Side::most_writable(sides);
     let (ld, rd, rp) = (lease.lease_duration, lease.renew_deadline.seconds, lease.retry_period.seconds);
     let polls = ELECTION_POLLS * rp * (1.0 + ELECTION_JITTER);
     // A candidate's poll that would have seen the last renewal may fall into etcd's election.
-    let slack = API_LATENCY + writable.map_or(0.0, |w| write_gap(w, snapshot.timers.etcd_election.seconds));
+    let slack = API_LATENCY + writable.first().map_or(0.0, |w| write_gap(w, snapshot.timers.etcd_election.seconds));
     let late = late_answer(rd);
     let takeover = window(ld - rp - API_LATENCY, ld + polls + slack);
-    let candidate =
-        writable.is_some_and(|w| lease.candidate_nodes.iter().any(|n| w.nodes.contains(n) && Some(n) != Some(node)));
+    let candidate = writable.iter().any(|w| lease.candidate_nodes.iter().any(|n| w.nodes.contains(n) && n != node));
     let harmless = duration < (rd - TCP_FIRST_RETRANSMISSION) / 2.0;
-    let cut_off = !side.writable;
+    // kubeadm's components ask the API server beside them.
+    let reach = if side.api_servers.is_empty() { side.served } else { side.writable };
+    let (cut_off, unsure) = (reach != Prospect::Yes, reach == Prospect::Maybe);
     let moves = match () {
+        _ if unsure && !harmless => Certainty::May,
         _ if !cut_off || harmless => Certainty::MustNot,
         _ if !candidate => Certainty::May,
         // Between "harmless" and the takeover's end a renewal may or may not come through, so it is never "must not".
@@ -73,7 +75,10 @@ fn forecast(lease: &Lease, snapshot: &Snapshot, sides: &[Side], duration: f64) -
     let reason = match () {
         _ if !cut_off => "its holder is on the side that can write".into(),
         _ if harmless => format!("the cut is shorter than half the renew deadline ({})", seconds(rd)),
-        _ if writable.is_none() => "no side can write, so nobody can take it before the heal".into(),
+        _ if unsure => "whether its holder reaches an API server that can write depends on which member of etcd leads and on what gets \
+                        through"
+            .into(),
+        _ if writable.is_empty() => "no side can write, so nobody can take it before the heal".into(),
         _ if !candidate => "no other candidate is known on the side that can write".into(),
         _ => format!(
             "last renewal up to {} before the cut, then LeaseDuration {}, then up to two polls of {} × 2.2 and {} for etcd and \

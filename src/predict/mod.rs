@@ -18,7 +18,7 @@ pub use window::{Certainty, interval, seconds, shifted};
 pub use workload::{Replacement, WorkloadForecast, count};
 
 use crate::{
-    api::{Check, Prediction, Side},
+    api::{Check, Prediction, Prospect, Side},
     fault::Fault,
     topology::{Snapshot, Timer},
 };
@@ -45,7 +45,7 @@ pub fn predict(snapshot: &Snapshot, fault: &Fault, sides: &[Side], duration: Dur
     let leases = lease::leases(snapshot, sides, length);
     let nodes = node::nodes(snapshot, sides, &leases, length);
     let losing: Vec<&str> =
-        sides.iter().filter(|s| !s.writable).flat_map(|s| s.nodes.iter().map(String::as_str)).collect();
+        sides.iter().filter(|s| s.served != Prospect::Yes).flat_map(|s| s.nodes.iter().map(String::as_str)).collect();
     let workloads = workload::workloads(snapshot, &nodes, &losing, length);
     let recovery = recovery::recovery(snapshot, sides, &leases, &workloads, length);
     let mut predictions = vec![fault_proven(fault)];
@@ -97,7 +97,7 @@ fn assumptions(snapshot: &Snapshot, sides: &[Side], leases: &[LeaseForecast]) ->
     if !leases.iter().any(|l| l.lease.subject() == CONTROLLER_MANAGER) {
         all.push("the leading controller manager is on the side that can write".into());
     }
-    if !sides.iter().any(|s| s.writable) {
+    if Side::most_writable(sides).is_empty() {
         all.push("no side can write: nobody can mark nodes, evict pods or take Leases before the heal".into());
     }
     all

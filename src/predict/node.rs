@@ -6,7 +6,7 @@ use super::{
     window::{Certainty, after, certainty, interval, seconds, window},
 };
 use crate::{
-    api::{Check, Prediction, Side, Window},
+    api::{Check, Prediction, Prospect, Side, Window},
     topology::Snapshot,
 };
 
@@ -51,13 +51,20 @@ pub fn taint_rate(snapshot: &Snapshot, cut: &[&str], node: &str) -> f64 {
 
 /// Nodes that no writable side hears. Empty where no side can write: nobody could mark them.
 pub fn nodes(snapshot: &Snapshot, sides: &[Side], leases: &[LeaseForecast], duration: f64) -> Vec<NodeForecast> {
-    if !sides.iter().any(|s| s.writable) {
+    if Side::most_writable(sides).is_empty() {
         return Vec::new();
     }
     let manager = leases.iter().find(|l| l.lease.subject() == CONTROLLER_MANAGER).filter(|l| l.cut_off);
-    let losing = || sides.iter().filter(|s| !s.writable);
+    let losing = || sides.iter().filter(|s| s.served != Prospect::Yes);
     let cut: Vec<&str> = losing().flat_map(|s| s.nodes.iter().map(String::as_str)).collect();
-    let of = |side: &Side, node: &String| forecast(snapshot, &side.name, node, &cut, manager, duration);
+    let of = |side: &Side, node: &String| {
+        let mut forecast = forecast(snapshot, &side.name, node, &cut, manager, duration);
+        if side.served == Prospect::Maybe {
+            forecast.not_ready = forecast.not_ready.min(Certainty::May);
+            forecast.tainted = forecast.tainted.min(Certainty::May);
+        }
+        forecast
+    };
     losing().flat_map(|s| s.nodes.iter().map(move |n| of(s, n))).collect()
 }
 

@@ -7,7 +7,7 @@ use super::{
     workload::WorkloadForecast,
 };
 use crate::{
-    api::{Check, Prediction, Side, Window},
+    api::{Check, Prediction, Prospect, Side, Window},
     topology::Snapshot,
 };
 
@@ -36,7 +36,7 @@ pub fn recovery(
     let mut terms = Vec::new();
     let mut add = |term: f64, what: &str| terms.push((term, format!("{} {}", what, seconds(term))));
     add(if sides.iter().any(|s| s.quorum) { ETCD_REJOIN } else { ETCD_REELECTION }, "etcd");
-    let losing = || sides.iter().filter(|s| !s.writable);
+    let losing = || sides.iter().filter(|s| s.writable != Prospect::Yes);
     let api_server =
         if losing().any(|s| !s.api_servers.is_empty()) { back_off_left(API_SERVER_LIVENESS, duration) } else { 0.0 };
     let leader = leases

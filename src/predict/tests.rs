@@ -2,16 +2,15 @@
 
 use super::*;
 use crate::{
-    api::{Cut, Isolate, Window},
+    api::{Prospect, Window},
     fault,
     judge::tests::fixture::snapshot,
     topology::{Node, Timers},
 };
 
 fn isolate(snapshot: &Snapshot, racks: &[&str], seconds: u64) -> Forecast {
-    let racks = racks.iter().map(|r| r.to_string()).collect();
-    let cut = Cut { isolate: Some(Isolate { racks, role: None }) };
-    let fault = fault::expand(&cut, snapshot).unwrap();
+    let spec = serde_json::json!({"cut": {"isolate": {"racks": racks}}, "duration": "60s"});
+    let fault = fault::expand(&serde_json::from_value(spec).unwrap(), snapshot).unwrap();
     predict(snapshot, &fault, &fault::sides(snapshot, &fault), Duration::from_secs(seconds))
 }
 
@@ -54,10 +53,10 @@ fn majorities_of_one_to_nine_voters() {
 #[test]
 fn the_rack_with_one_of_three_members_loses_its_quorum() {
     let forecast = isolate(&snapshot(), &["r1"], 75);
-    let quorum: Vec<_> = forecast.etcd.iter().map(|e| (e.side.as_str(), e.quorum, e.settled)).collect();
-    assert_eq!(quorum, [("isolated", false, 11.0), ("rest", true, 5.0)]);
+    let quorum: Vec<_> = forecast.etcd.iter().map(|e| (e.side.as_str(), e.leader, e.settled)).collect();
+    assert_eq!(quorum, [("isolated", Prospect::No, 11.0), ("rest", Prospect::Yes, 5.0)]);
     let forecast = isolate(&snapshot(), &["r1", "r2"], 75);
-    assert!(forecast.etcd[0].quorum && !forecast.etcd[1].quorum);
+    assert_eq!((forecast.etcd[0].leader, forecast.etcd[1].leader), (Prospect::Yes, Prospect::No));
 }
 
 #[test]
@@ -171,7 +170,7 @@ fn without_a_majority_anywhere_nothing_is_predicted_of_nodes() {
     let mut snapshot = snapshot();
     snapshot.etcd.retain(|m| m.node != "cp3");
     let forecast = isolate(&snapshot, &["r1"], 75);
-    assert!(forecast.nodes.is_empty() && forecast.etcd.iter().all(|e| !e.quorum));
+    assert!(forecast.nodes.is_empty() && forecast.etcd.iter().all(|e| e.leader == Prospect::No));
     assert!(forecast.leases.iter().all(|l| l.moves != Certainty::Must));
     assert!(forecast.assumptions.iter().any(|a| a.starts_with("no side can write")), "{:?}", forecast.assumptions);
 }

@@ -1,7 +1,7 @@
 //! The plan: who is cut from whom, and what theory says will happen.
 
 use super::table::{cell, short, table, text};
-use crate::api::{Plan, Prediction, Side};
+use crate::api::{Plan, Prediction, Prospect, Side};
 
 /// The predictions as a table of at most `width` columns (100 by default).
 pub fn prediction_table(predictions: &[Prediction], width: Option<u16>) -> String {
@@ -19,7 +19,7 @@ pub fn prediction_table(predictions: &[Prediction], width: Option<u16>) -> Strin
 
 /// Sides, edges, roles, prediction and assumptions.
 pub fn plan_text(plan: &Plan, width: Option<u16>) -> String {
-    let mut out = format!("isolates {}: {} directed edges cut\n", plan.isolated, plan.edges);
+    let mut out = format!("{}: {} directed edges cut\n", plan.cut, plan.edges);
     for (role, node) in &plan.resolved_roles {
         out += &format!("  {role} is {node}\n");
     }
@@ -39,12 +39,17 @@ pub fn plan_text(plan: &Plan, width: Option<u16>) -> String {
 fn side_line(side: &Side) -> String {
     let quorum = if side.quorum { "quorum" } else { "no quorum" };
     let writes = match (side.writable, side.api_servers.is_empty()) {
-        (true, _) => "API writable",
-        (false, true) => "no API server",
-        (false, false) => "API not writable",
+        (Prospect::Yes, _) => "API writable",
+        (_, true) => "no API server",
+        (Prospect::No, false) => "API not writable",
+        (Prospect::Maybe, false) => "API writable or not",
+    };
+    let hears = match (side.hears.is_empty(), side.name.as_str()) {
+        (true, _) => String::new(),
+        (false, _) => format!("; hears {}", side.hears.join(", ")),
     };
     format!(
-        "{}: {} (etcd {} of {}, {quorum}; {writes})",
+        "{}: {} (etcd {} of {}, {quorum}; {writes}{hears})",
         side.name,
         side.nodes.join(", "),
         side.etcd_members,

@@ -10,7 +10,7 @@ fn judged() -> RackPartition {
     let run = passing();
     let (judgement, forecast) = (run.judge(), run.forecast());
     let plan = Plan {
-        isolated: "r1".into(),
+        cut: "isolate r1".into(),
         sides: run.sides.clone(),
         edges: run.fault.edges() as u32,
         prediction: forecast.predictions,

@@ -37,11 +37,14 @@ pub struct Node {
     pub pod_cidrs: Vec<IpNet>,
 }
 
-/// A voting member of etcd that runs on a node (stacked).
+/// A voting member of etcd.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EtcdMember {
+    /// The node it runs on (stacked), or the endpoint that it is (external).
     pub node: String,
+    /// Whether it leads, where that is known.
+    pub leads: Option<bool>,
     /// Ports of its client and peer URLs.
     pub client_port: u16,
     pub peer_port: u16,
@@ -65,6 +68,8 @@ pub struct Endpoint {
     pub rack: Option<String>,
     pub cidrs: Vec<IpNet>,
     pub ports: Vec<u16>,
+    /// Nodes also drop what they send there, after DNAT.
+    pub egress: bool,
 }
 
 /// A Lease of a component that elects a leader.
@@ -168,6 +173,17 @@ pub struct OperatorReplica {
 impl Snapshot {
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.iter().find(|n| n.name == name)
+    }
+    /// The rack of a node or an endpoint.
+    pub fn rack_of(&self, member: &str) -> Option<&str> {
+        let of_node = self.node(member).map(|n| &n.rack);
+        let rack = of_node.or_else(|| self.endpoints.iter().find(|e| e.name == member).map(|e| &e.rack));
+        rack?.as_deref()
+    }
+    /// Endpoints that pass requests on to API servers: those that serve a port of theirs.
+    pub fn relays(&self) -> impl Iterator<Item = &Endpoint> {
+        let serves = |e: &&Endpoint| self.api_servers.iter().any(|a| e.ports.contains(&a.address.port()));
+        self.endpoints.iter().filter(serves)
     }
     /// All racks, sorted.
     pub fn racks(&self) -> Vec<&str> {

@@ -59,7 +59,7 @@ async fn one_run_at_a_time_and_a_role_is_resolved_once() {
     let status = cluster.until_phase("first", &[Phase::Arming]).await;
     let plan = status.plan.expect("a plan");
     assert_eq!(plan.resolved_roles.get("kube-controller-manager-leader").map(String::as_str), Some("c1"));
-    assert_eq!(plan.isolated, "r1");
+    assert_eq!(plan.cut, "isolate r1");
     let isolated = plan.sides.iter().find(|s| s.name == "isolated").expect("a side");
     assert_eq!((isolated.nodes.as_slice(), isolated.quorum), (["c1", "w1"].map(str::to_owned).as_slice(), false));
     has(&refused(&cluster, "second", json!({})).await, &["first", "Arming", "one run at a time"]);

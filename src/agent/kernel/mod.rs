@@ -41,6 +41,8 @@ pub struct Setup {
     pub longest: Duration,
     /// How long the cut lasts.
     pub duration: Duration,
+    /// When it has effect on this node: from and to, both after its beginning.
+    pub windows: Vec<(Duration, Duration)>,
     /// Where heal packets reach every armed node.
     pub heal_addresses: Vec<IpAddr>,
     pub boot_id: String,
@@ -247,11 +249,16 @@ impl<F: Firewall> Keeper<F> {
         }
         self.known.times = Some(times);
         self.store.write_state(&self.known).map_err(|e| e.to_string())?;
-        let window = TimeWindow { from: times.cut_at, to: times.heal_at };
+        let windows: Vec<TimeWindow> = self
+            .setup
+            .windows
+            .iter()
+            .map(|(from, to)| TimeWindow { from: times.cut_at + *from, to: (times.cut_at + *to).min(times.heal_at) })
+            .collect();
         // Read after the disk, which may be slow. The armed gate is never extended.
         let left = time_until(times.heal_at)?;
         let gate = (left + GATE_MARGIN).min(gate_ends.saturating_duration_since(Instant::now()));
-        match self.firewall.cut(&self.setup.spec.name, window, gate) {
+        match self.firewall.cut(&self.setup.spec.name, &windows, gate) {
             Ok(()) => {
                 tracing::info!(cut_at = %times.cut_at, heal_at = %times.heal_at, "loaded");
                 Ok(Done::Changed)

@@ -26,7 +26,7 @@ impl Firewall for Fake {
         self.tables.insert(spec.name.clone(), TableState { gate: Some(gate), ..Default::default() });
         Ok(())
     }
-    fn cut(&mut self, table: &str, _: TimeWindow, gate: Duration) -> Result<(), netfilter::Error> {
+    fn cut(&mut self, table: &str, _: &[TimeWindow], gate: Duration) -> Result<(), netfilter::Error> {
         let state = self.tables.get_mut(table).ok_or(netfilter::Error::NoTable { table: table.into() })?;
         if self.heal_packet_before_load {
             (state.gate, state.heal_packets) = (None, 1);
@@ -76,6 +76,7 @@ impl Node {
         let store = self.store();
         let journal = Journal::new("hash".into(), boot_id.into(), store.journal());
         let setup = Setup {
+            windows: vec![(Duration::ZERO, Duration::from_secs(60))],
             spec: TableSpec { name: TABLE.into(), sources: Vec::new(), heal_port: 1, heal_token: [0; 16] },
             longest: Duration::from_secs(100),
             duration: Duration::from_secs(10),

@@ -43,7 +43,7 @@ pub fn snapshot() -> Snapshot {
         addresses: vec![address(i + 1)],
         pod_cidrs: Vec::new(),
     });
-    let etcd = (1..=3).map(|i| EtcdMember { node: format!("cp{i}"), client_port: 2379, peer_port: 2380 });
+    let etcd = (1..=3).map(|i| EtcdMember { node: format!("cp{i}"), leads: None, client_port: 2379, peer_port: 2380 });
     let server = |i| ApiServer { name: format!("cp{i}"), address: std::net::SocketAddr::new(address(i), 6443) };
     Snapshot {
         rack_label: "topology.kubernetes.io/zone".into(),
@@ -53,6 +53,7 @@ pub fn snapshot() -> Snapshot {
         endpoints: vec![Endpoint {
             name: "lb".into(),
             rack: None,
+            egress: false,
             cidrs: vec!["198.18.0.9/32".parse().expect("a CIDR")],
             ports: vec![6443],
         }],

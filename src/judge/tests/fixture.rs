@@ -122,7 +122,7 @@ fn agent_spans(node: &str, plan: &RunPlan) -> Vec<Span> {
     let mut spans = Vec::new();
     for target in plan.probes.iter().filter(|t| t.member != node) {
         let subject = target.subject();
-        match plan.breaks_tcp(node, &target.member) {
+        match plan.breaks_tcp(node, target) {
             true => spans.extend(thrice(SpanKind::Probe, &subject, ["open", "silent"])),
             false => spans.push(span(OFFSET, SpanKind::Probe, &subject, "open", START, END)),
         }
@@ -204,7 +204,7 @@ pub fn passing() -> Run {
     let json = serde_json::json!({"cut": {"isolate": {"racks": ["r1"]}}, "duration": "75s", "recovery": "3m"});
     let spec: RackPartitionSpec = serde_json::from_value(json).expect("a spec");
     let snapshot = snapshot();
-    let fault = fault::expand(&spec.cut, &snapshot).expect("a fault");
+    let fault = fault::expand(&spec, &snapshot).expect("a fault");
     let sides = fault::sides(&snapshot, &fault);
     let parts = PlanParts {
         run: "run".into(),

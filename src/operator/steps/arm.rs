@@ -76,9 +76,9 @@ fn is_too_late(ctx: &Context, status: &RackPartitionStatus, since: &str) -> bool
 
 /// What follows where this replica is about to be cut off: another one leads, and where none comes in time, nobody is cut.
 fn hand_over(ctx: &Context, sides: &[Side], status: &RackPartitionStatus, since: &str) -> Option<Next> {
-    let here = sides.iter().find(|s| s.nodes.contains(&ctx.settings.node));
-    let writable: Vec<_> = sides.iter().filter(|s| s.writable).flat_map(|s| s.nodes.iter().cloned()).collect();
-    if writable.is_empty() || here.is_none_or(|s| s.writable) {
+    let writable: Vec<_> = Side::most_writable(sides).into_iter().flat_map(|s| s.nodes.iter().cloned()).collect();
+    let is_planned = sides.iter().any(|s| s.nodes.contains(&ctx.settings.node));
+    if writable.is_empty() || !is_planned || writable.contains(&ctx.settings.node) {
         return None;
     }
     if is_too_late(ctx, status, since) {

@@ -98,7 +98,7 @@ pub async fn planned(run: &RackPartition, ctx: &Context) -> Result<Planned, Erro
     if run.status.as_ref().and_then(|s| s.plan.as_ref()).is_some_and(|p| p.hash != plan.hash()) {
         return Err(Error::PlanGone { run: run.name_any() });
     }
-    let fault = expand(&run.spec.cut, &snapshot).map_err(gather::Error::Refused)?;
+    let fault = expand(&run.spec, &snapshot).map_err(gather::Error::Refused)?;
     let sides = sides(&snapshot, &fault);
     Ok(Planned { plan, snapshot, fault, sides })
 }

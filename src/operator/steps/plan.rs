@@ -2,7 +2,7 @@
 
 use super::{Error, Next, end, failed_to, later, seconds_until};
 use crate::{
-    api::{Phase, Plan, RackPartition, RackPartitionStatus, conditions},
+    api::{Phase, Plan, RackPartition, RackPartitionStatus, Side, conditions},
     fault::{self, PlanParts, Refusal, RunPlan},
     operator::{context::Context, gather, objects},
     predict,
@@ -46,7 +46,7 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
         Err(error @ gather::Error::Understand { .. }) => return refused(error.to_string()),
         Err(error) => return Err(error.into()),
     };
-    let fault = match fault::expand(&run.spec.cut, &snapshot) {
+    let fault = match fault::expand(&run.spec, &snapshot) {
         Ok(fault) => fault,
         Err(refusal) => return refused(refusal.to_string()),
     };
@@ -65,24 +65,23 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
             + LEAD_SECONDS
             + duration.as_secs_f64()
             + MARGIN_SECONDS,
-        writable: sides.iter().filter(|s| s.writable).flat_map(|s| s.api_servers.clone()).collect(),
+        writable: Side::most_writable(&sides).into_iter().flat_map(|s| s.api_servers.clone()).collect(),
     };
     let plan = RunPlan::new(&snapshot, &fault, parts);
     // Written before the status names it, so that a status with a plan always has one. What an interrupted earlier attempt wrote
     // has another name, and goes with the run.
     let map = objects::plan_map(run, &ctx.settings.agent.agent_namespace, &plan, &snapshot);
     ctx.plans().create(&PostParams::default(), &map).await.map_err(failed_to("write the plan"))?;
-    let isolated = fault.isolated_racks.iter().cloned().collect::<Vec<_>>().join(",");
-    let message = format!("planned: {} edges cut rack {isolated} off", fault.edges());
+    let message = format!("planned: {}, {} directed edges", fault.title, fault.edges());
     let plan = Plan {
         hash: plan.hash(),
         at: Some(MicroTime(Timestamp::now())),
-        isolated,
+        cut: fault.title.clone(),
         sides,
         edges: fault.edges() as u32,
         resolved_roles: fault.resolved_roles,
         prediction: forecast.predictions,
-        assumptions: forecast.assumptions,
+        assumptions: fault.assumptions.into_iter().chain(forecast.assumptions).collect(),
     };
     let status = RackPartitionStatus { plan: Some(plan), ..status };
     Ok(Next::phase(status, Phase::Planned, "Planned", &message).condition(

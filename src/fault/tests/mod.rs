@@ -1,11 +1,16 @@
 //! Properties of the algebra over random topologies, and each guard firing and letting through.
 
+mod graph;
+mod pattern;
+mod shapes;
+
 use super::{Fault, PlanParts, Refusal, RunPlan, check_guards, expand, sides};
 use crate::{
-    api::{Cut, Guards, Isolate, Role},
+    api::{Guards, Prospect, RackPartitionSpec},
     topology::{ApiServer, Endpoint, EtcdMember, Lease, Node, OperatorReplica, Snapshot},
 };
 use proptest::prelude::*;
+use serde_json::{Value, json};
 use std::{collections::BTreeSet, net::SocketAddr};
 
 /// Nodes `n0..` with the given racks; the first `masters` carry etcd and an API server; an operator on each.
@@ -28,7 +33,7 @@ fn cluster(racks: &[usize], masters: usize) -> Snapshot {
         rack_label: "zone".into(),
         etcd: masters
             .clone()
-            .map(|n| EtcdMember { node: n.name.clone(), client_port: 2379, peer_port: 2380 })
+            .map(|n| EtcdMember { node: n.name.clone(), leads: None, client_port: 2379, peer_port: 2380 })
             .collect(),
         api_servers: masters
             .map(|n| ApiServer { name: n.name.clone(), address: SocketAddr::new(n.addresses[0], 6443) })
@@ -42,6 +47,7 @@ fn cluster(racks: &[usize], masters: usize) -> Snapshot {
             rack: None,
             cidrs: vec!["198.18.0.200/32".parse().unwrap()],
             ports: vec![6443],
+            egress: false,
         }],
         leases: vec![Lease {
             namespace: "kube-system".into(),
@@ -55,12 +61,26 @@ fn cluster(racks: &[usize], masters: usize) -> Snapshot {
     }
 }
 
-fn isolate(racks: &[&str]) -> Cut {
-    Cut { isolate: Some(Isolate { racks: racks.iter().map(|r| r.to_string()).collect(), role: None }) }
+/// A spec as people write it.
+fn spec(cut: Value) -> RackPartitionSpec {
+    with(cut, json!({}))
 }
 
-fn guarded(snapshot: &Snapshot, cut: &Cut, guards: &Guards) -> Result<Fault, Refusal> {
-    let fault = expand(cut, snapshot)?;
+/// The same with other fields.
+fn with(cut: Value, other: Value) -> RackPartitionSpec {
+    let mut spec = json!({"cut": cut, "duration": "60s"});
+    for (key, value) in other.as_object().unwrap() {
+        spec[key] = value.clone();
+    }
+    serde_json::from_value(spec).unwrap()
+}
+
+fn isolate(racks: &[&str]) -> RackPartitionSpec {
+    spec(json!({"isolate": {"racks": racks}}))
+}
+
+fn guarded(snapshot: &Snapshot, spec: &RackPartitionSpec, guards: &Guards) -> Result<Fault, Refusal> {
+    let fault = expand(spec, snapshot)?;
     check_guards(guards, snapshot, &fault, &sides(snapshot, &fault))?;
     Ok(fault)
 }
@@ -141,24 +161,24 @@ fn three_racks_one_cut_the_rest_keeps_quorum() {
     let fault = guarded(&snapshot, &isolate(&["r1"]), &Guards::default()).unwrap();
     let sides = sides(&snapshot, &fault);
     let told: Vec<_> = sides.iter().map(|s| (s.name.as_str(), s.etcd_members, s.quorum, s.writable)).collect();
-    assert_eq!(told, [("isolated", 1, false, false), ("rest", 2, true, true)]);
+    assert_eq!(told, [("isolated", 1, false, Prospect::No), ("rest", 2, true, Prospect::Yes)]);
 }
 
 #[test]
 fn a_rack_with_the_majority_keeps_quorum_though_it_is_the_isolated_one() {
     let snapshot = cluster(&[1, 1, 2, 3], 3);
     let fault = guarded(&snapshot, &isolate(&["r1"]), &Guards::default()).unwrap();
-    assert!(sides(&snapshot, &fault)[0].writable);
+    assert_eq!(sides(&snapshot, &fault)[0].writable, Prospect::Yes);
 }
 
 #[test]
 fn a_role_stands_for_the_rack_of_its_leader() {
     let snapshot = cluster(&[2, 1, 3], 3);
-    let role = Cut { isolate: Some(Isolate { racks: vec![], role: Some(Role::KubeControllerManagerLeader) }) };
+    let role = spec(json!({"isolate": {"role": "kube-controller-manager-leader"}}));
     let fault = expand(&role, &snapshot).unwrap();
-    assert_eq!(fault.isolated_racks, BTreeSet::from(["r2".to_owned()]));
+    assert_eq!((fault.isolated, fault.title.as_str()), (BTreeSet::from(["n0".to_owned()]), "isolate r2"));
     assert_eq!(fault.resolved_roles["kube-controller-manager-leader"], "n0");
-    let unknown = Cut { isolate: Some(Isolate { racks: vec![], role: Some(Role::SchedulerLeader) }) };
+    let unknown = spec(json!({"isolate": {"role": "scheduler-leader"}}));
     assert!(matches!(expand(&unknown, &snapshot), Err(Refusal::UnresolvedRole { .. })));
 }
 
@@ -166,7 +186,7 @@ fn a_role_stands_for_the_rack_of_its_leader() {
 fn names_that_stand_for_nothing_are_refused() {
     let mut snapshot = cluster(&[1, 2, 3], 3);
     assert!(matches!(expand(&isolate(&["r9"]), &snapshot), Err(Refusal::NoSuchRack { .. })));
-    assert!(matches!(expand(&Cut::default(), &snapshot), Err(Refusal::NoConstructor)));
+    assert!(matches!(expand(&spec(json!({})), &snapshot), Err(Refusal::NoConstructor)));
     snapshot.nodes.iter_mut().for_each(|n| n.rack = None);
     assert!(matches!(expand(&isolate(&["r1"]), &snapshot), Err(Refusal::NoSuchLabel { .. })));
 }
@@ -216,9 +236,9 @@ fn a_cut_endpoint_breaks_tcp_where_an_agent_enforces_it() {
     let snapshot = cluster(&[1, 2, 3], 3);
     let fault = expand(&isolate(&["r1"]), &snapshot).unwrap();
     let plan = plan(&snapshot, &fault);
-    assert!(plan.breaks_tcp("n0", "lb"), "n0 drops what the load balancer answers");
-    assert!(!plan.breaks_tcp("n1", "lb"));
-    assert!(plan.breaks_tcp("n0", "n1") && !plan.breaks_tcp("n1", "n2"));
+    assert!(plan.breaks("n0", "lb"), "n0 drops what the load balancer answers");
+    assert!(!plan.breaks("n1", "lb"));
+    assert!(plan.breaks("n0", "n1") && !plan.breaks("n1", "n2"));
 }
 
 #[test]

@@ -1,0 +1,81 @@
+//! What becomes of the packets of a cut edge, and when: effect, flapping, staggered heal.
+
+use super::Refusal;
+use crate::{
+    api::{LossPer, RackPartitionSpec},
+    topology::Snapshot,
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, time::Duration};
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Effect {
+    #[default]
+    Drop,
+    Reject,
+    /// Lost by chance, each packet by itself.
+    LossPerPacket {
+        percent: u8,
+    },
+    /// Lost by chance, all packets of a flow or none.
+    LossPerFlow {
+        percent: u8,
+    },
+}
+
+/// Effect and times.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Pattern {
+    pub effect: Effect,
+    /// Down and up, seconds, again and again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flap: Option<(f64, f64)>,
+    /// How long before the end of the cut a rack heals, seconds. Nobody heals later than the end.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub early_seconds: BTreeMap<String, f64>,
+}
+
+impl Pattern {
+    /// Whether the cut is there, whole, from its beginning to its end: the only kind that theory predicts exactly.
+    pub fn is_steady(&self) -> bool {
+        matches!(self.effect, Effect::Drop | Effect::Reject) && self.flap.is_none() && self.early_seconds.is_empty()
+    }
+
+    /// When the cut has effect on a node of this rack, seconds after its beginning, for one of this length.
+    pub fn windows(&self, rack: Option<&str>, length: f64) -> Vec<(f64, f64)> {
+        let early = rack.and_then(|r| self.early_seconds.get(r)).copied().unwrap_or(0.0);
+        let end = (length - early).max(0.0);
+        let Some((down, up)) = self.flap else { return vec![(0.0, end)] };
+        let starts = (0..).map(|k| f64::from(k) * (down + up)).take_while(|start| *start < end);
+        starts.map(|start| (start, (start + down).min(end))).collect()
+    }
+}
+
+/// # Errors
+/// Where racks would heal before the cut has begun.
+pub fn pattern(spec: &RackPartitionSpec, snapshot: &Snapshot) -> Result<Pattern, Refusal> {
+    let effect = match (&spec.effect.reject, &spec.effect.loss) {
+        (Some(_), _) => Effect::Reject,
+        (None, Some(loss)) if loss.per == LossPer::Flow => Effect::LossPerFlow { percent: loss.percent },
+        (None, Some(loss)) => Effect::LossPerPacket { percent: loss.percent },
+        (None, None) => Effect::Drop,
+    };
+    let seconds = |d: kube::core::Duration| Duration::from(d).as_secs_f64();
+    let flap = spec.flap.as_ref().map(|f| (seconds(f.down), seconds(f.up)));
+    let mut early_seconds = BTreeMap::new();
+    if let Some(apart) = spec.stagger.map(seconds) {
+        let racks = snapshot.racks();
+        let last = racks.len().saturating_sub(1);
+        for (i, rack) in racks.into_iter().enumerate().filter(|(i, _)| *i < last) {
+            early_seconds.insert(rack.to_owned(), (last - i) as f64 * apart);
+        }
+        let (needed, length) = (last as f64 * apart, seconds(spec.duration));
+        if needed >= length {
+            return Err(Refusal::StaggerTooLong { needed_seconds: needed, length_seconds: length });
+        }
+    }
+    Ok(Pattern { effect, flap, early_seconds })
+}

@@ -1,0 +1,198 @@
+//! Each shape: what it cuts, what it must not cut, and when there is none.
+
+use super::*;
+
+/// One node with a name of its own in each of `n` racks, `n0` in `r0` and so on; an etcd member on each.
+fn racks(n: usize) -> Snapshot {
+    cluster(&(0..n).collect::<Vec<_>>(), n)
+}
+
+fn shape(snapshot: &Snapshot, cut: Value) -> Result<Fault, Refusal> {
+    expand(&spec(cut), snapshot)
+}
+
+/// Nodes that node `i` hears, itself included.
+fn heard(fault: &Fault, n: usize, i: usize) -> BTreeSet<usize> {
+    (0..n).filter(|j| !fault.cuts(&format!("n{j}"), &format!("n{i}"))).collect()
+}
+
+fn is_symmetric(fault: &Fault) -> bool {
+    let names: BTreeSet<&String> = fault.blocks.iter().flat_map(|b| b.from.iter().chain(&b.to)).collect();
+    names.iter().all(|a| names.iter().all(|b| fault.cuts(a, b) == fault.cuts(b, a)))
+}
+
+fn has_self_edge(fault: &Fault) -> bool {
+    fault.blocks.iter().any(|b| b.from.intersection(&b.to).next().is_some())
+}
+
+fn groups(of: &[Vec<usize>]) -> Vec<Value> {
+    of.iter().map(|g| json!({"racks": g.iter().map(|r| format!("r{r}")).collect::<Vec<_>>()})).collect()
+}
+
+/// Racks dealt to groups; the last group is left out of the spec.
+fn dealt() -> impl Strategy<Value = (Vec<Vec<usize>>, Vec<usize>)> {
+    prop::collection::vec(0usize..3, 4..10).prop_filter_map("three groups, none empty", |deal| {
+        let of = |g: usize| (0..deal.len()).filter(|r| deal[*r] == g).collect::<Vec<_>>();
+        let (named, rest) = (vec![of(0), of(1)], of(2));
+        (named.iter().all(|g| !g.is_empty()) && !rest.is_empty()).then_some((named, rest))
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_split_lets_nobody_cross_and_whoever_is_left_over_is_a_group((named, rest) in dealt()) {
+        let n = named.iter().map(Vec::len).sum::<usize>() + rest.len();
+        let fault = shape(&racks(n), json!({"split": {"groups": groups(&named)}})).unwrap();
+        let all = [named[0].clone(), named[1].clone(), rest];
+        let group = |i: usize| all.iter().position(|g| g.contains(&i)).unwrap();
+        for i in 0..n {
+            for j in 0..n {
+                prop_assert_eq!(fault.cuts(&format!("n{i}"), &format!("n{j}")), group(i) != group(j));
+            }
+        }
+        prop_assert!(is_symmetric(&fault) && !has_self_edge(&fault));
+    }
+
+    #[test]
+    fn a_bridge_hears_everybody_and_is_heard((named, rest) in dealt()) {
+        let n = named.iter().map(Vec::len).sum::<usize>() + rest.len();
+        let given = json!({"groups": groups(&named)});
+        let fault = shape(&racks(n), json!({"bridge": given})).unwrap();
+        for i in &rest {
+            prop_assert_eq!(heard(&fault, n, *i).len(), n);
+            prop_assert!((0..n).all(|j| heard(&fault, n, j).contains(i)));
+        }
+        let (a, b) = (format!("n{}", named[0][0]), format!("n{}", named[1][0]));
+        prop_assert!(fault.cuts(&a, &b), "{} to {}", a, b);
+        prop_assert!(is_symmetric(&fault) && !has_self_edge(&fault));
+    }
+
+    #[test]
+    fn isolate_equals_a_split_into_one_and_the_rest(racks in prop::collection::vec(0usize..5, 2..12), chosen in 0usize..5) {
+        prop_assume!(racks.contains(&chosen) && racks.iter().any(|r| *r != chosen));
+        let snapshot = cluster(&racks, 3.min(racks.len()));
+        let selection = json!({"racks": [format!("r{chosen}")]});
+        let isolate = shape(&snapshot, json!({"isolate": selection})).unwrap();
+        let split = shape(&snapshot, json!({"split": {"groups": [selection]}})).unwrap();
+        prop_assert_eq!(isolate.blocks, split.blocks);
+    }
+
+    #[test]
+    fn a_ring_gives_each_a_majority_and_no_two_the_same(n in 4usize..16) {
+        let fault = shape(&racks(n), json!({"ring": {}}));
+        if n % 2 == 1 && (n / 2) % 2 == 1 {
+            prop_assert!(matches!(fault, Err(Refusal::NoSuchRing { .. })), "{:?}", fault);
+            return Ok(());
+        }
+        let fault = fault.unwrap();
+        let all: BTreeSet<BTreeSet<usize>> = (0..n).map(|i| heard(&fault, n, i)).collect();
+        prop_assert_eq!(all.len(), n, "two hear the same");
+        for hears in &all {
+            prop_assert_eq!(hears.len(), n / 2 + 1);
+        }
+        prop_assert!((0..n).all(|i| heard(&fault, n, i).contains(&i)));
+        prop_assert!(is_symmetric(&fault) && !has_self_edge(&fault));
+    }
+
+    #[test]
+    fn a_star_hears_its_hub_and_a_chain_its_neighbours(n in 3usize..10, hub in 0usize..10) {
+        prop_assume!(hub < n);
+        let star = shape(&racks(n), json!({"star": {"hub": {"racks": [format!("r{hub}")]}}})).unwrap();
+        let chain = shape(&racks(n), json!({"chain": {}})).unwrap();
+        for i in 0..n {
+            let of_star = if i == hub { (0..n).collect() } else { BTreeSet::from([i, hub]) };
+            prop_assert_eq!(heard(&star, n, i), of_star);
+            prop_assert_eq!(heard(&chain, n, i), (i.saturating_sub(1)..=(i + 1).min(n - 1)).collect());
+        }
+        prop_assert!(is_symmetric(&star) && is_symmetric(&chain) && !has_self_edge(&star) && !has_self_edge(&chain));
+    }
+
+    #[test]
+    fn edges_that_overlap_are_counted_once(pairs in prop::collection::vec((0usize..4, 0usize..4, any::<bool>()), 1..6)) {
+        let edge = |(a, b, both): &(usize, usize, bool)| {
+            json!({"from": {"racks": [format!("r{a}")]}, "to": {"racks": [format!("r{b}")]}, "both": both})
+        };
+        let mut wanted: BTreeSet<(usize, usize)> = pairs.iter().map(|(a, b, _)| (*a, *b)).collect();
+        wanted.extend(pairs.iter().filter(|p| p.2).map(|(a, b, _)| (*b, *a)));
+        wanted.retain(|(a, b)| a != b);
+        match shape(&racks(4), json!({"edges": pairs.iter().map(edge).collect::<Vec<_>>()})) {
+            Err(refusal) => prop_assert!(matches!(refusal, Refusal::Empty { .. }) && wanted.is_empty(), "{}", refusal),
+            Ok(fault) => {
+                prop_assert_eq!(fault.edges(), wanted.len());
+                for a in 0..4 {
+                    for b in 0..4 {
+                        let cut = fault.cuts(&format!("n{a}"), &format!("n{b}"));
+                        prop_assert_eq!(cut, wanted.contains(&(a, b)), "{} to {}", a, b);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_way_is_one_way() {
+    let fault = shape(&racks(3), json!({"edges": [{"from": {"racks": ["r0"]}, "to": {"nodes": ["n1"]}}]})).unwrap();
+    assert!(fault.cuts("n0", "n1") && !fault.cuts("n1", "n0"));
+    assert_eq!((fault.edges(), fault.title.as_str()), (1, "edges r0→n1"));
+}
+
+#[test]
+fn what_has_no_exact_form_is_refused_with_a_sentence() {
+    let refused = |n: usize, cut: Value| shape(&racks(n), cut).unwrap_err().to_string();
+    for n in [2, 3, 7, 11] {
+        assert!(refused(n, json!({"ring": {}})).contains("no exact ring"), "{n}");
+    }
+    for (cut, words) in [
+        (json!({"chain": {"members": [{"racks": ["r0"]}, {"racks": ["r1", "r2"]}]}}), "is empty"),
+        (json!({"star": {"hub": {"racks": ["r0"]}, "members": [{"racks": ["r1", "r2"]}]}}), "is empty"),
+        (json!({"split": {"groups": [{"racks": ["r0"]}, {"nodes": ["n0"]}]}}), "n0 is in two groups"),
+        (json!({"chain": {"members": [{"racks": ["r0"]}, {"racks": ["r1"]}]}}), "n2 is in no group"),
+        (
+            json!({"bridge": {"groups": [{"racks": ["r0"]}, {"racks": ["r1"]}], "bridge": {"racks": ["r2"]}}}),
+            "lb is in no group",
+        ),
+        (json!({"split": {"groups": [{"racks": ["r0"]}, {"racks": ["r1", "r2"]}]}}), "lb is in no group"),
+        (json!({"isolate": {"nodes": ["n9"]}}), "no node n9"),
+        (json!({"isolate": {"endpoints": ["vip"]}}), "no endpoint vip"),
+        (json!({"isolate": {"role": "etcd-leader"}}), "etcd-leader stands for nobody"),
+    ] {
+        let sentence = refused(3, cut.clone());
+        assert!(sentence.contains(words), "{cut}: {sentence}");
+    }
+}
+
+#[test]
+fn nodes_and_endpoints_can_be_named_alone() {
+    let cut = json!({"split": {"groups": [{"nodes": ["n0"]}, {"racks": ["r1", "r2"], "endpoints": ["lb"]}]}});
+    let fault = shape(&racks(3), cut).unwrap();
+    assert!(fault.cuts("lb", "n0") && !fault.cuts("lb", "n1"));
+    assert_eq!(fault.title, "split n0 | r1+r2+lb");
+}
+
+#[test]
+fn an_endpoint_in_no_rack_goes_on_being_heard_in_a_ring_and_the_plan_says_so() {
+    let fault = shape(&racks(5), json!({"ring": {}})).unwrap();
+    assert!((0..5).all(|i| !fault.cuts("lb", &format!("n{i}"))));
+    assert_eq!(fault.assumptions, ["lb is in no rack: everybody goes on hearing it"]);
+}
+
+#[test]
+fn sides_by_quorum_share_out_the_racks() {
+    let snapshot = cluster(&[1, 2, 2, 3], 3);
+    let isolated = |role: &str| shape(&snapshot, json!({"isolate": {"role": role}})).unwrap();
+    assert_eq!(isolated("quorum-side").title, "isolate r2");
+    assert_eq!(isolated("minority-side").title, "isolate r1+r3");
+    assert_eq!(isolated("minority-side").resolved_roles["minority-side"], "r1+r3");
+    let mut known = snapshot.clone();
+    known.etcd[0].leads = Some(true);
+    let fault = shape(&known, json!({"isolate": {"role": "etcd-leader"}})).unwrap();
+    assert_eq!((fault.title.as_str(), fault.resolved_roles["etcd-leader"].as_str()), ("isolate r1", "n0"));
+}
+
+#[test]
+fn a_sealed_side_hears_nobody_but_itself() {
+    let fault = shape(&racks(3), json!({"isolate": {"racks": ["r0"], "outside": true}})).unwrap();
+    let plan = plan(&racks(3), &fault);
+    assert_eq!(plan.sealed, BTreeSet::from(["n0".to_owned()]));
+}
