@@ -2,7 +2,13 @@
 
 use clap::CommandFactory;
 use kube::ResourceExt;
-use rackpartition::{api::RackPartition, cli};
+use rackpartition::{
+    api::RackPartition,
+    cli,
+    fault::expand,
+    report::picture,
+    topology::{Endpoint, EtcdMember, Node, Snapshot},
+};
 use std::{fs, path::PathBuf};
 
 fn file(path: &str) -> PathBuf {
@@ -30,6 +36,50 @@ fn the_reference_of_the_plugin_is_generated() {
 fn the_example_is_a_valid_run() {
     let run: RackPartition = serde_saphyr::from_str(&read("examples/isolate-active-rack.yaml")).unwrap();
     assert_eq!(run.name_any(), "isolate-active-rack");
+}
+
+/// Racks `r1`, `r2`, ... with a node each that runs everything, and an endpoint that is no node.
+fn sample(racks: usize) -> Snapshot {
+    let nodes = (1..=racks).map(|i| Node {
+        name: format!("n{i}"),
+        rack: Some(format!("r{i}")),
+        ready: true,
+        addresses: vec![format!("198.18.0.{i}").parse().unwrap()],
+        ..Default::default()
+    });
+    let endpoint = Endpoint { name: "control-plane-endpoint".into(), ports: vec![6443], ..Default::default() };
+    let member = |i| EtcdMember { node: format!("n{i}"), client_port: 2379, peer_port: 2380, ..Default::default() };
+    Snapshot {
+        nodes: nodes.collect(),
+        endpoints: vec![endpoint],
+        etcd: (1..=racks).map(member).collect(),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn every_shape_has_its_picture_and_its_text() {
+    let page = read("docs/faults.md");
+    for entry in fs::read_dir(file("examples/shapes")).unwrap() {
+        let path = entry.unwrap().path();
+        let (name, yaml) = (path.file_stem().unwrap().to_str().unwrap(), fs::read_to_string(&path).unwrap());
+        let run: RackPartition = serde_saphyr::from_str(&yaml).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(run.name_any(), name);
+        let needs_five = run.spec.cut.ring.is_some() || run.spec.cut.star.is_some() || run.spec.cut.chain.is_some();
+        let snapshot = sample(if needs_five { 5 } else { 3 });
+        let fault = expand(&run.spec, &snapshot).unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
+        let (picture, drawn) = (format!("docs/pictures/{name}.svg"), picture(&snapshot, &fault));
+        if std::env::var_os("RACKPARTITION_GENERATE").is_some() {
+            fs::write(file(&picture), &drawn).unwrap();
+        }
+        assert!(read(&picture) == drawn, "{picture} is not what the shape expands to: run `make generate`");
+        let body = &yaml[yaml.find("spec:").unwrap()..];
+        assert!(
+            page.contains(&format!("```yaml\n{body}```")),
+            "docs/faults.md does not show examples/shapes/{name}.yaml"
+        );
+        assert!(page.contains(&format!("](pictures/{name}.svg)")), "docs/faults.md does not show {picture}");
+    }
 }
 
 /// Every value stands in the schema, which refuses unknown ones, and in the chart's README.
