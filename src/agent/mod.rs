@@ -22,7 +22,7 @@ use crate::{
     api::{RecordPhase, table_name},
     connection::Route,
     fault::RunPlan,
-    netfilter::{Netfilter, TableSpec},
+    netfilter::{Netfilter, Rule, TableSpec},
     observe,
 };
 use anyhow::Context;
@@ -176,7 +176,7 @@ fn keeper(
     let setup = Setup {
         spec: TableSpec {
             name: table_name(&plan.run_uid),
-            sources: plan.sources_cut_at(&args.node),
+            rules: vec![Rule::drop_from(plan.sources_cut_at(&args.node))],
             heal_port: plan.heal.port,
             heal_token: plan.heal.token_bytes().map_err(Error::Token)?,
         },

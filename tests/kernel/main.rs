@@ -11,4 +11,5 @@ mod lifecycle;
 mod listing;
 mod sets;
 mod stream;
+mod traffic;
 mod windows;
