@@ -4,6 +4,8 @@
 
 mod child;
 mod conversations;
+mod effects;
+mod egress;
 mod fixture;
 mod gate;
 mod heal;
