@@ -13,10 +13,12 @@ mod kernel;
 mod orders;
 mod probes;
 mod record;
+mod rules;
 mod state;
 
 pub use error::Error;
 pub use record::record_name;
+pub use rules::rules_at;
 
 use crate::{
     api::{RecordPhase, table_name},
@@ -176,7 +178,7 @@ fn keeper(
     let setup = Setup {
         spec: TableSpec {
             name: table_name(&plan.run_uid),
-            sources: plan.sources_cut_at(&args.node),
+            rules: rules_at(plan, &args.node),
             heal_port: plan.heal.port,
             heal_token: plan.heal.token_bytes().map_err(Error::Token)?,
         },

@@ -15,7 +15,7 @@ pub use expand::{Fault, expand};
 pub use graph::sides;
 pub use guard::{Refusal, check as check_guards};
 pub use pattern::{Effect, Pattern};
-pub use plan::{Heal, Member, PlanParts, PortClass, ProbeTarget, RunPlan};
+pub use plan::{Heal, Member, PlanParts, PortClass, ProbeTarget, RunPlan, merged};
 
 pub use traffic::{KUBELET_PORT, Ports};
 

@@ -25,6 +25,8 @@ pub enum Error {
     GateTooShort { table: String, gate: Duration, minimum: Duration },
     #[error("failed to use the window from {from} to {to}: it does not run forward")]
     Window { from: jiff::Timestamp, to: jiff::Timestamp },
+    #[error("failed to use a loss of {permille} in a thousand packets: it must be 1 to 1000")]
+    Loss { permille: u16 },
     /// The transaction failed as a whole; nothing was changed.
     #[error(
         "failed to {verb} table {table}: the kernel refused {what} (message {message} of the transaction): {source}"

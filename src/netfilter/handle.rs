@@ -41,11 +41,11 @@ impl Netfilter {
     /// after `gate`, measured by the kernel's monotonic clock in milliseconds.
     ///
     /// # Errors
-    /// [`Error::TableExists`], [`Error::GateTooShort`] below 100 ms, or what the kernel refused; then nothing was changed.
+    /// [`Error::TableExists`], [`Error::GateTooShort`] below 100 ms, [`Error::Loss`], or what the kernel refused; then nothing was changed.
     pub fn arm(&mut self, spec: &TableSpec, gate: Duration) -> Result<(), Error> {
         check(&spec.name)?;
         check_gate(&spec.name, gate)?;
-        self.socket.commit(table::arm(spec, gate))?.map_err(|refusal| match refusal.source {
+        self.socket.commit(table::arm(spec, gate)?)?.map_err(|refusal| match refusal.source {
             e if refusal.message == table::CREATE && is(&e, Errno::EXIST) => {
                 Error::TableExists { table: spec.name.clone() }
             }
@@ -132,11 +132,12 @@ impl Netfilter {
                 Ok(None)
             }
             (gate, windows) => {
-                let Counters { dropped, heal } = self.counters(table)?;
+                let Counters { dropped, heal, rules } = self.counters(table)?;
                 Ok(Some(TableState {
                     gate: gate?.into_iter().flatten().next(),
                     windows: windows?.into_iter().sum(),
                     dropped_packets: dropped,
+                    rule_packets: rules,
                     heal_packets: heal,
                 }))
             }
@@ -150,22 +151,15 @@ impl Netfilter {
     fn counters(&mut self, table: &str) -> Result<Counters, Error> {
         const WHAT: &str = "the rules";
         let ours = |m: &Message<'_>| {
-            let mut counters = Counters::default();
             // Kernels differ in how far they filter.
-            if m.attributes().str(TABLE) == Some(table) {
-                counters.add(m.attributes());
-            }
-            counters
+            (m.attributes().str(TABLE) == Some(table)).then(|| state::count(m.attributes()))
         };
         let build = |a: &mut super::wire::Attrs| {
             a.str(TABLE, table);
         };
         let rules = self.socket.dump(WHAT, msg::GETRULE, build, ours)?;
         let rules = rules.map_err(|source| Error::Read { what: WHAT, source })?;
-        Ok(rules.iter().fold(Counters::default(), |sum, c| Counters {
-            dropped: sum.dropped.saturating_add(c.dropped),
-            heal: sum.heal.saturating_add(c.heal),
-        }))
+        Ok(rules.into_iter().flatten().collect())
     }
 
     fn elements<T>(

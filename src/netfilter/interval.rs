@@ -6,10 +6,10 @@ use ipnet::IpNet;
 /// Start key, and end key (exclusive); no end where the interval reaches the highest key. Keys in network byte order.
 pub type Interval = (Vec<u8>, Option<Vec<u8>>);
 
-/// Intervals of the IPv4 sources and of the IPv6 sources.
-pub fn of_sources(sources: &[IpNet]) -> (Vec<Interval>, Vec<Interval>) {
+/// Intervals of the IPv4 blocks and of the IPv6 blocks.
+pub fn of_networks(networks: &[IpNet]) -> (Vec<Interval>, Vec<Interval>) {
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
-    for net in sources {
+    for net in networks {
         match net {
             IpNet::V4(n) => v4.push((u32::from(n.network()).into(), u32::from(n.broadcast()).into())),
             IpNet::V6(n) => v6.push((n.network().into(), n.broadcast().into())),
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn neighbours_and_overlaps_merge_and_families_part() {
-        let (v4, v6) = of_sources(&nets(&["10.0.1.0/24", "10.0.0.0/24", "10.0.0.7/32", "10.0.3.9/24", "fd00::1/128"]));
+        let (v4, v6) = of_networks(&nets(&["10.0.1.0/24", "10.0.0.0/24", "10.0.0.7/32", "10.0.3.9/24", "fd00::1/128"]));
         assert_eq!(v4, [(vec![10, 0, 0, 0], Some(vec![10, 0, 2, 0])), (vec![10, 0, 3, 0], Some(vec![10, 0, 4, 0]))]);
         let key = |a: &str| a.parse::<Ipv6Addr>().unwrap().octets().to_vec();
         assert_eq!(v6, [(key("fd00::1"), Some(key("fd00::2")))]);
@@ -75,10 +75,10 @@ mod tests {
     #[test]
     fn the_highest_address_has_no_end() {
         for (net, start) in [("0.0.0.0/0", vec![0; 4]), ("255.255.255.255/32", vec![255; 4])] {
-            assert_eq!(of_sources(&nets(&[net])).0, [(start, None)]);
+            assert_eq!(of_networks(&nets(&[net])).0, [(start, None)]);
         }
-        assert_eq!(of_sources(&nets(&["::/0", "fd00::/8"])).1, [(vec![0; 16], None)]);
-        assert_eq!(of_sources(&[]), (vec![], vec![]));
+        assert_eq!(of_networks(&nets(&["::/0", "fd00::/8"])).1, [(vec![0; 16], None)]);
+        assert_eq!(of_networks(&[]), (vec![], vec![]));
     }
 
     fn window(from: i64, to: i64) -> TimeWindow {
@@ -107,7 +107,7 @@ mod tests {
         ) {
             let sources: Vec<IpNet> =
                 blocks.iter().map(|(a, p)| IpNet::new(Ipv4Addr::from(*a).into(), *p).unwrap()).collect();
-            let (v4, _) = of_sources(&sources);
+            let (v4, _) = of_networks(&sources);
             let edges = sources.iter().flat_map(|n| [n.network(), n.broadcast()]).filter_map(|a| match a {
                 IpAddr::V4(a) => Some(u32::from(a)),
                 IpAddr::V6(_) => None,

@@ -1,5 +1,6 @@
 //! The only room that speaks to the kernel: one nftables table for each run, and the packet that heals it.
 
+mod cut;
 mod decode;
 mod error;
 mod expr;
@@ -7,26 +8,28 @@ mod handle;
 mod heal;
 mod interval;
 mod numbers;
+mod rule;
 mod socket;
 mod state;
 mod table;
 mod wire;
+mod writer;
 
 pub use error::Error;
 pub use handle::Netfilter;
 pub use heal::{heal_packet, send_heal};
+pub use rule::{Addresses, Effect, Hook, Port, Rule, Transport, Unit};
 
-use ipnet::IpNet;
 use jiff::Timestamp;
 use std::time::Duration;
 
-/// What one node needs to know to be cut: whose packets it drops, and how it is healed.
-#[derive(Clone, Debug, PartialEq)]
+/// What one node needs to know to be cut: what becomes of which packets, and how it is healed.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TableSpec {
     /// Name of the table, from [`crate::api::table_name`].
     pub name: String,
-    /// Source addresses to drop, both families, in any order; overlaps are merged.
-    pub sources: Vec<IpNet>,
+    /// In the order in which packets meet them.
+    pub rules: Vec<Rule>,
     /// UDP destination port of heal packets.
     pub heal_port: u16,
     /// The run's secret: the first 16 bytes of a heal packet's payload.
@@ -47,8 +50,11 @@ pub struct TableState {
     pub gate: Option<Duration>,
     /// Windows loaded; zero until the cut.
     pub windows: usize,
-    /// Packets dropped since the table was armed, both families.
+    /// Packets hit by an effect (dropped, rejected or lost) since the table was armed, both families, all rules.
     pub dropped_packets: u64,
+    /// The same for each rule of the spec, in its order. Ends with the last rule that can hit anything: one that names
+    /// [`Addresses::Of`] nobody can't.
+    pub rule_packets: Vec<u64>,
     /// Heal packets with the right token since the table was armed.
     pub heal_packets: u64,
 }

@@ -8,6 +8,8 @@ pub const SUBSYS_NFTABLES: u16 = 10;
 pub const NFPROTO_INET: u8 = 1;
 pub const NFPROTO_IPV4: u8 = 2;
 pub const NFPROTO_IPV6: u8 = 10;
+pub const IPPROTO_ICMP: u8 = 1;
+pub const IPPROTO_TCP: u8 = 6;
 pub const IPPROTO_UDP: u8 = 17;
 pub const IPPROTO_ICMPV6: u8 = 58;
 
@@ -54,13 +56,17 @@ pub mod chain {
     pub const TYPE: u16 = 7;
     pub const HOOK_NUM: u16 = 1;
     pub const HOOK_PRIORITY: u16 = 2;
-    /// `NF_INET_PRE_ROUTING`.
+    /// `NF_INET_PRE_ROUTING`, `NF_INET_FORWARD`, `NF_INET_LOCAL_OUT`, `NF_INET_POST_ROUTING`.
     pub const PREROUTING: u32 = 0;
+    pub const FORWARD: u32 = 2;
+    pub const OUTPUT: u32 = 3;
+    pub const POSTROUTING: u32 = 4;
 }
 
 pub mod rule {
     pub const CHAIN: u16 = 2;
     pub const EXPRESSIONS: u16 = 4;
+    pub const USERDATA: u16 = 7;
     pub const EXPR_NAME: u16 = 1;
     pub const EXPR_DATA: u16 = 2;
     /// `NFTA_COUNTER_PACKETS`.
@@ -99,6 +105,8 @@ pub mod elem {
 /// Keys of `meta`.
 pub mod meta {
     pub const MARK: u32 = 3;
+    pub const IIF: u32 = 4;
+    pub const OIF: u32 = 5;
     pub const NFPROTO: u32 = 15;
     pub const L4PROTO: u32 = 16;
     pub const TIME_NS: u32 = 30;
@@ -114,6 +122,9 @@ pub mod base {
 pub mod datatype {
     pub const IPV4_ADDR: u32 = 7;
     pub const IPV6_ADDR: u32 = 8;
+    pub const INET_PROTO: u32 = 12;
+    /// A key of two parts: their types side by side in six bits each, `inet_proto` (12) and `inet_service` (13).
+    pub const INET_PROTO_AND_SERVICE: u32 = 12 << 6 | 13;
     pub const MARK: u32 = 19;
     pub const ICMPV6_TYPE: u32 = 29;
     pub const TIME: u32 = 43;

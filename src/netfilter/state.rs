@@ -2,29 +2,61 @@
 
 use super::decode::Attributes;
 use super::numbers::{LIST_ELEM, elem, rule};
+use super::writer::RULE;
 use std::time::Duration;
 
-/// Packets counted by a rule, by what the rule is for.
+/// What one dumped rule has counted.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Count {
+    packets: u64,
+    /// Only the heal rule deletes elements.
+    heals: bool,
+    /// Rule of the spec that it is part of.
+    of: Option<usize>,
+}
+
+pub fn count(rule: Attributes<'_>) -> Count {
+    let mut count = Count { of: rule.get(rule::USERDATA).and_then(rule_of), ..Count::default() };
+    for (_, expr) in rule.nested(rule::EXPRESSIONS).iter() {
+        let expr = Attributes(expr);
+        match expr.str(rule::EXPR_NAME) {
+            Some("counter") => count.packets = expr.nested(rule::EXPR_DATA).be64(rule::COUNTER_PACKETS).unwrap_or(0),
+            Some("dynset") => count.heals = true,
+            _ => {}
+        }
+    }
+    count
+}
+
+/// The number in a rule's comment: see [`RULE`].
+fn rule_of(userdata: &[u8]) -> Option<usize> {
+    let [0, _, comment @ .., 0] = userdata else { return None };
+    let n = std::str::from_utf8(comment).ok()?.strip_prefix(RULE)?.parse().ok()?;
+    // No more than one table could hold, whatever another wrote there.
+    (n < usize::from(u16::MAX)).then_some(n)
+}
+
+/// Packets counted by the rules of a table, by what the rules are for.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Counters {
     pub dropped: u64,
     pub heal: u64,
+    /// Of `dropped`, by rule of the spec.
+    pub rules: Vec<u64>,
 }
 
-impl Counters {
-    /// Adds what one dumped rule has counted. Only the heal rule deletes elements, only the drop rules count beside it.
-    pub fn add(&mut self, rule: Attributes<'_>) {
-        let (mut packets, mut heals) = (0, false);
-        for (_, expr) in rule.nested(rule::EXPRESSIONS).iter() {
-            let expr = Attributes(expr);
-            match expr.str(rule::EXPR_NAME) {
-                Some("counter") => packets = expr.nested(rule::EXPR_DATA).be64(rule::COUNTER_PACKETS).unwrap_or(0),
-                Some("dynset") => heals = true,
-                _ => {}
+impl FromIterator<Count> for Counters {
+    fn from_iter<T: IntoIterator<Item = Count>>(counts: T) -> Self {
+        let mut sum = Self::default();
+        for Count { packets, heals, of } in counts {
+            let all = if heals { &mut sum.heal } else { &mut sum.dropped };
+            *all = all.saturating_add(packets);
+            if let Some(of) = of {
+                sum.rules.resize(sum.rules.len().max(of + 1), 0);
+                sum.rules[of] = sum.rules[of].saturating_add(packets);
             }
         }
-        let sum = if heals { &mut self.heal } else { &mut self.dropped };
-        *sum = sum.saturating_add(packets);
+        sum
     }
 }
 
@@ -76,8 +108,8 @@ mod tests {
 
     #[test]
     fn counters_go_to_the_rule_they_stand_in() {
-        let count = |name: &'static str, packets: u64| {
-            move |a: &mut Attrs| {
+        let counted = |name: &'static str, packets: u64, userdata: Option<&[u8]>| {
+            let build = |a: &mut Attrs| {
                 a.nest(rule::EXPRESSIONS, |l| {
                     for expr in ["counter", name] {
                         l.nest(LIST_ELEM, |e| {
@@ -87,22 +119,32 @@ mod tests {
                         });
                     }
                 });
-            }
+                if let Some(userdata) = userdata {
+                    a.bytes(rule::USERDATA, userdata);
+                }
+            };
+            with(build, count)
         };
-        let mut counters = Counters::default();
-        for build in [count("dynset", 2), count("immediate", 30), count("immediate", 400)] {
-            with(build, |a| counters.add(a));
-        }
-        assert_eq!(counters, Counters { dropped: 430, heal: 2 });
+        let counts = [
+            counted("dynset", 2, None),
+            counted("immediate", 30, Some(b"\0\x07rule 2\0")),
+            counted("immediate", 400, Some(b"\0\x07rule 0\0")),
+            counted("reject", 5000, Some(b"\0\x07rule 2\0")),
+            // Comments that are not ours.
+            counted("immediate", 1, Some(b"\0\x0drule 999999999\0")),
+            counted("immediate", 1, Some(b"\0\x07rule x\0")),
+            counted("immediate", 1, Some(b"\x01\x07rule 1\0")),
+        ];
+        let expected = Counters { dropped: 5433, heal: 2, rules: vec![400, 0, 5030] };
+        assert_eq!(counts.into_iter().collect::<Counters>(), expected);
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_read_without_panic(buf in prop::collection::vec(any::<u8>(), 0..100)) {
-            for kind in [rule::EXPRESSIONS, elem::LIST_ELEMENTS] {
+            for kind in [rule::EXPRESSIONS, elem::LIST_ELEMENTS, rule::USERDATA] {
                 with(|a| { a.nest(kind, |l| { l.bytes(LIST_ELEM, &buf); }); }, |a| {
-                    Counters::default().add(a);
-                    (intervals(a), gate(a))
+                    (Counters::from_iter([count(a)]), intervals(a), gate(a))
                 });
             }
         }

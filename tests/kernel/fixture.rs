@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use jiff::{Timestamp, ToSpan};
-use rackpartition::netfilter::{Netfilter, TableSpec, TimeWindow};
+use rackpartition::netfilter::{Addresses, Effect, Hook, Netfilter, Port, Rule, TableSpec, TimeWindow, Transport};
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::{fd::AsFd, unix::fs::MetadataExt};
@@ -113,7 +113,7 @@ impl Ns {
     }
 }
 
-fn ip(args: &[&str]) {
+pub fn ip(args: &[&str]) {
     stdout(&format!("ip {args:?}"), Command::new("ip").args(args).output().unwrap());
 }
 
@@ -122,9 +122,37 @@ fn stdout(what: &str, output: Output) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// A table that drops what these send.
 pub fn spec(sources: &[&str]) -> TableSpec {
-    let sources = sources.iter().map(|s| s.parse::<IpNet>().unwrap_or_else(|_| s.parse::<IpAddr>().unwrap().into()));
-    TableSpec { name: TABLE.into(), sources: sources.collect(), heal_port: PORT, heal_token: TOKEN }
+    with_rules(vec![Rule::drop_from(nets(sources))])
+}
+
+pub fn with_rules(rules: Vec<Rule>) -> TableSpec {
+    TableSpec { name: TABLE.into(), rules, heal_port: PORT, heal_token: TOKEN }
+}
+
+/// Drops everything on ingress.
+pub fn rule() -> Rule {
+    let (sources, destinations) = (Addresses::Any, Addresses::Any);
+    Rule { sources, destinations, ports: Vec::new(), effect: Effect::Drop, hook: Hook::Ingress }
+}
+
+pub fn tcp(port: u16) -> Port {
+    Port { transport: Transport::Tcp, port }
+}
+
+/// Arms and cuts, for longer than any test takes.
+pub fn cut(ns: &Ns, rules: Vec<Rule>) -> Netfilter {
+    let mut netfilter = ns.netfilter();
+    netfilter.arm(&with_rules(rules), LONG).unwrap();
+    netfilter.cut(TABLE, &[always()], LONG).unwrap();
+    netfilter
+}
+
+/// Blocks, or addresses.
+pub fn nets(list: &[&str]) -> Vec<IpNet> {
+    let net = |s: &&str| s.parse::<IpNet>().unwrap_or_else(|_| s.parse::<IpAddr>().unwrap().into());
+    list.iter().map(net).collect()
 }
 
 /// A window by milliseconds from now.

@@ -7,7 +7,7 @@ use rackpartition::netfilter::{Error, TableState, heal_packet, send_heal};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-fn heal(from: &Ns, to: IpAddr, token: &[u8; 16]) {
+pub fn heal(from: &Ns, to: IpAddr, token: &[u8; 16]) {
     assert_eq!(from.run(|| send_heal(&[to], PORT, token)).unwrap(), 1);
 }
 
@@ -131,7 +131,7 @@ fn whoever_is_healed_before_the_cut_is_not_cut() {
         assert_eq!(net.right.nft(&["list", "ruleset"]), before);
         let state = netfilter.state(TABLE).unwrap().unwrap();
         let heal_packets = u64::from(by_packet.is_some());
-        assert_eq!(state, TableState { gate: None, windows: 0, dropped_packets: 0, heal_packets });
+        assert_eq!(state, TableState { gate: None, heal_packets, rule_packets: vec![0], ..TableState::default() });
         netfilter.remove(TABLE).unwrap();
     }
 }

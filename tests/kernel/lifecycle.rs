@@ -26,7 +26,7 @@ fn a_table_from_arming_to_removal() {
     let state = netfilter.state(TABLE).unwrap().unwrap();
     let gate = state.gate.expect("armed");
     assert!(gate > Duration::from_secs(5) && gate <= Duration::from_secs(10), "{gate:?}");
-    assert_eq!(state, TableState { gate: Some(gate), ..TableState::default() });
+    assert_eq!(state, TableState { gate: Some(gate), rule_packets: vec![0], ..TableState::default() });
     let again = netfilter.arm(&net.right_cut_from_left(), LONG);
     assert!(matches!(&again, Err(Error::TableExists { table }) if table == TABLE), "{again:?}");
     assert!(netfilter.state(TABLE).unwrap().unwrap().gate.unwrap() <= gate, "arming again does not extend");

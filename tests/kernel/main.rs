@@ -4,11 +4,16 @@
 
 mod child;
 mod conversations;
+mod effects;
+mod egress;
 mod fixture;
 mod gate;
 mod heal;
 mod lifecycle;
 mod listing;
+mod racks;
 mod sets;
+mod shapes;
 mod stream;
+mod traffic;
 mod windows;

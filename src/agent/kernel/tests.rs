@@ -77,7 +77,7 @@ impl Node {
         let journal = Journal::new("hash".into(), boot_id.into(), store.journal());
         let setup = Setup {
             windows: vec![(Duration::ZERO, Duration::from_secs(60))],
-            spec: TableSpec { name: TABLE.into(), sources: Vec::new(), heal_port: 1, heal_token: [0; 16] },
+            spec: TableSpec { name: TABLE.into(), rules: Vec::new(), heal_port: 1, heal_token: [0; 16] },
             longest: Duration::from_secs(100),
             duration: Duration::from_secs(10),
             heal_addresses: vec!["198.18.0.1".parse().unwrap(), "198.18.0.2".parse().unwrap()],

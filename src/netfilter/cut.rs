@@ -1,0 +1,233 @@
+//! The chains that cut: each rule of a spec as rules of the kernel, for both families.
+
+use super::expr::Expressions;
+use super::interval::{self, Interval};
+use super::numbers::*;
+use super::rule::{Addresses, Effect, Hook, Port, Rule, Transport, Unit};
+use super::writer::{NETWORK_ORDER, PARTS, Set, Writer};
+
+/// Register 2, and register `n` of four bytes: hashes want their bytes side by side, and register 1 for the result.
+const REG_2: u32 = 2;
+const fn reg32(n: u32) -> u32 {
+    8 + n
+}
+/// The second four bytes of register 1.
+const REG_1_SECOND: u32 = reg32(1);
+
+/// Index of the loopback interface in every network namespace, `LOOPBACK_IFINDEX` of `net/flow.h`.
+const LOOPBACK: u32 = 1;
+const SOURCE_PORT: u32 = 0;
+const DESTINATION_PORT: u32 = 2;
+/// The bit of a reset among the flags of TCP, byte 13 of its header.
+const TCP_RST: u8 = 4;
+/// "Destination unreachable" of ICMP and of ICMPv6.
+const UNREACHABLE: [(u8, u8); 2] = [(IPPROTO_ICMP, 3), (IPPROTO_ICMPV6, 1)];
+/// Protocols whose first four bytes are two ports.
+const WITH_PORTS: [u8; 3] = [Transport::Tcp as u8, Transport::Udp as u8, Transport::Sctp as u8];
+
+struct Family {
+    number: u8,
+    name: &'static str,
+    address: u32,
+    /// Bytes of an address, and where source and destination begin in the header.
+    length: u32,
+    source: u32,
+    destination: u32,
+}
+
+const FAMILIES: [Family; 2] = [
+    Family { number: NFPROTO_IPV4, name: "4", address: datatype::IPV4_ADDR, length: 4, source: 12, destination: 16 },
+    Family { number: NFPROTO_IPV6, name: "6", address: datatype::IPV6_ADDR, length: 16, source: 8, destination: 24 },
+];
+
+/// A chain that base chains jump to while the cut has effect.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Chain {
+    Ingress,
+    Egress,
+    /// Egress rules that reject, which the kernel allows elsewhere only.
+    EgressReject,
+}
+
+impl Chain {
+    pub const ALL: [Self; 3] = [Self::Ingress, Self::Egress, Self::EgressReject];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+            Self::EgressReject => "egress-reject",
+        }
+    }
+    pub fn of(rule: &Rule) -> Self {
+        match (rule.hook, rule.effect) {
+            (Hook::Ingress, _) => Self::Ingress,
+            (Hook::Egress, Effect::Reject) => Self::EgressReject,
+            (Hook::Egress, _) => Self::Egress,
+        }
+    }
+    /// Creates it. What the node sends to itself goes back at once.
+    pub fn write(self, w: &mut Writer<'_>) {
+        let interface = if self == Self::Ingress { meta::IIF } else { meta::OIF };
+        w.chain(self.name(), |_| {});
+        w.rule(self.name(), "the rule for loopback", None, |e| e.meta(interface).eq(&LOOPBACK.to_ne_bytes()).back());
+    }
+}
+
+/// Writes rule `n` into its chain, with the sets that it needs. `seed`: of the hash of flows.
+pub fn write(w: &mut Writer<'_>, n: usize, rule: &Rule, seed: u32) {
+    let chain = Chain::of(rule).name();
+    let reject = format!("reject-{n}");
+    if rule.effect == Effect::Reject {
+        write_reject(w, n, &reject);
+    }
+    let ports = port_set(w, n, rule);
+    let traffic = match (&ports, rule.effect) {
+        (Some(set), _) if !rule.ports.is_empty() => vec![Traffic::FromPort(set), Traffic::ToPort(set)],
+        (Some(set), _) => vec![Traffic::WithPorts(set), Traffic::Portless(set)],
+        (None, _) => vec![Traffic::All],
+    };
+    let (sources, destinations) = (intervals(&rule.sources), intervals(&rule.destinations));
+    for (i, family) in FAMILIES.iter().enumerate() {
+        let sources = Side::new(w, format!("sources{}-{n}", family.name), family, &rule.sources, &sources[i]);
+        let name = format!("destinations{}-{n}", family.name);
+        let destinations = Side::new(w, name, family, &rule.destinations, &destinations[i]);
+        let (Some(sources), Some(destinations)) = (sources, destinations) else { continue };
+        for traffic in &traffic {
+            w.rule(chain, &format!("rule {n} for IPv{}", family.name), Some(n), |e| {
+                let e = e.meta(meta::NFPROTO).eq(&[family.number]);
+                let e = destinations.look_up(sources.look_up(e, family.source), family.destination);
+                let e = traffic.look_up(e);
+                match rule.effect {
+                    Effect::Drop => e.counter().drop(),
+                    Effect::Reject => e.jump(&reject),
+                    Effect::Loss { permille, per } => {
+                        let e = match per {
+                            Unit::Packet => e.random(1000),
+                            Unit::Flow => flow(e, family, !matches!(traffic, Traffic::Portless(_)), seed),
+                        };
+                        e.below(permille.into()).counter().drop()
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// Sources or destinations of one family: the kernel's set of them, and whether those that are not in it are meant.
+struct Side {
+    set: Option<Set>,
+    length: u32,
+    but: bool,
+}
+
+impl Side {
+    /// `None` where no address of this family is meant.
+    fn new(
+        w: &mut Writer<'_>,
+        name: String,
+        family: &Family,
+        addresses: &Addresses,
+        intervals: &[Interval],
+    ) -> Option<Self> {
+        if intervals.is_empty() {
+            return (!matches!(addresses, Addresses::Of(_))).then_some(Self { set: None, length: 0, but: false });
+        }
+        let set = w.new_set(name, set::INTERVAL, (family.address, family.length), NETWORK_ORDER);
+        w.intervals(&set, intervals);
+        Some(Self { set: Some(set), length: family.length, but: matches!(addresses, Addresses::AllBut(_)) })
+    }
+    fn look_up<'a>(&self, e: Expressions<'a>, offset: u32) -> Expressions<'a> {
+        match &self.set {
+            None => e,
+            Some(set) => e.payload(base::NETWORK, offset, self.length).look_up(set, !self.but),
+        }
+    }
+}
+
+/// Intervals of both families, in the order of [`FAMILIES`].
+fn intervals(addresses: &Addresses) -> [Vec<Interval>; 2] {
+    match addresses {
+        Addresses::Any => Default::default(),
+        Addresses::Of(list) | Addresses::AllBut(list) => interval::of_networks(list).into(),
+    }
+}
+
+/// A part of a rule's traffic that one rule of the kernel can match.
+enum Traffic<'a> {
+    All,
+    FromPort(&'a Set),
+    /// And not from such a port: packets between two of them are met once, or they would be lost twice as often.
+    ToPort(&'a Set),
+    /// Of transport protocols with ports.
+    WithPorts(&'a Set),
+    Portless(&'a Set),
+}
+
+impl Traffic<'_> {
+    fn look_up<'a>(&self, e: Expressions<'a>) -> Expressions<'a> {
+        let port =
+            |e: Expressions<'a>, offset| e.meta(meta::L4PROTO).payload_to(REG_1_SECOND, base::TRANSPORT, offset, 2);
+        match self {
+            Self::All => e,
+            Self::FromPort(set) => port(e, SOURCE_PORT).look_up(set, true),
+            Self::ToPort(set) => port(port(e, SOURCE_PORT).look_up(set, false), DESTINATION_PORT).look_up(set, true),
+            Self::WithPorts(set) => e.meta(meta::L4PROTO).look_up(set, true),
+            Self::Portless(set) => e.meta(meta::L4PROTO).look_up(set, false),
+        }
+    }
+}
+
+/// The ports that a rule is about; or, for the hash of flows, the protocols with ports.
+fn port_set(w: &mut Writer<'_>, n: usize, rule: &Rule) -> Option<Set> {
+    if !rule.ports.is_empty() {
+        let mut ports = rule.ports.clone();
+        ports.sort_unstable();
+        ports.dedup();
+        // Each part of a key is padded to the four bytes of a register.
+        let key = |p: &Port| {
+            [[p.transport as u8, 0, 0, 0], [p.port.to_be_bytes()[0], p.port.to_be_bytes()[1], 0, 0]].concat()
+        };
+        let set = w.new_set(format!("ports-{n}"), 0, (datatype::INET_PROTO_AND_SERVICE, 8), PARTS);
+        w.keys(&set, &ports.iter().map(key).collect::<Vec<_>>());
+        return Some(set);
+    }
+    matches!(rule.effect, Effect::Loss { per: Unit::Flow, .. }).then(|| {
+        let set = w.new_set(format!("transports-{n}"), 0, (datatype::INET_PROTO, 1), NETWORK_ORDER);
+        w.keys(&set, &WITH_PORTS.map(|p| vec![p]));
+        set
+    })
+}
+
+/// Loads a number below 1000 that is the same for all packets of a flow.
+fn flow<'a>(e: Expressions<'a>, family: &Family, ports: bool, seed: u32) -> Expressions<'a> {
+    let words = family.length / 4;
+    let e = e.payload_to(REG_2, base::NETWORK, family.source, family.length).payload_to(
+        reg32(4 + words),
+        base::NETWORK,
+        family.destination,
+        family.length,
+    );
+    if !ports {
+        return e.jhash(REG_2, 2 * family.length, 1000, seed);
+    }
+    e.payload_to(reg32(4 + 2 * words), base::TRANSPORT, SOURCE_PORT, 2)
+        .payload_to(reg32(5 + 2 * words), base::TRANSPORT, DESTINATION_PORT, 2)
+        .jhash(REG_2, 2 * family.length + 8, 1000, seed)
+}
+
+/// The chain in which rule `n` rejects. What the other end's table answers goes back: see [`Effect::Reject`].
+fn write_reject(w: &mut Writer<'_>, n: usize, chain: &str) {
+    w.chain(chain, |_| {});
+    let label = &format!("the rejection of rule {n}");
+    w.rule(chain, label, None, |e| {
+        e.meta(meta::L4PROTO).eq(&[IPPROTO_TCP]).payload(base::TRANSPORT, 13, 1).and(&[TCP_RST]).not_eq(&[0]).back()
+    });
+    for (protocol, kind) in UNREACHABLE {
+        w.rule(chain, label, None, |e| {
+            e.meta(meta::L4PROTO).eq(&[protocol]).payload(base::TRANSPORT, 0, 1).eq(&[kind]).back()
+        });
+    }
+    w.rule(chain, label, Some(n), |e| e.meta(meta::L4PROTO).eq(&[IPPROTO_TCP]).counter().reject_tcp());
+    w.rule(chain, label, Some(n), |e| e.counter().reject_icmp());
+}
