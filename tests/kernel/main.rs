@@ -6,6 +6,7 @@ mod child;
 mod conversations;
 mod effects;
 mod egress;
+mod etcd;
 mod fixture;
 mod gate;
 mod heal;
