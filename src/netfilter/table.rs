@@ -111,15 +111,16 @@ pub fn arm(spec: &TableSpec, gate: Duration) -> Batch {
     });
     for (peers, family, offset, _) in &families {
         w.rule(&format!("the drop rule of {}", peers.name), |e| {
-            e.constant()
+            // Whose packet it is comes first: all that is not cut leaves the rule there, before gate and clock are read.
+            e.meta(meta::NFPROTO)
+                .eq(&[*family])
+                .payload(base::NETWORK, *offset, peers.key.1)
+                .lookup(peers.name, peers.id)
+                .constant()
                 .lookup(GATE, GATE_SET.id)
                 .meta(meta::TIME_NS)
                 .hton64()
                 .lookup(WINDOWS, WINDOWS_SET.id)
-                .meta(meta::NFPROTO)
-                .eq(&[*family])
-                .payload(base::NETWORK, *offset, peers.key.1)
-                .lookup(peers.name, peers.id)
                 .counter()
                 .drop()
         });

@@ -52,8 +52,8 @@ table inet rackpartition-test {
 		type filter hook prerouting priority -350; policy accept;
 		udp dport 40441 @th,64,128 0x112233445566778899aabbccddeeff counter packets 0 bytes 0 delete @gate { meta mark & 0x00000000 }
 		icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert } accept
-		meta mark & 0x00000000 == @gate meta time @windows ip saddr @peers4 counter packets 0 bytes 0 drop
-		meta mark & 0x00000000 == @gate meta time @windows ip6 saddr @peers6 counter packets 0 bytes 0 drop
+		ip saddr @peers4 meta mark & 0x00000000 == @gate meta time @windows counter packets 0 bytes 0 drop
+		ip6 saddr @peers6 meta mark & 0x00000000 == @gate meta time @windows counter packets 0 bytes 0 drop
 	}
 }";
 
@@ -126,9 +126,9 @@ fn nft_reads_the_same_as_json() {
     let counter = serde_json::json!({"counter": {"packets": 0, "bytes": 0}});
     let drop = |protocol, set: &str| {
         serde_json::json!([
+            is(field(protocol, "saddr"), set.into()),
             is(constant.clone(), "@gate".into()),
             is(serde_json::json!({"meta": {"key": "time"}}), "@windows".into()),
-            is(field(protocol, "saddr"), set.into()),
             counter,
             {"drop": null},
         ])
