@@ -22,6 +22,10 @@ demo: ## Bring up a lab, cut the active rack off and say whether the cluster beh
 test: ## Run every test, from formatting to one end-to-end run
 	@scripts/test
 
+.PHONY: bench
+bench: ## Measure how fast and how precise a cut is, beside the mechanism that peers use
+	@scripts/bench
+
 .PHONY: lab-up
 lab-up: ## Bring up the six-node lab cluster (PROFILE=short|upstream)
 	@$(LAB) up --name $(CLUSTER) --profile $(PROFILE)

@@ -1,4 +1,4 @@
-//! Two network namespaces joined by a veth pair, gone again when dropped, and what tests do in them.
+//! Two network namespaces joined by a veth pair, gone again when dropped, and what tests and `benches/fault` do in them.
 
 use ipnet::IpNet;
 use jiff::{Timestamp, ToSpan};
@@ -23,6 +23,7 @@ pub struct Net {
     pub right: Ns,
 }
 
+/// A network namespace, gone again when dropped.
 pub struct Ns {
     pub name: String,
     /// The end of the veth pair inside.
@@ -37,24 +38,11 @@ impl Net {
             std::fs::metadata("/proc/self").unwrap().uid() == 0,
             "the kernel tests make network namespaces and tables in them: run as root, `sudo -E cargo test --test kernel`"
         );
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        let ns = |side, host| {
-            let name = format!("rp-{}-{n}-{side}", std::process::id());
-            let v4 = format!("198.18.0.{host}").parse().unwrap();
-            ip(&["netns", "add", &name]);
-            Ns { name, device: side, v4, v6: format!("fd00::{host}").parse().unwrap() }
-        };
-        // Built before anything else can fail, so that dropping cleans up.
-        let net = Self { left: ns("left", 1), right: ns("right", 2) };
+        let net = Self { left: Ns::new("left", 1), right: Ns::new("right", 2) };
         let (l, r) = (&net.left.name[..], &net.right.name[..]);
         ip(&["-n", l, "link", "add", "left", "type", "veth", "peer", "name", "right", "netns", r]);
-        for ns in [&net.left, &net.right] {
-            ns.ip(&["link", "set", "lo", "up"]);
-            ns.ip(&["addr", "add", &format!("{}/24", ns.v4), "dev", ns.device]);
-            ns.ip(&["addr", "add", &format!("{}/64", ns.v6), "dev", ns.device, "nodad"]);
-            ns.ip(&["link", "set", ns.device, "up"]);
-        }
+        net.left.connect();
+        net.right.connect();
         net
     }
     /// A table for `right` that drops what `left` sends.
@@ -66,16 +54,30 @@ impl Net {
     }
 }
 
-impl Drop for Net {
+impl Drop for Ns {
     fn drop(&mut self) {
-        for ns in [&self.left, &self.right] {
-            // No panic in here: it may be one already.
-            let _ = Command::new("ip").args(["netns", "del", &ns.name]).status();
-        }
+        // No panic in here: it may be one already.
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
     }
 }
 
 impl Ns {
+    /// An empty namespace whose `device` is for others to make; `host` is the last part of its addresses.
+    pub fn new(device: &'static str, host: u8) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("rp-{}-{n}-{device}", std::process::id());
+        ip(&["netns", "add", &name]);
+        let v4 = format!("198.18.0.{host}").parse().unwrap();
+        Self { name, device, v4, v6: format!("fd00::{host}").parse().unwrap() }
+    }
+    /// Gives the device its addresses and brings it up.
+    pub fn connect(&self) {
+        self.ip(&["link", "set", "lo", "up"]);
+        self.ip(&["addr", "add", &format!("{}/24", self.v4), "dev", self.device]);
+        self.ip(&["addr", "add", &format!("{}/64", self.v6), "dev", self.device, "nodad"]);
+        self.ip(&["link", "set", self.device, "up"]);
+    }
     /// Runs `f` on a thread in the namespace. What it opens there stays there.
     pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         let enter_and_run = || {

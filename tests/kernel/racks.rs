@@ -128,9 +128,7 @@ pub fn name(member: usize) -> String {
 
 impl Drop for Racks {
     fn drop(&mut self) {
-        let names = self.members.iter().map(|ns| ns.name.as_str()).chain([self.switch.as_str()]);
-        for name in names {
-            let _ = Command::new("ip").args(["netns", "del", name]).status();
-        }
+        // Members drop themselves.
+        let _ = Command::new("ip").args(["netns", "del", &self.switch]).status();
     }
 }
