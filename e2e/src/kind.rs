@@ -24,6 +24,13 @@ pub async fn network(engine: &Engine) -> Result<()> {
     run::text(docker.args(["fd00:198:18::/64", NETWORK])).await.map(drop)
 }
 
+/// Removes the nodes' network, unless another cluster is on it.
+pub async fn remove_network(engine: &Engine) {
+    if let Err(error) = run::text(engine.docker().args(["network", "rm", NETWORK])).await {
+        step(format!("left the network {NETWORK}: {error:#}"));
+    }
+}
+
 /// The cluster's containers, load balancer included: name → (id, running).
 pub async fn containers(engine: &Engine, cluster: &str) -> Result<BTreeMap<String, (String, bool)>> {
     let filter = format!("label=io.x-k8s.kind.cluster={cluster}");

@@ -261,6 +261,19 @@ pub async fn down(name: &str) -> Result<()> {
     }
 }
 
+/// Stops the engine that the lab has started, if it has. The nodes' network goes first: an engine that is only stopped leaves its
+/// bridge and its firewall rules in the kernel, and where its state is lost (a package purged, say), the next network of the
+/// same addresses gets no packet through.
+///
+/// # Errors
+/// When the engine does not end.
+pub async fn leave_engine() -> Result<()> {
+    if let Some(engine) = Engine::running().await.filter(|_| Engine::is_own()) {
+        kind::remove_network(&engine).await;
+    }
+    Engine::stop_own().await
+}
+
 async fn connect(kubeconfig: &std::path::Path) -> Result<Client> {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).context("failed to read the kubeconfig")?;
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;

@@ -89,7 +89,7 @@ async fn run() -> Result<()> {
             lab::down(&name.name).await?;
             progress::step(format!("{} is down", name.name));
             if engine {
-                Engine::stop_own().await?;
+                lab::leave_engine().await?;
             }
         }
         Command::Kubeconfig(name) => println!("{}", Lab::find(&name.name).await?.kubeconfig().display()),

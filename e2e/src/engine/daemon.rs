@@ -70,6 +70,11 @@ async fn answer() -> Result<Result<Engine, String>> {
     Ok(Engine::running().await.ok_or_else(|| "no answer".to_owned()))
 }
 
+/// Whether the daemon that [`start`] started is there.
+pub fn is_running() -> bool {
+    alive(&pid_file(), "dockerd").is_some()
+}
+
 /// Ends the daemon that [`start`] started; false when there is none.
 pub async fn stop() -> Result<bool> {
     let Some(pid) = alive(&pid_file(), "dockerd") else { return Ok(false) };

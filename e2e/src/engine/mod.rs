@@ -62,6 +62,11 @@ impl Engine {
         }
     }
 
+    /// Whether the engine that runs is one that the lab started.
+    pub fn is_own() -> bool {
+        daemon::is_running()
+    }
+
     /// Ends the engine if the lab started it; says which.
     ///
     /// # Errors
