@@ -13,7 +13,7 @@ use thiserror::Error;
 pub enum Refusal {
     #[error("spec.cut names nothing to cut: set isolate, split, bridge, ring, star, chain or edges")]
     NoConstructor,
-    #[error("the cut ({cut}) is empty: everybody would go on hearing everybody")]
+    #[error("the cut ({cut}) is empty: everybody would go on hearing everybody; name fewer racks, or others")]
     Empty { cut: String },
     #[error("{name} is in two groups of the cut: groups must be disjoint")]
     Overlap { name: String },

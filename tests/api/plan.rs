@@ -32,7 +32,9 @@ async fn what_a_plan_can_tell_is_refused() {
     has(&refused(&cluster, "rack", racks(&["r9"])).await, &["r9", "topology.kubernetes.io/zone", "r1, r2, r3"]);
     let label = json!({"rackLabel": "example.org/rack"});
     has(&refused(&cluster, "label", label).await, &["example.org/rack", "spec.rackLabel"]);
-    has(&refused(&cluster, "all", racks(&["r1", "r2", "r3"])).await, &["spec.guards.allowAllRacks"]);
+    has(&refused(&cluster, "all", racks(&["r1", "r2", "r3"])).await, &["isolate r1+r2+r3", "name fewer racks"]);
+    let groups = json!({"cut": {"split": {"groups": [{"racks": ["r1"]}, {"racks": ["r2"]}]}}, "guards": {"allowQuorumLoss": true}});
+    has(&refused(&cluster, "alone", groups).await, &["spec.guards.allowAllRacks"]);
     let selector = json!({"workloads": {"labelSelector": {"matchExpressions": [{"key": "a", "operator": "Near"}]}}});
     has(&refused(&cluster, "selector", selector).await, &["spec.workloads.labelSelector"]);
 

@@ -83,10 +83,7 @@ async fn defaults_are_filled_and_a_started_run_can_only_be_aborted() {
     cluster.patch("run", json!({"spec": {"abort": true}})).await.expect("an abort");
     let error = cluster.patch("run", json!({"spec": {"abort": false}})).await.expect_err("no way back");
     assert!(error.to_string().contains("can't be taken back"), "{error}");
-    assert_eq!(
-        columns(&cluster).await,
-        ["Name", "Phase", "Verdict", "Isolated", "Duration", "Agents", "Message", "Age"]
-    );
+    assert_eq!(columns(&cluster).await, ["Name", "Phase", "Verdict", "Cut", "Duration", "Agents", "Message", "Age"]);
 }
 
 /// Columns of `kubectl get rp -o wide`.
