@@ -160,6 +160,12 @@ pub struct Kernel {
     pub windows: bool,
     /// Packets dropped so far, from the rules' counters.
     pub dropped_packets: u64,
+    /// The same by rule of this node's part of the plan.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rule_packets: Vec<u64>,
+    /// What somebody else did to the table while it was armed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<String>,
     /// Heal packets with the run's token.
     pub heal_packets: u64,
     /// Tables of other runs that were found and removed at the start.

@@ -57,12 +57,23 @@ pub fn expand(spec: &RackPartitionSpec, snapshot: &Snapshot) -> Result<Fault, Re
     if fault.edges() == 0 {
         return Err(Refusal::Empty { cut: fault.title });
     }
+    let assumptions = fault.assumptions.iter().cloned().chain(egress_modes(&fault, snapshot)).collect();
     Ok(Fault {
+        assumptions,
         resolved_roles: resolver.roles,
         ports: ports(&spec.traffic, snapshot),
         pattern: pattern(spec, snapshot)?,
         ..fault
     })
+}
+
+/// Where packets are not dropped by whom they are for, in words.
+fn egress_modes(fault: &Fault, snapshot: &Snapshot) -> Vec<String> {
+    let reached = snapshot.endpoints.iter().filter(|e| e.egress && fault.blocks.iter().any(|b| b.to.contains(&e.name)));
+    let mode = |e: &crate::topology::Endpoint| {
+        format!("what nodes send to {} is dropped at postrouting: their own programs get EPERM for datagrams", e.name)
+    };
+    reached.map(mode).collect()
 }
 
 fn shape_of(cut: &Cut, resolver: &mut Resolver<'_>) -> Result<Fault, Refusal> {

@@ -43,7 +43,9 @@ pub enum Refusal {
         "no side would keep a majority of the {total} etcd members ({split}): cut fewer racks, or set spec.guards.allowQuorumLoss"
     )]
     QuorumLoss { total: u32, split: String },
-    #[error("no etcd member was found: RackPartition needs etcd as static pods in kube-system to predict anything")]
+    #[error(
+        "no etcd member was found: RackPartition looks for static pods in kube-system and for addresses in --etcd-servers of the API servers"
+    )]
     NoEtcd,
     #[error("node {node} is in no rack: label it with {label}")]
     NodeWithoutRack { node: String, label: String },

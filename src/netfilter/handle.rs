@@ -132,12 +132,13 @@ impl Netfilter {
                 Ok(None)
             }
             (gate, windows) => {
-                let Counters { dropped, heal, rules } = self.counters(table)?;
+                let Counters { dropped, heal, rules, in_table } = self.counters(table)?;
                 Ok(Some(TableState {
                     gate: gate?.into_iter().flatten().next(),
                     windows: windows?.into_iter().sum(),
                     dropped_packets: dropped,
                     rule_packets: rules,
+                    rules: in_table,
                     heal_packets: heal,
                 }))
             }

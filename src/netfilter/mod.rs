@@ -55,6 +55,8 @@ pub struct TableState {
     /// The same for each rule of the spec, in its order. Ends with the last rule that can hit anything: one that names
     /// [`Addresses::Of`] nobody can't.
     pub rule_packets: Vec<u64>,
+    /// Rules of the kernel's in the table: fewer or more than right after arming, and somebody has changed it.
+    pub rules: usize,
     /// Heal packets with the right token since the table was armed.
     pub heal_packets: u64,
 }

@@ -43,12 +43,15 @@ pub struct Counters {
     pub heal: u64,
     /// Of `dropped`, by rule of the spec.
     pub rules: Vec<u64>,
+    /// Rules of the kernel's in the table, whatever they are for.
+    pub in_table: usize,
 }
 
 impl FromIterator<Count> for Counters {
     fn from_iter<T: IntoIterator<Item = Count>>(counts: T) -> Self {
         let mut sum = Self::default();
         for Count { packets, heals, of } in counts {
+            sum.in_table += 1;
             let all = if heals { &mut sum.heal } else { &mut sum.dropped };
             *all = all.saturating_add(packets);
             if let Some(of) = of {
@@ -135,7 +138,7 @@ mod tests {
             counted("immediate", 1, Some(b"\0\x07rule x\0")),
             counted("immediate", 1, Some(b"\x01\x07rule 1\0")),
         ];
-        let expected = Counters { dropped: 5433, heal: 2, rules: vec![400, 0, 5030] };
+        let expected = Counters { dropped: 5433, heal: 2, rules: vec![400, 0, 5030], in_table: 7 };
         assert_eq!(counts.into_iter().collect::<Counters>(), expected);
     }
 

@@ -61,9 +61,13 @@ pub async fn gather(client: &Client, spec: &RackPartitionSpec, namespace: &str) 
     let operators = operators.list(&all.clone().labels(OPERATOR_LABELS)).await.map_err(read("operator pods"))?.items;
     let mut endpoints = spec.endpoints.iter().map(spec_endpoint).collect::<Result<Vec<_>, _>>()?;
     endpoints.extend(control_plane_endpoint(client, &nodes, &endpoints).await?);
+    let mut etcd: Vec<EtcdMember> = components.iter().filter(|p| is(p, "etcd")).filter_map(etcd_member).collect();
+    if etcd.is_empty() {
+        etcd = super::etcd::external(&components, &mut endpoints);
+    }
     Ok(Snapshot {
         rack_label: spec.rack_label.clone(),
-        etcd: components.iter().filter(|p| is(p, "etcd")).filter_map(etcd_member).collect(),
+        etcd,
         api_servers: api_servers(client, &nodes).await?,
         endpoints,
         leases: leases.iter().filter_map(|l| lease(l, &components, &nodes)).collect(),

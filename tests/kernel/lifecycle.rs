@@ -26,7 +26,7 @@ fn a_table_from_arming_to_removal() {
     let state = netfilter.state(TABLE).unwrap().unwrap();
     let gate = state.gate.expect("armed");
     assert!(gate > Duration::from_secs(5) && gate <= Duration::from_secs(10), "{gate:?}");
-    assert_eq!(state, TableState { gate: Some(gate), rule_packets: vec![0], ..TableState::default() });
+    assert_eq!(state, TableState { gate: Some(gate), rule_packets: vec![0], rules: 6, ..TableState::default() });
     let again = netfilter.arm(&net.right_cut_from_left(), LONG);
     assert!(matches!(&again, Err(Error::TableExists { table }) if table == TABLE), "{again:?}");
     assert!(netfilter.state(TABLE).unwrap().unwrap().gate.unwrap() <= gate, "arming again does not extend");
@@ -83,4 +83,20 @@ fn who_may_not_is_told_so() {
     let mut command = Command::new(exe);
     let mut child = net.right.run(|| Child::spawn(command.uid(65534).gid(65534), child::OPEN, &[]));
     assert_eq!(child.line(), Error::NotPermitted.to_string());
+}
+
+#[test]
+fn a_rule_that_somebody_deletes_or_adds_is_counted() {
+    let net = Net::new();
+    let mut netfilter = net.right.netfilter();
+    netfilter.arm(&net.right_cut_from_left(), LONG).unwrap();
+    let mut rules = || netfilter.state(TABLE).unwrap().unwrap().rules;
+    let loaded = rules();
+    assert!(loaded > 0);
+    net.right.nft(&["add", "rule", "inet", TABLE, "prerouting", "accept"]);
+    assert_eq!(rules(), loaded + 1);
+    net.right.nft(&["flush", "chain", "inet", TABLE, "ingress"]);
+    assert!(rules() < loaded);
+    net.right.nft(&["flush", "ruleset"]);
+    assert_eq!(netfilter.state(TABLE).unwrap(), None, "a flush of all takes the table along");
 }

@@ -56,6 +56,8 @@ pub struct Persisted {
     pub boot_id: String,
     /// A table was, or was about to be, armed in this run. Never twice.
     pub armed: bool,
+    /// Rules that the table had right after arming.
+    pub rules: Option<usize>,
     /// Handed to the kernel, or about to be: whether the windows are loaded the kernel says.
     pub times: Option<Times>,
     /// Nothing follows. Set before an abort touches the kernel, and after a heal has.

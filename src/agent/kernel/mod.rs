@@ -219,7 +219,14 @@ impl<F: Firewall> Keeper<F> {
             return self.give_up(error.to_string());
         }
         match self.firewall.arm(&self.setup.spec, self.setup.longest) {
-            Ok(()) => Ok(Done::Changed),
+            Ok(()) => {
+                // To notice whoever changes them. Not to know is no reason not to go on.
+                if let Ok(Some(table)) = self.firewall.state(&self.setup.spec.name) {
+                    self.known.rules = Some(table.rules);
+                    self.store.write_state(&self.known).map_err(|e| e.to_string())?;
+                }
+                Ok(Done::Changed)
+            }
             Err(error) => {
                 if matches!(self.firewall.state(&self.setup.spec.name), Ok(None)) {
                     self.known = Persisted::default();
@@ -292,6 +299,11 @@ impl<F: Firewall> Keeper<F> {
         self.kernel.windows = table.is_some_and(|t| t.windows > 0);
         if let Some(table) = table {
             self.kernel.dropped_packets = table.dropped_packets;
+            self.kernel.rule_packets.clone_from(&table.rule_packets);
+            if let Some(loaded) = self.known.rules.filter(|loaded| *loaded != table.rules) {
+                let changed = format!("somebody changed the table: it has {} rules, {loaded} were loaded", table.rules);
+                self.kernel.changed.get_or_insert(changed);
+            }
             self.kernel.heal_packets = table.heal_packets;
         }
     }

@@ -131,6 +131,20 @@ fn arms_loads_heals_and_is_ready_in_between() {
 }
 
 #[test]
+fn whoever_changes_the_table_is_noticed_also_by_another_process() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&arming(), in_seconds(0));
+    keeper.turn(&scheduled(), in_seconds(1));
+    assert_eq!(keeper.journal.last_report().kernel.unwrap().changed, None);
+    let mut keeper = node.start(keeper.firewall, "b1");
+    keeper.firewall.tables.get_mut(TABLE).unwrap().rules += 1;
+    keeper.turn(&scheduled(), in_seconds(2));
+    let changed = keeper.journal.last_report().kernel.unwrap().changed.unwrap();
+    assert!(changed.contains("it has 1 rules, 0 were loaded"), "{changed}");
+}
+
+#[test]
 fn an_agent_that_has_not_read_the_run_touches_nothing() {
     let node = Node::new();
     let mut keeper = node.start(Fake::default(), "b1");

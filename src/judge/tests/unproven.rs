@@ -69,6 +69,15 @@ fn kernels_that_dropped_nothing() {
 }
 
 #[test]
+fn somebody_changed_the_rules_of_one_node() {
+    expect(
+        |run| run.status("w1").kernel.as_mut().unwrap().changed = Some("somebody changed the table".into()),
+        Verdict::Inconclusive,
+        &[(Check::FaultProven, "isolated: kernel", FindingResult::Inconclusive)],
+    );
+}
+
+#[test]
 fn a_record_is_missing() {
     let unknown = FindingResult::Inconclusive;
     expect(
