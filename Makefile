@@ -22,6 +22,10 @@ demo: ## Bring up a lab, cut the active rack off and say whether the cluster beh
 test: ## Run every test, from formatting to one end-to-end run
 	@scripts/test
 
+.PHONY: e2e
+e2e: image ## Run every scenario on the lab, the long ones too
+	@cargo test --locked --package e2e --test cluster -- --all
+
 .PHONY: bench
 bench: ## Measure how fast and how precise a cut is, beside the mechanism that peers use
 	@scripts/bench

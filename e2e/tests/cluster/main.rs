@@ -1,7 +1,8 @@
 //! End to end: the product as people use it, on a real cluster of three racks. Scenarios run one after the other and share the
 //! cluster; it is removed at the end, also after a failure.
 //!
-//! `cargo test -p e2e --test cluster -- [--keep] [NAME...]`: `--keep` leaves the cluster for a closer look.
+//! `cargo test -p e2e --test cluster -- [--keep] [--all] [NAME...]`: `--keep` leaves the cluster for a closer look; `--all` runs the
+//! long scenarios too, as `make e2e` does; names choose from all.
 
 mod bad_luck;
 mod endings;
@@ -9,6 +10,7 @@ mod example;
 mod harness;
 mod leader;
 mod refusals;
+mod shapes;
 
 use anyhow::Result;
 use futures::{FutureExt, future::LocalBoxFuture};
@@ -27,13 +29,20 @@ const SCENARIOS: &[Scenario] = &[
     ("aborted_in_mid_cut", |h| endings::aborted_in_mid_cut(h).boxed_local()),
 ];
 
+/// Too long for every change.
+const LONG: &[Scenario] = &[("shapes_are_exactly_what_they_say", |h| shapes::are_exact(h).boxed_local())];
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let keep = words.iter().any(|w| w == "--keep");
     let names: Vec<&String> = words.iter().filter(|w| !w.starts_with('-')).collect();
-    let chosen: Vec<_> =
-        SCENARIOS.iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| name.contains(*n))).collect();
+    let long = if names.is_empty() && !words.iter().any(|w| w == "--all") { &[] } else { LONG };
+    let chosen: Vec<_> = SCENARIOS
+        .iter()
+        .chain(long)
+        .filter(|(name, _)| names.is_empty() || names.iter().any(|n| name.contains(*n)))
+        .collect();
     if words.iter().any(|w| w == "--list") {
         chosen.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
