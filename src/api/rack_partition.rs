@@ -261,6 +261,7 @@ pub struct Plan {
     /// When the plan was made.
     pub at: Option<MicroTime>,
     /// The shape and who is named in it: `isolate r1`, `split r1 | r2+r3`.
+    #[serde(default)]
     pub cut: String,
     pub sides: Vec<Side>,
     /// Directed edges: pairs of members of which the second no longer hears the first.

@@ -33,9 +33,26 @@ pub struct Side {
     /// Nodes of this side that run an API server.
     pub api_servers: Vec<String>,
     /// Whether writes through this side's API servers should be acknowledged.
+    #[serde(default, deserialize_with = "prospect_or_bool")]
     pub writable: Prospect,
     /// Whether nodes of this side reach an API server that can write: their own, or another one.
+    #[serde(default)]
     pub served: Prospect,
+}
+
+/// Runs of 0.1.0 said `true` or `false`. One that can't be read would hide all others.
+fn prospect_or_bool<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Prospect, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Bool(bool),
+        Prospect(Prospect),
+    }
+    Ok(match Either::deserialize(deserializer)? {
+        Either::Bool(true) => Prospect::Yes,
+        Either::Bool(false) => Prospect::No,
+        Either::Prospect(prospect) => prospect,
+    })
 }
 
 impl Side {

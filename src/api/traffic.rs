@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.class) != (has(self.protocol) && has(self.port))")
+    validation = Rule::new("has(self.class) ? !has(self.protocol) && !has(self.port) : has(self.protocol) && has(self.port)")
         .message("name either a class of traffic or a protocol and a port")
 )]
 pub struct Traffic {

@@ -58,13 +58,29 @@ pub fn expand(spec: &RackPartitionSpec, snapshot: &Snapshot) -> Result<Fault, Re
         return Err(Refusal::Empty { cut: fault.title });
     }
     let assumptions = fault.assumptions.iter().cloned().chain(egress_modes(&fault, snapshot)).collect();
-    Ok(Fault {
-        assumptions,
-        resolved_roles: resolver.roles,
-        ports: ports(&spec.traffic, snapshot),
-        pattern: pattern(spec, snapshot)?,
-        ..fault
-    })
+    let ports = ports(&spec.traffic, snapshot);
+    if !spec.traffic.is_empty() && ports.is_everything() {
+        return Err(Refusal::NoSuchTraffic);
+    }
+    if let Some(block) = fault.blocks.iter().find(|b| !is_enforced(b, &ports, snapshot)) {
+        let (from, to) =
+            (block.from.first().cloned().unwrap_or_default(), block.to.first().cloned().unwrap_or_default());
+        // The other direction of a full cut may be nobody's to drop.
+        let other_way = |b: &Block| b.from == block.to && b.to == block.from && is_enforced(b, &ports, snapshot);
+        if !fault.blocks.iter().any(other_way) {
+            return Err(Refusal::Unenforced { from, to });
+        }
+    }
+    Ok(Fault { assumptions, resolved_roles: resolver.roles, ports, pattern: pattern(spec, snapshot)?, ..fault })
+}
+
+/// Whether somebody drops each of its packets' kind for at least one pair: a node what it receives, or what it sends to an
+/// endpoint where that is asked and more than pods' traffic is meant.
+fn is_enforced(block: &Block, ports: &Ports, snapshot: &Snapshot) -> bool {
+    let is_node = |name: &String| snapshot.node(name).is_some();
+    let egress = |name: &String| snapshot.endpoints.iter().any(|e| e.name == *name && e.egress);
+    let sends = block.from.iter().any(is_node) && (ports.is_everything() || !ports.ports.is_empty());
+    block.to.iter().any(is_node) || (sends && block.to.iter().any(egress))
 }
 
 /// Where packets are not dropped by whom they are for, in words.

@@ -116,10 +116,24 @@ impl Graph<'_> {
             Some(Prospect::Yes) => Prospect::Yes,
             // Leaders ask their own API server; whether a kubelet asks another one depends on its set-up.
             Some(own) => own.max(best.min(Prospect::Maybe)),
+            // A worker of kubeadm's asks the control-plane endpoint, and no API server by itself.
+            None if self.hears_no_relay(node) => best.min(Prospect::Maybe),
             // One that can't write may still be asked.
             None if best == Prospect::Yes && prospects.iter().any(|p| *p != Prospect::Yes) => Prospect::Maybe,
             None => best,
         })
+    }
+
+    fn hears_no_relay(&self, node: &str) -> bool {
+        let mut relays = self.snapshot.relays().peekable();
+        relays.peek().is_some() && !relays.any(|e| self.hear_tcp(node, &e.name, &e.ports))
+    }
+
+    /// Members of etcd that are no nodes and that API servers of these nodes reach.
+    fn external_voters(&self, nodes: &[&str]) -> impl Iterator<Item = &str> {
+        let ports: Vec<u16> = self.snapshot.etcd.iter().map(|m| m.client_port).collect();
+        let external = self.voters().filter(|v| self.snapshot.node(v).is_none());
+        external.filter(move |v| nodes.iter().any(|n| self.hear_tcp(n, v, &ports)))
     }
 
     fn side(&self, nodes: &[&str]) -> Side {
@@ -135,7 +149,7 @@ impl Graph<'_> {
             name: self.name(nodes, &racks),
             etcd_members: heard as u32,
             etcd_total: self.snapshot.etcd.len() as u32,
-            quorum: own.iter().any(|v| self.has_quorum(v)),
+            quorum: own.into_iter().chain(self.external_voters(nodes)).any(|v| self.has_quorum(v)),
             writable: api_servers.iter().map(|s| self.writable(s)).max().unwrap_or_default(),
             served: nodes.iter().map(|n| self.served(n)).min().unwrap_or_default(),
             nodes: nodes.iter().map(|n| (*n).to_owned()).collect(),

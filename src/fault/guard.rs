@@ -19,6 +19,16 @@ pub enum Refusal {
     Overlap { name: String },
     #[error("{name} is in no group of the cut: name it in one, or give it a rack that is")]
     Unplaced { name: String },
+    #[error(
+        "nobody could drop what {from} sends to {to}: neither of them has an agent that would; set spec.endpoints[].egress"
+    )]
+    Unenforced { from: String, to: String },
+    #[error("spec.traffic stands for no port of this cluster: name a protocol and a port")]
+    NoSuchTraffic,
+    #[error(
+        "endpoint {endpoint} has addresses of {node}, which is a node: leave them out, nodes are known by themselves"
+    )]
+    EndpointOverNode { endpoint: String, node: String },
     #[error("everybody is in a group: nobody is left to be the bridge; use split, or leave a rack out")]
     NoBridge,
     #[error("there is no exact ring of {members} members: {why}; 4, 5, 6, 8, 9 and so on have one")]
@@ -77,6 +87,18 @@ pub fn check(guards: &Guards, snapshot: &Snapshot, fault: &Fault, sides: &[Side]
     }
     if let Some(node) = snapshot.nodes.iter().find(|n| n.addresses.is_empty()) {
         return Err(Refusal::NodeWithoutAddress { node: node.name.clone() });
+    }
+    for endpoint in &snapshot.endpoints {
+        let overlaps = |c: &ipnet::IpNet| {
+            let nodes = snapshot.nodes.iter();
+            let own = |n: &&crate::topology::Node| {
+                n.addresses.iter().any(|a| c.contains(a)) || n.pod_cidrs.iter().any(|p| p.contains(c) || c.contains(p))
+            };
+            nodes.clone().find(own).map(|n| n.name.clone())
+        };
+        if let Some(node) = endpoint.cidrs.iter().find_map(overlaps) {
+            return Err(Refusal::EndpointOverNode { endpoint: endpoint.name.clone(), node });
+        }
     }
     if !guards.allow_all_racks && leaves_no_two_racks(snapshot, fault, sides) {
         return Err(Refusal::AllRacks);

@@ -25,6 +25,9 @@ pub enum Effect {
     },
 }
 
+/// What is left of a cut that flaps is no window of its own below this, seconds: sums of fractions are not exact.
+const SHORTEST_WINDOW: f64 = 0.01;
+
 /// Effect and times.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -44,12 +47,17 @@ impl Pattern {
         matches!(self.effect, Effect::Drop | Effect::Reject) && self.flap.is_none() && self.early_seconds.is_empty()
     }
 
+    /// The default: a plain drop.
+    pub fn is_plain(&self) -> bool {
+        *self == Pattern::default()
+    }
+
     /// When the cut has effect on a node of this rack, seconds after its beginning, for one of this length.
     pub fn windows(&self, rack: Option<&str>, length: f64) -> Vec<(f64, f64)> {
         let early = rack.and_then(|r| self.early_seconds.get(r)).copied().unwrap_or(0.0);
         let end = (length - early).max(0.0);
         let Some((down, up)) = self.flap else { return vec![(0.0, end)] };
-        let starts = (0..).map(|k| f64::from(k) * (down + up)).take_while(|start| *start < end);
+        let starts = (0..).map(|k| f64::from(k) * (down + up)).take_while(|start| end - *start > SHORTEST_WINDOW);
         starts.map(|start| (start, (start + down).min(end))).collect()
     }
 }

@@ -87,10 +87,10 @@ pub struct RunPlan {
     pub members: Vec<Member>,
     pub edges: Vec<Block>,
     /// The packets of an edge that are hit.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Ports::is_everything")]
     pub ports: Ports,
     /// What becomes of them, and when.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Pattern::is_plain")]
     pub pattern: Pattern,
     /// Members that hear nobody but each other, known or not.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -193,16 +193,16 @@ impl RunPlan {
 
     /// When packets between the two are hit, seconds after the beginning of a cut of this length. The one who drops decides.
     pub fn windows_between(&self, a: &str, b: &str, length: f64) -> Vec<(f64, f64)> {
-        let ends = |name: &str| self.windows_at(name, length);
+        let enforcer = |from: &str, to: &str| {
+            let member = self.member(to).filter(|_| self.cuts(from, to))?;
+            if member.has_agent { Some(to.to_owned()) } else { member.egress.then(|| from.to_owned()) }
+        };
         let longer = |x: Vec<(f64, f64)>, y: Vec<(f64, f64)>| {
             let end = |w: &Vec<(f64, f64)>| w.last().map_or(0.0, |w| w.1);
             if end(&x) >= end(&y) { x } else { y }
         };
-        match (self.cuts(a, b), self.cuts(b, a)) {
-            (true, true) => longer(ends(a), ends(b)),
-            (true, false) => ends(if self.member(b).is_some_and(|m| m.has_agent) { b } else { a }),
-            _ => ends(if self.member(a).is_some_and(|m| m.has_agent) { a } else { b }),
-        }
+        let ends = [enforcer(a, b), enforcer(b, a)].into_iter().flatten().map(|name| self.windows_at(&name, length));
+        ends.reduce(longer).unwrap_or_default()
     }
 
     /// When the cut has effect on a member, seconds after the beginning of a cut of this length.

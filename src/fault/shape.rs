@@ -5,11 +5,13 @@ use super::{Block, Refusal, select::Members};
 /// Blocks in which group `j` no longer hears group `i` wherever `hears(i, j)` is false. `hears` must be symmetric for a cut that
 /// is.
 pub fn between(groups: &[Members], hears: impl Fn(usize, usize) -> bool) -> Vec<Block> {
-    let pairs = (0..groups.len()).flat_map(|i| (0..groups.len()).map(move |j| (i, j)));
-    pairs
-        .filter(|(i, j)| i != j && !hears(*i, *j) && !groups[*i].is_empty() && !groups[*j].is_empty())
-        .map(|(i, j)| Block { from: groups[i].clone(), to: groups[j].clone() })
-        .collect()
+    // One block for each group that is not heard, and not one for each pair: a plan must fit into a ConfigMap.
+    let of = |i: usize| {
+        let deaf = (0..groups.len()).filter(|j| *j != i && !hears(i, *j));
+        let to: Members = deaf.flat_map(|j| groups[j].iter().cloned()).collect();
+        Block { from: groups[i].clone(), to }
+    };
+    (0..groups.len()).map(of).filter(|b| !b.from.is_empty() && !b.to.is_empty()).collect()
 }
 
 /// Who hears whom in a ring of `n` members in which each hears a majority, itself included: the nearest ones on both sides, and

@@ -71,12 +71,16 @@ fn writable(case: &Case<'_>, side: &ApiForecast) -> Said {
 /// Nothing is predicted; what was seen is told, by the operator and by the servers' own nodes.
 fn either(case: &Case<'_>, side: &ApiForecast) -> Said {
     let heal = case.timeline.heal;
-    let tracks = side.servers.iter().filter_map(|n| Some((n, case.timeline.agent(n)?)));
-    let acked = tracks.filter_map(|(n, track)| {
-        let mut acks = track.series(SpanKind::Canary, n).iter().filter(|s| s.is("acknowledged"));
-        acks.find(|s| s.meets(side.seconds, heal)).map(|s| cite(track, s))
-    });
-    let acked: Vec<String> = acked.collect();
+    let mut acked = Vec::new();
+    for node in &side.servers {
+        let Some(track) = case.timeline.agent(node) else { return Said::open(format!("no record of {node}")) };
+        let during: Vec<&Seen<'_>> =
+            track.series(SpanKind::Canary, node).iter().filter(|s| s.meets(side.seconds.min(heal), heal)).collect();
+        if during.is_empty() {
+            return Said::open(format!("{node}: no local canary write during the cut"));
+        }
+        acked.extend(during.iter().find(|s| s.is("acknowledged")).map(|s| cite(track, s)));
+    }
     let observed = format!("{} of {} acknowledged writes", acked.len(), count(side.servers.len(), "server"));
     Said::new(FindingResult::Noted, observed, acked.into_iter().next().unwrap_or_default())
 }

@@ -95,8 +95,22 @@ pub fn judge(evidence: &Evidence<'_>) -> Judgement {
         heal::check,
     ];
     let mut findings: Vec<Finding> = fault.into_iter().chain(checks.iter().flat_map(|check| check(&case))).collect();
+    if !evidence.plan.pattern.is_steady() {
+        findings.iter_mut().for_each(not_predicted);
+    }
     findings.sort_by_key(|f| f.check);
     Judgement { verdict: verdict::verdict(&findings), findings, injected }
+}
+
+/// Times of a cut that loses packets or comes and goes are not predicted, so missing them is told and not held against anybody.
+/// What must hold in any network stays: that nobody takes a Lease early, leads twice or runs a StatefulSet's pod twice.
+fn not_predicted(finding: &mut Finding) {
+    let timed = [Check::EtcdQuorum, Check::ApiWritable, Check::LeaseStable, Check::LeaderGap, Check::NodeNotReady];
+    let amiss = [FindingResult::Degraded, FindingResult::Violated];
+    if timed.contains(&finding.check) && amiss.contains(&finding.result) {
+        finding.result = FindingResult::Noted;
+        finding.observed += "; not predicted for a cut that is not steady";
+    }
 }
 
 /// What a check says about one subject.

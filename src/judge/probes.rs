@@ -2,7 +2,7 @@
 
 use super::{
     Case, MAX_UNWATCHED, Said,
-    cite::cite,
+    cite::{cite, when},
     timeline::{Seen, Track, longest_hole},
 };
 use crate::{
@@ -119,9 +119,14 @@ pub fn late(case: &Case<'_>) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for track in plan.agents().into_iter().filter_map(|n| case.timeline.agent(n)).filter(|t| t.clock_known) {
         let limit = (STRAY * (case.timeline.end - heal)).max(1.0);
+        let rejects = plan.pattern.effect == Effect::Reject;
         for target in plan.probes.iter().filter(|t| t.member != track.node && plan.breaks_tcp(track.node, t)) {
             let spans = track.series(SpanKind::Probe, &target.subject());
-            if let Some((how, seen)) = late_silence(spans, heal, heal + edge(case, track) + HEAL_SLACK, limit) {
+            let limit_at = heal + edge(case, track) + HEAL_SLACK;
+            // What rejects goes on rejecting, unless somebody is let through.
+            let never_open = rejects && !spans.iter().any(|s| s.is("open") && s.to > heal);
+            let rejected = spans.iter().rfind(|s| never_open && s.to > limit_at).map(|s| ("still", s));
+            if let Some((how, seen)) = rejected.or_else(|| late_silence(spans, heal, limit_at, limit)) {
                 let after = seconds(seen.to - heal);
                 let pair = format!("{}→{}", track.node, target.subject());
                 all.push((format!("{pair} {how} silent {after} after the heal"), cite(track, seen)));
@@ -197,11 +202,22 @@ fn judge_pair(case: &Case<'_>, track: &Track<'_>, target: &ProbeTarget, broken: 
                 return contradicted(open, "during the cut");
             }
             example = during().find(|s| s.is("refused")).unwrap_or(first);
+            // Where the target rejects what this node sends, the answer to it is a reset; where only the target's answer is
+            // rejected here, this node hears nothing.
+            let answered =
+                plan.cuts(track.node, &target.member) && plan.member(&target.member).is_some_and(|m| m.has_agent);
+            if answered && !example.is("refused") {
+                return unseen("silent during the cut, where a refusal was expected".into());
+            }
         }
         (true, Effect::LossPerPacket { .. } | Effect::LossPerFlow { .. }) => {
             let expected = plan.expected_loss(track.node, &target.member);
-            if let Some(what) = unlike(expected, during()) {
-                return Outcome::Contradicted { what: format!("{}: probe {subject}: {what}", track.who) };
+            match lost_share(expected, during(), &windows) {
+                Share::AsExpected => {}
+                Share::Other(what) => {
+                    return Outcome::Contradicted { what: format!("{}: probe {subject}: {what}", track.who) };
+                }
+                Share::TooFew(why) => return unseen(why),
             }
         }
         (false, _) => {
@@ -215,6 +231,9 @@ fn judge_pair(case: &Case<'_>, track: &Track<'_>, target: &ProbeTarget, broken: 
             }
         }
     }
+    if let Some((from, _)) = windows.iter().find(|(from, to)| !spans.iter().any(|s| s.meets(*from, *to))) {
+        return unseen(format!("nobody looked {}", when(*from, heal)));
+    }
     let hole = windows.iter().map(|(from, to)| longest_hole(during(), *from, *to)).fold(0.0, f64::max);
     match hole {
         hole if hole > MAX_UNWATCHED => unseen(format!("nobody looked for {}", seconds(hole))),
@@ -222,17 +241,87 @@ fn judge_pair(case: &Case<'_>, track: &Track<'_>, target: &ProbeTarget, broken: 
     }
 }
 
-/// Says so where the share of lost connections can't be chance.
-fn unlike<'s, 'a: 's>(expected: f64, during: impl Iterator<Item = &'s Seen<'a>>) -> Option<String> {
+/// What the share of lost connections says.
+enum Share {
+    AsExpected,
+    /// It can't be chance.
+    Other(String),
+    /// So few probes that the expected share can't be told from none.
+    TooFew(String),
+}
+
+fn lost_share<'s, 'a: 's>(expected: f64, seen: impl Iterator<Item = &'s Seen<'a>>, windows: &[(f64, f64)]) -> Share {
     // Four standard deviations, and the strays of a busy machine on top.
     const DEVIATIONS: f64 = 4.0;
     let (mut lost, mut all) = (0.0, 0.0);
-    for seen in during {
-        all += f64::from(seen.span.samples);
-        lost += if alive(seen) { 0.0 } else { f64::from(seen.span.samples) };
+    for seen in seen {
+        // Of a span that reaches beyond the cut, only its part in the cut.
+        let within: f64 = windows.iter().map(|(from, to)| (seen.to.min(*to) - seen.from.max(*from)).max(0.0)).sum();
+        let share = if seen.to > seen.from { within / (seen.to - seen.from) } else { 1.0 };
+        let samples = f64::from(seen.span.samples) * share;
+        all += samples;
+        lost += if alive(seen) { 0.0 } else { samples };
     }
     let share = lost / all;
     let chance = DEVIATIONS * (expected * (1.0 - expected) / all).sqrt() + STRAY;
-    ((share - expected).abs() > chance)
-        .then(|| format!("{:.0} % of {all} lost, {:.0} % expected", share * 100.0, expected * 100.0))
+    match () {
+        _ if (share - expected).abs() > chance => Share::Other(format!(
+            "{:.0} % of {all:.0} connections lost, {:.0} % expected",
+            share * 100.0,
+            expected * 100.0
+        )),
+        _ if expected <= chance => {
+            Share::TooFew(format!("{all:.0} probes are too few to tell {:.0} % of loss from none", expected * 100.0))
+        }
+        _ => Share::AsExpected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::Span, observe::now};
+
+    fn spans(list: &[(&str, u32)]) -> Vec<Span> {
+        let span = |(state, samples): &(&str, u32)| Span {
+            kind: SpanKind::Probe,
+            subject: "a/Kubelet".into(),
+            state: (*state).into(),
+            from: now(),
+            to: now(),
+            samples: *samples,
+            uid: None,
+            id: None,
+            node: None,
+            detail: None,
+        };
+        list.iter().map(span).collect()
+    }
+
+    /// Spans one after the other, each as many seconds long as it has samples.
+    fn share(expected: f64, list: &[(&str, u32)], from: f64, to: f64) -> Share {
+        let (spans, mut at) = (spans(list), -100.0);
+        let seen: Vec<Seen<'_>> = spans
+            .iter()
+            .map(|span| {
+                let start = at;
+                at += f64::from(span.samples);
+                Seen { span, from: start, to: at, from_error: 0.0, to_error: 0.0 }
+            })
+            .collect();
+        lost_share(expected, seen.iter().filter(|s| s.meets(from, to)), &[(from, to)])
+    }
+
+    #[test]
+    fn only_what_is_in_the_cut_counts_for_its_loss() {
+        let list = [("open", 100), ("silent", 30), ("open", 130)];
+        assert!(matches!(share(0.5, &list, 0.0, 60.0), Share::AsExpected), "30 of 60, whatever was before and after");
+        assert!(matches!(share(0.9, &list, 0.0, 60.0), Share::Other(_)));
+    }
+
+    #[test]
+    fn a_loss_that_nobody_can_tell_from_none_is_not_proven() {
+        assert!(matches!(share(0.04, &[("open", 300)], 0.0, 60.0), Share::TooFew(_)));
+        assert!(matches!(share(0.64, &[("open", 300)], 0.0, 60.0), Share::Other(_)));
+    }
 }

@@ -63,7 +63,7 @@ pub async fn gather(client: &Client, spec: &RackPartitionSpec, namespace: &str) 
     endpoints.extend(control_plane_endpoint(client, &nodes, &endpoints).await?);
     let mut etcd: Vec<EtcdMember> = components.iter().filter(|p| is(p, "etcd")).filter_map(etcd_member).collect();
     if etcd.is_empty() {
-        etcd = super::etcd::external(&components, &mut endpoints);
+        etcd = super::etcd::external(&components, &nodes, &mut endpoints);
     }
     Ok(Snapshot {
         rack_label: spec.rack_label.clone(),

@@ -111,6 +111,7 @@ fn external_members_are_reached_by_their_clients() {
         .map(|node| EtcdMember { node: node.into(), leads: None, client_port: 2379, peer_port: 2380 })
         .into();
     let sides = sides_of(&snapshot, json!({"isolate": {"racks": ["r1"]}}));
+    assert!(sides.iter().all(|s| s.quorum), "what API servers reach counts");
     // Nobody drops between endpoints: all members keep their leader, and the isolated API server its own member.
     assert_eq!(sides[0].writable, Prospect::Yes);
     assert_eq!(sides[1].writable, Prospect::Yes);

@@ -226,6 +226,10 @@ fn each_guard_fires_and_lets_through() {
     rackless.nodes[1].rack = None;
     assert!(matches!(guarded(&rackless, &isolate(&["r1"]), &Guards::default()), Err(Refusal::NodeWithoutRack { .. })));
 
+    let mut over = healthy.clone();
+    over.endpoints[0].cidrs = vec!["198.18.0.0/16".parse().unwrap()];
+    assert!(matches!(guarded(&over, &isolate(&["r1"]), &Guards::default()), Err(Refusal::EndpointOverNode { .. })));
+
     let mut external = healthy.clone();
     external.etcd.clear();
     assert_eq!(guarded(&external, &isolate(&["r1"]), &Guards::default()), Err(Refusal::NoEtcd));

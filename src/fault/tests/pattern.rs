@@ -67,3 +67,24 @@ fn classes_are_the_ports_of_this_cluster() {
     let lb = plan.probes.iter().find(|p| p.member == "lb").unwrap();
     assert!(plan.breaks_tcp("n0", lb), "the control-plane endpoint serves the API's port");
 }
+
+#[test]
+fn no_window_is_shorter_than_what_sums_of_fractions_leave() {
+    let pattern = Pattern { flap: Some((1.0, 1.3)), ..Default::default() };
+    let windows = pattern.windows(None, 115.0);
+    assert!(windows.iter().all(|(from, to)| to - from > 0.5), "{:?}", windows.last());
+}
+
+#[test]
+fn an_endpoint_without_an_agent_decides_nothing() {
+    let (_, plan) = planned(json!({"stagger": "10s"}));
+    assert_eq!(plan.windows_between("n0", "lb", 60.0), [(0.0, 40.0)], "n0 drops, and heals early");
+}
+
+#[test]
+fn traffic_that_stands_for_nothing_is_refused_and_never_everything() {
+    let mut snapshot = cluster(&[1, 2, 3], 3);
+    snapshot.etcd.clear();
+    let spec = with(json!({"isolate": {"racks": ["r1"]}}), json!({"traffic": [{"class": "EtcdPeer"}]}));
+    assert_eq!(expand(&spec, &snapshot), Err(Refusal::NoSuchTraffic));
+}

@@ -153,6 +153,7 @@ fn what_has_no_exact_form_is_refused_with_a_sentence() {
             "lb is in no group",
         ),
         (json!({"split": {"groups": [{"racks": ["r0"]}, {"racks": ["r1", "r2"]}]}}), "lb is in no group"),
+        (json!({"edges": [{"from": {"racks": ["r0"]}, "to": {"endpoints": ["lb"]}}]}), "nobody could drop"),
         (json!({"isolate": {"nodes": ["n9"]}}), "no node n9"),
         (json!({"isolate": {"endpoints": ["vip"]}}), "no endpoint vip"),
         (json!({"isolate": {"role": "etcd-leader"}}), "etcd-leader stands for nobody"),

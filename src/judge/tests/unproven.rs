@@ -59,6 +59,42 @@ fn a_restarting_api_server_refuses_and_is_alive() {
     expect(|run| run.rewrite("w1", SpanKind::Probe, "cp1/ApiServer", &history), Verdict::Pass, &[]);
 }
 
+/// The passing run with every broken probe's silence as something else, under another effect.
+fn rejecting(during: &str, after: &str) -> super::fixture::Run {
+    let mut run = super::fixture::passing();
+    run.plan.pattern.effect = crate::fault::Effect::Reject;
+    let plan = run.plan.clone();
+    for node in plan.agents() {
+        for target in plan.probes.iter().filter(|t| t.member != node && plan.breaks_tcp(node, t)) {
+            let history = [("open", START, -1.0), (during, 0.5, 74.0), (after, 76.0, END)];
+            run.rewrite(node, SpanKind::Probe, &target.subject(), &history);
+        }
+    }
+    run
+}
+
+#[test]
+fn a_rejecting_cut_is_proven_by_refusals_and_by_nothing_less() {
+    let proof = |run: &super::fixture::Run, subject: &str| {
+        let findings = run.judge().findings;
+        let found = findings.iter().find(|f| f.check == Check::FaultProven && f.subject == subject);
+        found.map(|f| f.result).unwrap()
+    };
+    assert_eq!(proof(&rejecting("refused", "open"), "isolated→rest"), FindingResult::Held);
+    assert_eq!(proof(&rejecting("open", "open"), "isolated→rest"), FindingResult::Violated);
+    assert_eq!(proof(&rejecting("silent", "open"), "isolated→rest"), FindingResult::Inconclusive);
+}
+
+#[test]
+fn what_goes_on_being_refused_has_not_healed() {
+    let healed = |run: &super::fixture::Run| {
+        let findings = run.judge().findings;
+        findings.iter().find(|f| f.check == Check::HealProven).map(|f| f.result).unwrap()
+    };
+    assert_eq!(healed(&rejecting("refused", "open")), FindingResult::Held);
+    assert_eq!(healed(&rejecting("refused", "refused")), FindingResult::Violated);
+}
+
 #[test]
 fn kernels_that_dropped_nothing() {
     expect(
