@@ -66,42 +66,15 @@ pub struct Selection {
     pub role: Option<Role>,
 }
 
-/// Racks, nodes, endpoints or a role, and whether nothing else at all is heard.
-#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+/// A selection, and whether nothing else at all is heard.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("has(self.role) || has(self.racks) || has(self.nodes) || has(self.endpoints)")
-        .message("name racks, nodes, endpoints or a role")
-)]
 pub struct Isolate {
-    /// Values of the rack label: every node, and every endpoint placed there.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 63)))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
-    pub racks: Vec<String>,
-    /// Single nodes by name.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 253)))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
-    pub nodes: Vec<String>,
-    /// Endpoints of the spec by name, or `control-plane-endpoint`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 63)))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
-    pub endpoints: Vec<String>,
-    /// Racks by who is there, resolved once, when the run is planned, and written to the status.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub role: Option<Role>,
+    #[serde(flatten)]
+    pub selection: Selection,
     /// Drop whatever does not come from the selection itself, known or not, as a dead switch would.
     #[serde(default)]
     pub outside: bool,
-}
-
-impl Isolate {
-    pub fn selection(&self) -> Selection {
-        let Isolate { racks, nodes, endpoints, role, .. } = self.clone();
-        Selection { racks, nodes, endpoints, role }
-    }
 }
 
 /// Groups between which nobody crosses.

@@ -1,6 +1,6 @@
 //! The rules of the objects, by the API server's own expression language.
 
-use super::{Cut, Isolate, Phase, RackPartition, RackPartitionSpec, RackPartitionStatus};
+use super::{Cut, Isolate, Phase, RackPartition, RackPartitionSpec, RackPartitionStatus, Selection};
 use serde_json::{Value, json};
 
 fn run(spec: Value) -> RackPartition {
@@ -55,8 +55,13 @@ fn a_started_run_is_immutable_save_for_abort() {
     started.status = Some(RackPartitionStatus { phase: Some(Phase::Arming), ..Default::default() });
 
     let mut other_rack = new.clone();
-    other_rack.spec.cut =
-        Cut { isolate: Some(Isolate { racks: vec!["r2".into()], ..Default::default() }), ..Default::default() };
+    other_rack.spec.cut = Cut {
+        isolate: Some(Isolate {
+            selection: Selection { racks: vec!["r2".into()], ..Default::default() },
+            outside: false,
+        }),
+        ..Default::default()
+    };
     other_rack.validate_cel_update(&new).expect("not started yet");
     other_rack.validate_cel_update(&started).expect_err("started");
 

@@ -95,9 +95,9 @@ fn egress_modes(fault: &Fault, snapshot: &Snapshot) -> Vec<String> {
 fn shape_of(cut: &Cut, resolver: &mut Resolver<'_>) -> Result<Fault, Refusal> {
     let none = |_: usize, _: usize| false;
     if let Some(isolate) = &cut.isolate {
-        let isolated = resolver.members(&isolate.selection())?;
+        let isolated = resolver.members(&isolate.selection)?;
         let rest = &resolver.everybody() - &isolated;
-        let title = format!("isolate {}", said(&isolate.selection(), resolver));
+        let title = format!("isolate {}", said(&isolate.selection, resolver));
         let blocks = shape::between(&[isolated.clone(), rest], none);
         return Ok(Fault { blocks, title, isolated, sealed: isolate.outside, ..Fault::default() });
     }
