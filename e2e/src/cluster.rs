@@ -106,8 +106,8 @@ pub fn check_shape(name: &str, record: &Record, wanted: &Options) -> Result<()> 
         bail!(
             "{name} is there already, but it is {}, not {}: take it down first with `lab down --name {name}`, \
              or give another --name",
-            record.options.describe(),
-            wanted.describe()
+            record.options.shape(),
+            wanted.shape()
         );
     }
     Ok(())
@@ -127,10 +127,7 @@ mod tests {
     fn a_name_that_is_taken_by_another_shape_is_refused() {
         let there = record(Options { topology: Topology::FiveRacks, ..Options::default() });
         let error = check_shape("demo", &there, &Options::default()).unwrap_err().to_string();
-        assert!(
-            error.starts_with("demo is there already, but it is five-racks, short timers, not three-racks"),
-            "{error}"
-        );
+        assert!(error.starts_with("demo is there already, but it is five-racks, not three-racks: "), "{error}");
         assert!(error.contains("lab down --name demo"), "{error}");
         let other_timers = Options { profile: Profile::Upstream, ..there.options.clone() };
         check_shape("demo", &there, &other_timers).unwrap();

@@ -12,6 +12,7 @@ use rackpartition::api::Endpoint;
 use crate::cluster::{self, Files};
 use crate::configuration::configuration;
 use crate::engine::Engine;
+use crate::image::NodeImage;
 use crate::progress::step;
 use crate::{cache, endpoints, etcd, health, image, kind, leaders, network, pods, run, wait};
 
@@ -99,10 +100,11 @@ impl Lab {
         files.forget();
         network::ensure(&engine).await?;
         let plan = options.topology.plan();
-        let etcd = etcd::start(&engine, name, &plan, &image, &files).await?;
-        std::fs::write(files.config(), configuration(&options, &image, etcd.as_ref())?.to_string())?;
-        kind::create(&engine, name, &image, &files.config(), &files.kubeconfig()).await?;
-
+        if let Err(error) = create(&engine, name, &options, &image, &files).await {
+            // kind takes its own nodes away after a failure; it knows nothing of an external etcd.
+            kind::delete(&engine, name).await?;
+            return Err(error);
+        }
         step("waiting for all nodes to be Ready");
         let client = connect(&files.kubeconfig()).await?;
         if image.built {
@@ -305,6 +307,14 @@ pub async fn leave_engine() -> Result<()> {
         network::remove(&engine).await;
     }
     Engine::stop_own().await
+}
+
+/// Starts etcd where it is external, then everything else.
+async fn create(engine: &Engine, name: &str, options: &Options, image: &NodeImage, files: &Files) -> Result<()> {
+    let etcd = etcd::start(engine, name, &options.topology.plan(), image, files).await?;
+    let configuration = configuration(options, image, etcd.as_ref())?;
+    std::fs::write(files.config(), configuration.to_string()).context("failed to write kind's configuration")?;
+    kind::create(engine, name, image, &files.config(), &files.kubeconfig()).await
 }
 
 async fn connect(kubeconfig: &std::path::Path) -> Result<Client> {

@@ -75,11 +75,17 @@ impl Options {
         (self.topology, self.dual_stack) != (other.topology, other.dual_stack)
     }
 
-    /// As in a sentence.
+    /// Machines and addresses, as in a sentence.
+    #[must_use]
+    pub fn shape(&self) -> String {
+        let families = if self.dual_stack { ", dual stack" } else { "" };
+        format!("{}{families}", self.topology.name())
+    }
+
+    /// All of it, as in a sentence.
     #[must_use]
     pub fn describe(&self) -> String {
-        let families = if self.dual_stack { ", dual stack" } else { "" };
-        format!("{}{families}, {} timers", self.topology.name(), self.profile.name())
+        format!("{}, {} timers", self.shape(), self.profile.name())
     }
 }
 
@@ -110,6 +116,13 @@ mod tests {
         assert!(!options.differs_in_shape(&Options { profile: Profile::Upstream, ..Options::default() }));
         assert!(options.differs_in_shape(&Options { dual_stack: true, ..Options::default() }));
         assert!(options.differs_in_shape(&Options { topology: Topology::OneMaster, ..Options::default() }));
+    }
+
+    #[test]
+    fn what_is_usual_is_not_said() {
+        let dual = Options { dual_stack: true, profile: Profile::Upstream, ..Options::default() };
+        assert_eq!(dual.describe(), "three-racks, dual stack, upstream timers");
+        assert_eq!(Options::default().shape(), "three-racks");
     }
 
     #[test]

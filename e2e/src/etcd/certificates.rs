@@ -28,6 +28,7 @@ pub async fn make(engine: &Engine, cluster: &str, image: &str, etcd: &Etcd) -> R
     docker.args(["--entrypoint", "kubeadm", image, "init", "phase", "certs", "all", "--config", CONFIGURATION]);
     run::text(&mut docker).await?;
     run::text(engine.docker().arg("cp").arg(&file).arg(format!("{name}:{CONFIGURATION}"))).await?;
+    fs::remove_file(&file).context("failed to remove kubeadm's configuration")?;
     run::logged(
         engine.docker().args(["start", "--attach", &name]),
         &cache::folder("log")?.join("etcd-certificates.log"),
