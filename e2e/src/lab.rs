@@ -103,6 +103,7 @@ impl Lab {
         if let Err(error) = create(&engine, name, &options, &image, &files).await {
             // kind takes its own nodes away after a failure; it knows nothing of an external etcd.
             kind::delete(&engine, name).await?;
+            files.forget();
             return Err(error);
         }
         step("waiting for all nodes to be Ready");
