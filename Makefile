@@ -9,6 +9,7 @@ LAB     := cargo run --quiet --package e2e --bin lab --
 CLUSTER ?= rackpartition
 RACK    ?= r1
 PROFILE ?= short
+TOPOLOGY ?= three-racks
 
 .PHONY: help
 help: ## Show this help
@@ -31,8 +32,8 @@ bench: ## Measure how fast and how precise a cut is, beside the mechanism that p
 	@scripts/bench
 
 .PHONY: lab-up
-lab-up: ## Bring up the six-node lab cluster (PROFILE=short|upstream)
-	@$(LAB) up --name $(CLUSTER) --profile $(PROFILE)
+lab-up: ## Bring up a lab cluster (PROFILE=short|upstream, TOPOLOGY=...: see e2e/README.md)
+	@$(LAB) up --name $(CLUSTER) --profile $(PROFILE) --topology $(TOPOLOGY)
 
 .PHONY: lab-down
 lab-down: ## Remove the lab cluster, and the engine if the lab started it

@@ -8,16 +8,21 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client};
 
+use crate::topology::Plan;
 use crate::wait;
 
-/// The static pods of a control-plane node, by their `component` label.
-const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+/// The static pods of every control-plane node, by their `component` label.
+const COMPONENTS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
-/// Waits until `count` nodes are there and all Ready.
+/// The one more that there is unless etcd is external.
+const ETCD: &str = "etcd";
+
+/// Waits until the nodes of `plan` are there and all Ready.
 ///
 /// # Errors
 /// When that takes longer than `within`.
-pub async fn nodes_ready(client: &Client, count: usize, within: Duration) -> Result<()> {
+pub async fn nodes_ready(client: &Client, plan: &Plan, within: Duration) -> Result<()> {
+    let count = plan.nodes();
     let nodes = Api::<Node>::all(client.clone());
     wait::until("all nodes are Ready", within, async || {
         let nodes = nodes.list(&ListParams::default()).await.context("failed to list nodes")?.items;
@@ -35,12 +40,13 @@ pub async fn nodes_ready(client: &Client, count: usize, within: Duration) -> Res
 ///
 /// # Errors
 /// When that takes longer than `within`.
-pub async fn system_ready(client: &Client, control_planes: usize, within: Duration) -> Result<()> {
+pub async fn system_ready(client: &Client, plan: &Plan, within: Duration) -> Result<()> {
+    let etcd = plan.etcd.is_empty().then_some(ETCD);
     let deployments = Api::<Deployment>::namespaced(client.clone(), "kube-system");
     wait::until("the control plane is healthy", within, async || {
-        for component in COMPONENTS {
+        for component in etcd.into_iter().chain(COMPONENTS) {
             let pods = ready_pods(client, component).await?;
-            if pods.len() != control_planes {
+            if pods.len() != plan.masters.len() {
                 return Ok(Err(format!("{component} is Ready on {} only", pods.join(", "))));
             }
         }

@@ -8,40 +8,26 @@ use anyhow::Result;
 use crate::engine::Engine;
 use crate::image::NodeImage;
 use crate::progress::step;
-use crate::{cache, run, tools};
+use crate::{cache, network, run, tools};
 
-/// The network on which kind puts its nodes.
-const NETWORK: &str = "kind";
+/// kind's label of the containers that it made for a cluster.
+const LABEL: &str = "io.x-k8s.kind.cluster";
 
-/// Creates the nodes' network, so that its addresses are the lab's choice and not the engine's.
-pub async fn network(engine: &Engine) -> Result<()> {
-    if run::text(engine.docker().args(["network", "inspect", NETWORK])).await.is_ok() {
-        return Ok(());
-    }
-    step(format!("creating the network {NETWORK}: 198.18.0.0/16, fd00:198:18::/64"));
-    let mut docker = engine.docker();
-    docker.args(["network", "create", "-d", "bridge", "--subnet", "198.18.0.0/16", "--ipv6", "--subnet"]);
-    run::text(docker.args(["fd00:198:18::/64", NETWORK])).await.map(drop)
-}
-
-/// Removes the nodes' network, unless another cluster is on it.
-pub async fn remove_network(engine: &Engine) {
-    if let Err(error) = run::text(engine.docker().args(["network", "rm", NETWORK])).await {
-        step(format!("left the network {NETWORK}: {error:#}"));
-    }
-}
-
-/// The cluster's containers, load balancer included: name → (id, running).
+/// The cluster's containers, load balancer and external etcd included: name → (id, running).
 pub async fn containers(engine: &Engine, cluster: &str) -> Result<BTreeMap<String, (String, bool)>> {
-    let filter = format!("label=io.x-k8s.kind.cluster={cluster}");
-    let format = "{{.Names}} {{.ID}} {{.State}}";
-    let mut docker = engine.docker();
-    let list = run::text(docker.args(["ps", "-a", "--no-trunc", "--filter", &filter, "--format", format])).await?;
-    let containers = list.lines().filter_map(|line| {
-        let mut words = line.split(' ');
-        Some((words.next()?.to_owned(), (words.next()?.to_owned(), words.next()? == "running")))
-    });
-    Ok(containers.collect())
+    let mut containers = BTreeMap::new();
+    // Asked one by one: docker takes two filters for "and".
+    for label in [LABEL, network::LABEL] {
+        let filter = format!("label={label}={cluster}");
+        let format = "{{.Names}} {{.ID}} {{.State}}";
+        let mut docker = engine.docker();
+        let list = run::text(docker.args(["ps", "-a", "--no-trunc", "--filter", &filter, "--format", format])).await?;
+        containers.extend(list.lines().filter_map(|line| {
+            let mut words = line.split(' ');
+            Some((words.next()?.to_owned(), (words.next()?.to_owned(), words.next()? == "running")))
+        }));
+    }
+    Ok(containers)
 }
 
 /// Removes every container of the cluster. kind itself is not asked: it would want the user's kubeconfig.

@@ -4,25 +4,22 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
 use k8s_openapi::api::core::v1::Node as KubeNode;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
-use serde::{Deserialize, Serialize};
+use rackpartition::api::Endpoint;
 
 use crate::cluster::{self, Files};
+use crate::configuration::configuration;
 use crate::engine::Engine;
+use crate::image::NodeImage;
 use crate::progress::step;
-use crate::{cache, health, image, kind, leaders, pods, run, wait};
+use crate::{cache, endpoints, etcd, health, image, kind, leaders, network, pods, run, wait};
+
+pub use crate::options::{Options, Profile};
 
 /// The label that says in which rack a node is.
 pub const RACK_LABEL: &str = "topology.kubernetes.io/zone";
-
-/// How many nodes `lab/cluster.yaml` names.
-const NODES: usize = 6;
-
-/// How many of them run the control plane.
-const CONTROL_PLANES: usize = 3;
 
 /// How long a cluster that was complete may take to show that it still is.
 const STILL_HEALTHY: Duration = Duration::from_secs(30);
@@ -33,35 +30,16 @@ const RESTORED: Duration = Duration::from_secs(60);
 /// How long a new cluster may take after kind is done with it.
 const FIRST_TIME: Duration = Duration::from_secs(180);
 
-/// The timers of a cluster.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Profile {
-    /// Kubernetes' own.
-    Upstream,
-    /// Shortened for tests, see `lab/profiles/short.yaml`.
-    Short,
-}
-
-impl Profile {
-    /// As on the command line and in file names.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Profile::Upstream => "upstream",
-            Profile::Short => "short",
-        }
-    }
-}
-
 /// A node of the cluster, which is also a container of this name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     pub name: String,
     pub rack: String,
     pub control_plane: bool,
-    /// Its InternalIP.
+    /// Its first InternalIP.
     pub address: String,
+    /// All of them: one of each family on a dual-stack cluster.
+    pub addresses: Vec<String>,
 }
 
 /// A complete cluster. Dropping it does nothing; call [`Lab::down`].
@@ -70,24 +48,46 @@ pub struct Lab {
     engine: Engine,
     kubeconfig: PathBuf,
     nodes: Vec<Node>,
-    profile: Profile,
+    options: Options,
+    endpoints: Vec<Endpoint>,
 }
 
 impl Lab {
-    /// A cluster of this name and profile with all nodes Ready: the one that is there, else a new one.
+    /// A cluster of this name and profile, of the default topology, with all nodes Ready: the one that is there, else a new one.
     ///
     /// # Errors
-    /// When something is missing on this machine, or a step fails; the message says which and where its log is.
+    /// As for [`Lab::up_with`].
     pub async fn up(name: &str, profile: Profile) -> Result<Lab> {
+        Lab::up_with(name, &Options { profile, ..Options::default() }).await
+    }
+
+    /// A cluster of this name and these options with all nodes Ready: the one that is there, else a new one. One that is there
+    /// with other timers is made anew; one of another topology or of other address families is not touched.
+    ///
+    /// # Errors
+    /// When the name is taken by another topology, something is missing on this machine, or a step fails; the message says
+    /// which and where its log is.
+    pub async fn up_with(name: &str, options: &Options) -> Result<Lab> {
+        options.check()?;
         let engine = Engine::ensure().await?;
         let _lock = cache::lock(&format!("cluster-{name}")).await?;
-        let image = image::ensure(&engine).await?;
         let files = Files::of(name)?;
-        let now = cluster::observe(&engine, name, profile, &image).await?;
-        if files.record().is_some_and(|record| record == now) {
-            match Lab::resume(&engine, name).await {
+        let mut options = options.clone();
+        let recorded = match files.record() {
+            Some(record) if !kind::containers(&engine, name).await?.is_empty() => {
+                cluster::check_shape(name, &record, &options)?;
+                options.balancer_rack = options.balancer_rack.or_else(|| record.options.balancer_rack.clone());
+                Some(record)
+            }
+            _ => None,
+        };
+        let image = image::ensure(&engine).await?;
+        let now = cluster::observe(&engine, name, &options, &image).await?;
+        if recorded.is_some_and(|record| record.is(&now)) {
+            files.write(&now)?;
+            match Lab::resume(&engine, name, &options).await {
                 Ok(lab) => {
-                    step(format!("{name} is up already ({} timers, all nodes Ready)", profile.name()));
+                    step(format!("{name} is up already ({}, all nodes Ready)", options.describe()));
                     return Ok(lab);
                 }
                 Err(error) => step(format!("{name} is up but not healthy, so it is made anew ({error:#})")),
@@ -98,36 +98,44 @@ impl Lab {
             kind::delete(&engine, name).await?;
         }
         files.forget();
-        kind::network(&engine).await?;
-        std::fs::write(files.config(), cluster::configuration(profile, &image)?.to_string())?;
-        kind::create(&engine, name, &image, &files.config(), &files.kubeconfig()).await?;
-
+        network::ensure(&engine).await?;
+        let plan = options.topology.plan();
+        if let Err(error) = create(&engine, name, &options, &image, &files).await {
+            // kind takes its own nodes away after a failure; it knows nothing of an external etcd.
+            kind::delete(&engine, name).await?;
+            files.forget();
+            return Err(error);
+        }
         step("waiting for all nodes to be Ready");
         let client = connect(&files.kubeconfig()).await?;
         if image.built {
             wait::until("the pod network is set up", Duration::from_secs(60), async || {
-                pods::connect(&engine, &client).await.map(Ok)
+                pods::connect(&engine, &client, &options).await.map(Ok)
             })
             .await?;
         }
-        health::nodes_ready(&client, NODES, FIRST_TIME).await?;
-        health::system_ready(&client, CONTROL_PLANES, FIRST_TIME).await?;
-        files.write(&cluster::observe(&engine, name, profile, &image).await?)?;
-        step(format!("{name} is up ({} timers, all nodes Ready)", profile.name()));
+        health::nodes_ready(&client, &plan, FIRST_TIME).await?;
+        health::system_ready(&client, &plan, FIRST_TIME).await?;
+        files.write(&cluster::observe(&engine, name, &options, &image).await?)?;
+        step(format!("{name} is up ({}, all nodes Ready)", options.describe()));
         Lab::find(name).await
     }
 
     /// A complete cluster, once more made sure of after whatever happened to it meanwhile.
-    async fn resume(engine: &Engine, name: &str) -> Result<Lab> {
+    async fn resume(engine: &Engine, name: &str, options: &Options) -> Result<Lab> {
+        let plan = options.topology.plan();
+        etcd::healthy(engine, name, &plan, STILL_HEALTHY).await?;
         let client = connect(&Files::of(name)?.kubeconfig()).await?;
         if Files::of(name)?.record().is_some_and(|record| record.built) {
-            wait::until("the API answers", STILL_HEALTHY, async || pods::connect(engine, &client).await.map(Ok))
-                .await?;
+            wait::until("the API answers", STILL_HEALTHY, async || {
+                pods::connect(engine, &client, options).await.map(Ok)
+            })
+            .await?;
         }
-        health::nodes_ready(&client, NODES, STILL_HEALTHY).await?;
+        health::nodes_ready(&client, &plan, STILL_HEALTHY).await?;
         let lab = Lab::find(name).await?;
         leaders::restore(&lab).await?;
-        health::system_ready(&client, CONTROL_PLANES, RESTORED).await?;
+        health::system_ready(&client, &plan, RESTORED).await?;
         Ok(lab)
     }
 
@@ -147,7 +155,9 @@ impl Lab {
         .await?;
         let mut nodes: Vec<_> = nodes.iter().map(describe).collect();
         nodes.sort_by(|a, b| (&a.rack, !a.control_plane, &a.name).cmp(&(&b.rack, !b.control_plane, &b.name)));
-        Ok(Lab { name: name.to_owned(), engine, kubeconfig: files.kubeconfig(), nodes, profile: record.profile })
+        let endpoints = endpoints::of(&engine, name, &record.options).await?;
+        let (name, kubeconfig, options) = (name.to_owned(), files.kubeconfig(), record.options);
+        Ok(Lab { name, engine, kubeconfig, nodes, options, endpoints })
     }
 
     #[must_use]
@@ -157,7 +167,33 @@ impl Lab {
 
     #[must_use]
     pub fn profile(&self) -> Profile {
-        self.profile
+        self.options.profile
+    }
+
+    /// What was asked for when it was made.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// What takes part and is no node, ready for a run's `spec.endpoints`: the API's load balancer and the members of an
+    /// external etcd, each with its addresses, ports and rack.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// [`Lab::endpoints`] as lines of YAML to put below a run's `spec:`.
+    ///
+    /// # Errors
+    /// When they cannot be written as YAML, which would be a bug.
+    pub fn endpoint_snippet(&self) -> Result<String> {
+        endpoints::snippet(&self.endpoints)
+    }
+
+    /// Each member of an external etcd, by its container's name, with whether it is healthy; nothing where etcd runs on masters.
+    pub async fn external_etcd(&self) -> Vec<(String, bool)> {
+        etcd::health(&self.engine, &self.name, &self.options.topology.plan()).await
     }
 
     #[must_use]
@@ -269,9 +305,17 @@ pub async fn down(name: &str) -> Result<()> {
 /// When the engine does not end.
 pub async fn leave_engine() -> Result<()> {
     if let Some(engine) = Engine::running().await.filter(|_| Engine::is_own()) {
-        kind::remove_network(&engine).await;
+        network::remove(&engine).await;
     }
     Engine::stop_own().await
+}
+
+/// Starts etcd where it is external, then everything else.
+async fn create(engine: &Engine, name: &str, options: &Options, image: &NodeImage, files: &Files) -> Result<()> {
+    let etcd = etcd::start(engine, name, &options.topology.plan(), image, files).await?;
+    let configuration = configuration(options, image, etcd.as_ref())?;
+    std::fs::write(files.config(), configuration.to_string()).context("failed to write kind's configuration")?;
+    kind::create(engine, name, image, &files.config(), &files.kubeconfig()).await
 }
 
 async fn connect(kubeconfig: &std::path::Path) -> Result<Client> {
@@ -282,18 +326,20 @@ async fn connect(kubeconfig: &std::path::Path) -> Result<Client> {
     Client::try_from(config).context("failed to set up a client")
 }
 
-/// A node's InternalIP.
-pub(crate) fn address(node: &KubeNode) -> Option<String> {
-    let addresses = node.status.as_ref()?.addresses.as_ref()?;
-    addresses.iter().find(|address| address.type_ == "InternalIP").map(|address| address.address.clone())
+/// A node's InternalIPs.
+pub(crate) fn addresses(node: &KubeNode) -> Vec<String> {
+    let addresses = node.status.as_ref().and_then(|status| status.addresses.as_ref()).into_iter().flatten();
+    addresses.filter(|address| address.type_ == "InternalIP").map(|address| address.address.clone()).collect()
 }
 
 fn describe(node: &KubeNode) -> Node {
     let labels = node.metadata.labels.clone().unwrap_or_default();
+    let addresses = addresses(node);
     Node {
         name: node.metadata.name.clone().unwrap_or_default(),
         rack: labels.get(RACK_LABEL).cloned().unwrap_or_default(),
         control_plane: labels.contains_key("node-role.kubernetes.io/control-plane"),
-        address: address(node).unwrap_or_default(),
+        address: addresses.first().cloned().unwrap_or_default(),
+        addresses,
     }
 }

@@ -81,7 +81,7 @@ pub async fn gather(lab: &Lab, rack: &str) -> Result<()> {
     if !astray.is_empty() {
         step("waiting for every component to be healthy again");
     }
-    health::system_ready(&client, inside.len() + outside.len(), TAKEOVER).await?;
+    health::system_ready(&client, &lab.options().topology.plan(), TAKEOVER).await?;
     for component in COMPONENTS {
         let holder = holder(&client, component).await?;
         if !is_inside(&holder) {

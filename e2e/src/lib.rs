@@ -1,4 +1,5 @@
-//! The lab: a real six-node, three-rack Kubernetes cluster on one machine, for tests that a pretended one cannot carry.
+//! The lab: a real Kubernetes cluster on one machine, six nodes in three racks or another topology, for tests that a pretended
+//! one cannot carry.
 //!
 //! ```no_run
 //! # async fn example() -> anyhow::Result<()> {
@@ -14,7 +15,10 @@
 pub mod assets;
 mod cache;
 mod cluster;
+mod configuration;
+mod endpoints;
 pub mod engine;
+mod etcd;
 mod go;
 mod health;
 mod host;
@@ -22,9 +26,12 @@ mod image;
 mod kind;
 pub mod lab;
 mod leaders;
+mod network;
+pub mod options;
 mod pods;
 pub mod progress;
 mod run;
 pub mod tools;
+pub mod topology;
 mod versions;
 mod wait;

@@ -1,14 +1,14 @@
-//! `lab`: the six-node cluster from a shell.
+//! `lab`: the cluster from a shell.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use e2e::engine::Engine;
-use e2e::lab::{self, Lab, Profile};
+use e2e::lab::{self, Lab, Options};
 use e2e::{assets, progress, tools};
 
-/// A real six-node, three-rack Kubernetes cluster on this machine
+/// A real Kubernetes cluster on this machine: six nodes in three racks, or another topology
 #[derive(Parser)]
 #[command(name = "lab")]
 struct Arguments {
@@ -25,11 +25,10 @@ struct Name {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Bring the cluster up, or find it up already
+    /// Bring the cluster up, or find it up already; a cluster of this name but another topology is not touched
     Up {
-        /// The cluster's timers
-        #[arg(long, value_enum, default_value = "short")]
-        profile: Profile,
+        #[command(flatten)]
+        options: Options,
         #[command(flatten)]
         name: Name,
     },
@@ -58,7 +57,7 @@ enum Command {
     },
     /// Print shell lines that point kubectl, kind and helm at the cluster
     Env(#[command(flatten)] Name),
-    /// Show nodes, racks and leaders
+    /// Show topology, nodes, racks, leaders, and what is no node as a run's `spec.endpoints` take it
     Status(#[command(flatten)] Name),
     /// Print the folder that contains etcd and kube-apiserver, built if need be
     Assets,
@@ -81,8 +80,8 @@ async fn main() -> ExitCode {
 async fn run() -> Result<()> {
     progress::begin();
     match Arguments::parse().command {
-        Command::Up { profile, name } => {
-            let lab = Lab::up(&name.name, profile).await?;
+        Command::Up { options, name } => {
+            let lab = Lab::up_with(&name.name, &options).await?;
             println!("export KUBECONFIG={}", quote(&lab.kubeconfig().to_string_lossy()));
         }
         Command::Down { engine, name } => {
@@ -142,14 +141,18 @@ async fn print_tools(engine: &Engine) -> Result<()> {
 
 async fn status(name: &str) -> Result<()> {
     let lab = Lab::find(name).await?;
-    println!("{} ({} timers)", lab.name(), lab.profile().name());
+    println!("{} ({})", lab.name(), lab.options().describe());
     for node in lab.nodes() {
         let role = if node.control_plane { "control-plane" } else { "worker" };
-        println!("{:4} {:14} {:16} {}", node.rack, role, node.address, node.name);
+        println!("{:4} {:14} {:16} {}", node.rack, role, node.addresses.join(" "), node.name);
     }
     for (component, node) in lab.leaders().await? {
         println!("{component} leads from {}", node.unwrap_or_default());
     }
+    for (member, healthy) in lab.external_etcd().await {
+        println!("{member} is {}", if healthy { "healthy" } else { "not healthy" });
+    }
+    print!("{}", lab.endpoint_snippet()?);
     Ok(())
 }
 

@@ -55,10 +55,7 @@ impl Build {
 /// Builds the node image under the name `node`, and the load balancer.
 pub async fn build(engine: &Engine, node: &str) -> Result<()> {
     host::ensure(&[("mmdebstrap", "mmdebstrap"), ("cc", "gcc")], "building a node image").await?;
-    // Only one lab builds at a time (the image lock), so what is here was left by a killed one.
-    let work = cache::folder("work")?;
-    fs::remove_dir_all(&work).context("failed to clear the work folder")?;
-    let work = cache::folder("work")?;
+    let work = empty_work()?;
 
     let base = debian(engine, &work).await?;
     let archive = components::archive(engine, &base, &work).await?;
@@ -68,6 +65,13 @@ pub async fn build(engine: &Engine, node: &str) -> Result<()> {
     node_without_images(engine, &work, &base, &kind, &raw).await?;
     import(engine, &raw, &archive, node).await?;
     fs::remove_dir_all(&work).context("failed to clear the work folder")
+}
+
+/// The folder for what is only needed while an image is built. Only one lab builds at a time (the image lock), so what is there was
+/// left by a killed one.
+pub fn empty_work() -> Result<PathBuf> {
+    fs::remove_dir_all(cache::folder("work")?).context("failed to clear the work folder")?;
+    cache::folder("work")
 }
 
 async fn debian(engine: &Engine, work: &Path) -> Result<String> {

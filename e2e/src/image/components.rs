@@ -28,9 +28,8 @@ pub async fn archive(engine: &Engine, base: &str, work: &Path) -> Result<PathBuf
     proxy.run(engine, &image, base).await?;
     images.push(image);
 
-    let etcd = go::ETCD.build_all().await?;
     let image = tag("etcd", &versions::get("ETCD_TAG")?);
-    single(engine, work, &image, &["etcd", "etcdctl", "etcdutl"].map(|file| etcd.join(file)), None).await?;
+    etcd(engine, work, &image).await?;
     images.push(image);
 
     let coredns = go::COREDNS.build_all().await?.join("coredns");
@@ -51,6 +50,12 @@ pub async fn archive(engine: &Engine, base: &str, work: &Path) -> Result<PathBuf
     // Upstream's names for images that are not upstream's are of no more use to this engine.
     run::text(engine.docker().arg("rmi").args(&images)).await?;
     Ok(archive)
+}
+
+/// Builds the image of etcd and its tools under the name `image`.
+pub async fn etcd(engine: &Engine, work: &Path, image: &str) -> Result<()> {
+    let etcd = go::ETCD.build_all().await?;
+    single(engine, work, image, &["etcd", "etcdctl", "etcdutl"].map(|file| etcd.join(file)), None).await
 }
 
 async fn single(engine: &Engine, work: &Path, image: &str, files: &[PathBuf], entry: Option<&str>) -> Result<()> {

@@ -43,6 +43,24 @@ pub async fn ensure(engine: &Engine) -> Result<NodeImage> {
     Ok(NodeImage { reference: own, built: true })
 }
 
+/// The image of an external etcd's members: upstream's where the node image is, else the binaries that the built node image has.
+///
+/// # Errors
+/// When no registry answers and building fails.
+pub async fn etcd(engine: &Engine, built: bool) -> Result<String> {
+    let upstream = format!("registry.k8s.io/etcd:{}", versions::get("ETCD_TAG")?);
+    if !built && (engine.image_id(&upstream).await.is_some() || pull::pull(engine, &upstream).await?) {
+        return Ok(upstream);
+    }
+    let own = format!("rackpartition-lab/etcd:{}", cache::hash([go::ETCD.hash()?, build::recipe("component")?]));
+    if engine.image_id(&own).await.is_none() {
+        let _lock = cache::lock("image").await?;
+        components::etcd(engine, &build::empty_work()?, &own).await?;
+        build::empty_work()?;
+    }
+    Ok(own)
+}
+
 /// Whether both built images are there.
 async fn there(engine: &Engine, node: &str) -> Result<bool> {
     Ok(engine.image_id(node).await.is_some() && engine.image_id(&build::balancer_name()?).await.is_some())
