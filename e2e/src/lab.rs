@@ -109,7 +109,7 @@ impl Lab {
         step("waiting for all nodes to be Ready");
         let client = connect(&files.kubeconfig()).await?;
         if image.built {
-            wait::until("the pod network is set up", Duration::from_secs(60), async || {
+            wait::until("the pod network is set up", FIRST_TIME, async || {
                 pods::connect(&engine, &client, &options).await.map(Ok)
             })
             .await?;

@@ -15,11 +15,15 @@ use crate::{cache, run};
 /// Sets up, or again makes sure of, routes, masquerade and CNI configuration on every node.
 ///
 /// # Errors
-/// When a node has no pod range yet, or refuses its part.
+/// When a node is not there yet or has no pod range, or refuses its part.
 pub async fn connect(engine: &Engine, client: &Client, options: &Options) -> Result<()> {
     let subnets = pod_subnets(options)?;
     let nodes = Api::<Node>::all(client.clone()).list(&Default::default()).await.context("failed to list nodes")?;
-    let families = subnets.split(',').count();
+    let (families, count) = (subnets.split(',').count(), options.topology.plan().nodes());
+    // kubeadm's join returns before the kubelet has registered its node. One that is left out here never becomes Ready.
+    if nodes.items.len() < count {
+        bail!("{} of {count} nodes are there", nodes.items.len());
+    }
     let nodes = nodes.items.iter().map(|node| ranges(node, families)).collect::<Result<Vec<_>>>()?;
     try_join_all(nodes.iter().map(|(name, own)| {
         let others = nodes.iter().filter(move |(other, _)| other != name).flat_map(|(_, ranges)| ranges);
