@@ -13,6 +13,10 @@ use crate::run;
 /// The network on which kind puts its nodes.
 pub const NAME: &str = "kind";
 
+/// The bridge of that network. An engine that was killed and lost its state leaves its bridge in the kernel, with the route
+/// to the nodes' addresses; under a name of our own the next network takes it over instead of being shadowed by it.
+const BRIDGE: &str = "rp-kind";
+
 /// The label of containers that belong to a cluster and that kind must not take for its own.
 pub const LABEL: &str = "io.rackpartition.lab.cluster";
 
@@ -28,8 +32,10 @@ pub async fn ensure(engine: &Engine) -> Result<()> {
     }
     step(format!("creating the network {NAME}: 198.18.0.0/16, fd00:198:18::/64"));
     let mut docker = engine.docker();
-    docker.args(["network", "create", "-d", "bridge", "--subnet", "198.18.0.0/16", "--ipv6", "--subnet"]);
-    run::text(docker.args(["fd00:198:18::/64", NAME])).await.map(drop)
+    docker.args(["network", "create", "--driver", "bridge"]);
+    docker.args(["--opt", &format!("com.docker.network.bridge.name={BRIDGE}")]);
+    docker.args(["--subnet", "198.18.0.0/16", "--ipv6", "--subnet", "fd00:198:18::/64", NAME]);
+    run::text(&mut docker).await.map(drop)
 }
 
 /// Removes the nodes' network, unless another cluster is on it.

@@ -8,7 +8,7 @@ use crate::{
 use http_body_util::BodyExt;
 use kube::{Client, Config, client::Body};
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 use tokio::{
@@ -24,6 +24,9 @@ const DEADLINE: Duration = Duration::from_secs(3);
 /// Characters of a detail: evidence for people, in an object of bounded size.
 const DETAIL_LIMIT: usize = 120;
 
+/// Where etcd answers without a certificate (kubeadm's `--listen-metrics-urls`).
+pub const ETCD_METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2381);
+
 /// A component and where to ask it. Ports are kubeadm's and upstream's defaults.
 struct Component {
     subject: &'static str,
@@ -38,7 +41,7 @@ struct Component {
 
 /// What a component said.
 #[derive(Clone, Debug, PartialEq)]
-enum Answer {
+pub enum Answer {
     Said {
         code: u16,
         body: String,
@@ -63,7 +66,7 @@ pub async fn watch_all(api_server: Option<SocketAddr>, journal: Journal) {
     let mut components = vec![
         // Both read through quorum. Without a leader `/health` says so at once, while `/readyz` (etcd 3.5.11) waits for its
         // read to fail, which takes longer than a look may.
-        local("etcd", "http", 2381, &["/health", "/readyz"]),
+        local("etcd", "http", ETCD_METRICS.port(), &["/health", "/readyz"]),
         local("kube-controller-manager", "https", 10257, &["/healthz"]),
         local("kube-scheduler", "https", 10259, &["/healthz"]),
     ];
@@ -114,7 +117,7 @@ async fn watch(component: Component, journal: Journal) {
 }
 
 /// A client that trusts whoever listens on this node: nothing secret is sent, and the certificates are self-signed.
-fn client(scheme: &str, address: SocketAddr) -> kube::Result<Client> {
+pub fn client(scheme: &str, address: SocketAddr) -> kube::Result<Client> {
     let url = format!("{scheme}://{address}").parse().expect("a socket address is a valid authority");
     let mut config = Config::new(url);
     config.accept_invalid_certs = true;
@@ -125,7 +128,7 @@ fn client(scheme: &str, address: SocketAddr) -> kube::Result<Client> {
     Client::try_from(config)
 }
 
-async fn listens(address: SocketAddr) -> Result<(), Answer> {
+pub async fn listens(address: SocketAddr) -> Result<(), Answer> {
     match timeout(DEADLINE, TcpStream::connect(address)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(Answer::Broken(error.to_string())),
@@ -144,7 +147,7 @@ async fn ask_all(client: &Client, paths: &[&str]) -> Answer {
     answer
 }
 
-async fn ask(client: &Client, path: &str) -> Answer {
+pub async fn ask(client: &Client, path: &str) -> Answer {
     let request = http::Request::get(path).body(Body::empty()).expect("a constant path");
     let exchange = async {
         let (head, body) = client.send(request).await?.into_parts();

@@ -8,6 +8,7 @@ use crate::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use std::{
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -37,6 +38,8 @@ struct Inner {
     counted: Kernel,
     clock: Option<Clock>,
     reads_containers: bool,
+    unwatched: Option<String>,
+    addresses: Vec<IpAddr>,
     /// Said once at the start and kept: what an earlier boot saw is not in here.
     notice: Option<String>,
     plan_hash: String,
@@ -63,6 +66,8 @@ impl Journal {
             counted: Kernel { table: false, gate_open: false, windows: false, ..earlier.kernel.unwrap_or_default() },
             clock: earlier.clock.map(|c| Clock { ping: None, ..c }),
             reads_containers: earlier.reads_containers,
+            unwatched: None,
+            addresses: earlier.addresses,
             notice,
             plan_hash,
             boot_id,
@@ -107,6 +112,16 @@ impl Journal {
         inner.saw(at);
     }
 
+    /// Says why the kernel counts no datagrams here.
+    pub fn set_unwatched(&self, why: String) {
+        self.change().unwatched = Some(why);
+    }
+
+    /// Says which addresses of this node the plan does not know.
+    pub fn set_addresses(&self, addresses: Vec<IpAddr>) {
+        self.change().addresses = addresses;
+    }
+
     /// What the kernel task said last.
     pub fn last_report(&self) -> Report {
         self.0.lock().expect("no holder panics").report.clone()
@@ -140,6 +155,8 @@ impl Journal {
             clock: inner.clock.clone(),
             kernel: inner.report.kernel.clone(),
             reads_containers: inner.reads_containers,
+            unwatched: inner.unwatched.clone(),
+            addresses: inner.addresses.clone(),
             observed_until: inner.newest.as_ref().map(|m| m.wall.clone()),
             spans_left_out,
             spans: spans.to_vec(),

@@ -1,10 +1,13 @@
 //! The process on every node during a run: arms the kernel, watches from where it stands, writes down what it saw.
 
+mod addresses;
 mod canary;
 mod clock;
 mod containers;
+mod datagrams;
 mod decide;
 mod error;
+mod etcd;
 mod firewall;
 mod follow;
 mod health;
@@ -15,21 +18,24 @@ mod probes;
 mod record;
 mod rules;
 mod state;
+mod watch;
 
+pub use decide::{Order, Times};
 pub use error::Error;
+pub use journal::Journal;
 pub use record::record_name;
 pub use rules::rules_at;
 
 use crate::{
     api::{RecordPhase, table_name},
     connection::Route,
-    fault::RunPlan,
+    fault::{RunPlan, Sample},
     netfilter::{Netfilter, TableSpec},
     observe,
 };
 use anyhow::Context;
 use clap::Args;
-use journal::{Journal, Report};
+use journal::Report;
 use kernel::{Keeper, Setup};
 use record::Record;
 use state::Store;
@@ -40,7 +46,7 @@ use std::{
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{mpsc, watch as channel},
     task::JoinSet,
     time::timeout,
 };
@@ -100,11 +106,12 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let store = Store::open(&args.state_dir, &plan.run_uid);
     let earlier = store.as_ref().ok().and_then(Store::journal);
     let journal = Journal::new(plan.hash(), boot_id.clone(), earlier);
-    let (phases, phase) = watch::channel(None);
-    let (order, orders) = watch::channel(Default::default());
-    let (stop, stopped) = watch::channel(false);
+    let (phases, phase) = channel::channel(None);
+    let (order, orders) = channel::channel(Default::default());
+    let (stop, stopped) = channel::channel(false);
 
     let mut tasks = JoinSet::new();
+    tasks.spawn(exchange_datagrams(plan.clone(), args.node.clone(), journal.clone(), orders.clone()));
     // Kept here so that the channel stays open where the kernel can't be used.
     let _phases = phases.clone();
     match keeper(&args, &plan, boot_id, &store, &journal, phases.clone()) {
@@ -118,6 +125,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
             phases.send_replace(unfit);
         }
     }
+    journal.set_addresses(addresses::unknown(&plan));
     let record = Record::new(route.clone(), &args.namespace, (&plan.run, &plan.run_uid), &args.node, journal.clone());
     // As many as three answers may arrive while an upload is under way.
     let (replies, answers) = mpsc::channel(8);
@@ -172,7 +180,7 @@ fn keeper(
     boot_id: String,
     store: &Result<Store, Error>,
     journal: &Journal,
-    phases: watch::Sender<Option<RecordPhase>>,
+    phases: channel::Sender<Option<RecordPhase>>,
 ) -> anyhow::Result<Keeper<Netfilter>> {
     let store = store.as_ref().map_err(|e| anyhow::anyhow!("{e}"))?.clone();
     let setup = Setup {
@@ -198,12 +206,21 @@ fn keeper(
     Ok(Keeper::new(Netfilter::open()?, setup, store, journal.clone(), phases)?)
 }
 
+/// Sends this node's datagrams to other agents' nodes, and writes down what its own kernel counts of theirs. Never returns.
+pub async fn exchange_datagrams(plan: RunPlan, node: String, journal: Journal, orders: channel::Receiver<Order>) {
+    let sending = datagrams::send_all(plan.clone(), node.clone(), orders.clone());
+    let watching = watch::watch_all(plan, node, journal, orders);
+    tokio::join!(sending, watching);
+}
+
 fn observe_all(tasks: &mut JoinSet<()>, args: &AgentArgs, plan: &RunPlan, route: &Route, journal: &Journal) {
     let own_server = plan.api_servers.iter().find(|server| server.name == args.node).cloned();
-    if !plan.probes.is_empty() {
-        tasks.spawn(probes::probe_all(plan.probes.clone(), journal.clone()));
+    let targets: Vec<_> = Sample::new(plan).targets_of(&args.node).into_iter().cloned().collect();
+    if !targets.is_empty() {
+        tasks.spawn(probes::probe_all(targets, journal.clone()));
     }
     tasks.spawn(health::watch_all(own_server.as_ref().map(|s| s.address), journal.clone()));
+    tasks.spawn(etcd::watch(health::ETCD_METRICS, journal.clone()));
     if !args.runtime_socket.is_empty() {
         let (socket, journal) = (args.runtime_socket.clone(), journal.clone());
         tasks.spawn(async move { containers::watch(&socket, journal).await });

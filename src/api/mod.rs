@@ -18,7 +18,7 @@ pub use node_record::{
     RecordPhase,
 };
 pub use observation::{Moment, Span, SpanKind};
-pub use outcome::{Check, Finding, FindingResult, Prediction, Verdict, Window};
+pub use outcome::{Check, Finding, FindingResult, Onset, Prediction, Verdict, Window};
 pub use rack_partition::{
     AgentCount, Endpoint, Expect, Guards, Phase, Plan, RackPartition, RackPartitionSpec, RackPartitionStatus, Schedule,
     Workloads,
@@ -30,7 +30,7 @@ pub use traffic::{Effect, Flap, Loss, LossPer, Nothing, Protocol, Traffic, Traff
 pub const GROUP: &str = "rackpartition.io";
 /// Version served and stored.
 pub const VERSION: &str = "v1alpha1";
-/// Prefix of every nftables table of ours; the rest is [`table_name`]'s.
+/// Prefix of every nftables table of ours that can cut; the rest is [`table_name`]'s.
 pub const TABLE_PREFIX: &str = "rackpartition-";
 /// Holds a `RackPartition` until its cut is gone or its deadline has passed.
 pub const FINALIZER: &str = "rackpartition.io/heal";
@@ -39,5 +39,14 @@ pub const RUN_LABEL: &str = "rackpartition.io/run";
 
 /// Name of a run's table on every node: the prefix and the first group of the run's uid.
 pub fn table_name(run_uid: &str) -> String {
-    format!("{TABLE_PREFIX}{}", run_uid.split('-').next().unwrap_or(run_uid))
+    format!("{TABLE_PREFIX}{}", first_group(run_uid))
+}
+
+/// Name of the table with which an agent watches. Without the prefix: it cuts nothing, and goes with the agent's process.
+pub fn watch_table_name(run_uid: &str) -> String {
+    format!("rackpartition_watch_{}", first_group(run_uid))
+}
+
+fn first_group(uid: &str) -> &str {
+    uid.split('-').next().unwrap_or(uid)
 }

@@ -42,6 +42,17 @@ pub enum SpanKind {
     /// A pod of the observed workloads. Subject `<namespace>/<pod>`, uid: its uid, node: where it is bound, state
     /// `<phase>/Ready`, `<phase>/NotReady` or `<phase>/Terminating`, detail: `<owner kind>/<owner name>`.
     Pod,
+    /// Datagrams of another agent that got through to this node. Subject `<sender>/<way>`, state `heard`; every datagram is a
+    /// sample, from and to are the kernel's own stamps of the last one in each look.
+    Heard,
+    /// Datagrams of another agent that came to this node and that its cut took. Subject and samples as before, state `lost`.
+    Lost,
+    /// Packets that got through to this node from an address that is nobody's. Subject: the address, state `heard`; every packet
+    /// is a sample.
+    Stranger,
+    /// The member of etcd on this node, by its own metrics. Subject `etcd`, state `leads`, `follows` or `alone` (it knows no
+    /// leader).
+    Etcd,
     /// Whether everything desired was actual. Subject `cluster`, state `ok` or `waiting`; detail says for what.
     Convergence,
 }

@@ -58,6 +58,22 @@ pub struct Prediction {
     pub reason: String,
 }
 
+/// When the cut took effect, microseconds after the schedule's `cutAt` by the operator's clock.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Onset {
+    /// Nodes of which it is known: those that no longer hear another node, and saw both the last datagram that got through and
+    /// one that did not.
+    pub nodes: u32,
+    /// On the first and on the last of them.
+    pub first_us: i64,
+    pub last_us: i64,
+    /// Between the two.
+    pub skew_us: i64,
+    /// How far each may be off: half of the time between two datagrams, and the clocks' error.
+    pub error_us: i64,
+}
+
 /// How one finding came out.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum FindingResult {

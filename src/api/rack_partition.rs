@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time};
 
-use super::{Cut, Effect, Finding, Flap, Prediction, Side, Traffic, Verdict};
+use super::{Cut, Effect, Finding, Flap, Onset, Prediction, Side, Traffic, Verdict};
 
 /// One cut of the cluster: what is cut from what, for how long, and what is watched meanwhile.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -243,6 +243,8 @@ pub struct RackPartitionStatus {
     pub agents: Option<AgentCount>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub onset: Option<Onset>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -2,6 +2,7 @@
 
 use super::{
     Block, Refusal,
+    enforce::{enforcer, kind},
     pattern::{Pattern, pattern},
     select::{Members, Resolver},
     shape,
@@ -77,10 +78,11 @@ pub fn expand(spec: &RackPartitionSpec, snapshot: &Snapshot) -> Result<Fault, Re
 /// Whether somebody drops each of its packets' kind for at least one pair: a node what it receives, or what it sends to an
 /// endpoint where that is asked and more than pods' traffic is meant.
 fn is_enforced(block: &Block, ports: &Ports, snapshot: &Snapshot) -> bool {
-    let is_node = |name: &String| snapshot.node(name).is_some();
-    let egress = |name: &String| snapshot.endpoints.iter().any(|e| e.name == *name && e.egress);
-    let sends = block.from.iter().any(is_node) && (ports.is_everything() || !ports.ports.is_empty());
-    block.to.iter().any(is_node) || (sends && block.to.iter().any(egress))
+    // Of what leaves a node, nobody looks at pods' traffic alone.
+    let looks_at_egress = ports.is_everything() || !ports.ports.is_empty();
+    let kind = |name| (name, kind(snapshot, name));
+    let enforced = |from, to| enforcer(kind(from), kind(to)).is_some_and(|who| who == to || looks_at_egress);
+    block.to.iter().any(|to| block.from.iter().any(|from| enforced(from.as_str(), to.as_str())))
 }
 
 /// Where packets are not dropped by whom they are for, in words.

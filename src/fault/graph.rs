@@ -1,6 +1,9 @@
 //! Sides of a cut: who still hears whom, and what that leaves them able to do.
 
-use super::Fault;
+use super::{
+    Fault,
+    enforce::{enforcer, kind},
+};
 use crate::{
     api::{Prospect, Side},
     topology::Snapshot,
@@ -35,12 +38,10 @@ struct Graph<'a> {
 }
 
 impl Graph<'_> {
-    /// Whether packets get through both ways. Nodes drop what they receive, and what they send to some endpoints; between two
-    /// endpoints nobody drops anything.
+    /// Whether packets get through both ways.
     fn hear(&self, a: &str, b: &str) -> bool {
-        let is_node = |name: &str| self.snapshot.node(name).is_some();
-        let egress = |name: &str| self.snapshot.endpoints.iter().any(|e| e.name == name && e.egress);
-        let lost = |from: &str, to: &str| self.fault.cuts(from, to) && (is_node(to) || (egress(to) && is_node(from)));
+        let kind = |name| (name, kind(self.snapshot, name));
+        let lost = |from, to| self.fault.cuts(from, to) && enforcer(kind(from), kind(to)).is_some();
         a == b || (!lost(a, b) && !lost(b, a))
     }
 

@@ -1,22 +1,26 @@
 //! The algebra of faults: a cut becomes directed edges, edges become sides, and both become one plan for every agent.
 
+mod datagram;
+mod enforce;
 mod expand;
 mod graph;
 mod guard;
 mod pattern;
 mod plan;
+mod sample;
 mod select;
 mod shape;
 #[cfg(test)]
 mod tests;
 mod traffic;
 
+pub use datagram::{FLOWS, Way};
 pub use expand::{Fault, expand};
 pub use graph::sides;
 pub use guard::{Refusal, check as check_guards};
 pub use pattern::{Effect, Pattern};
 pub use plan::{Heal, Member, PlanParts, PortClass, ProbeTarget, RunPlan, merged};
-
+pub use sample::Sample;
 pub use traffic::{KUBELET_PORT, Ports};
 
 use serde::{Deserialize, Serialize};

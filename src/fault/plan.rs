@@ -1,6 +1,10 @@
 //! The plan that every agent gets: members, edges, heal token, probes. Immutable once written, known by its hash.
 
-use super::{Block, Effect, Fault, KUBELET_PORT, Pattern, Ports};
+use super::{
+    Block,
+    enforce::{Kind, enforcer},
+    Effect, Fault, KUBELET_PORT, Pattern, Ports,
+};
 use crate::topology::{ApiServer, Snapshot};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -172,14 +176,24 @@ impl RunPlan {
 
     /// Whether any conversation between the two is broken.
     pub fn breaks(&self, a: &str, b: &str) -> bool {
-        self.enforcers(a, b) > 0
+        self.enforcers(a, b).next().is_some()
     }
 
-    /// How many directions between the two are cut by somebody.
-    fn enforcers(&self, a: &str, b: &str) -> usize {
-        let drops = |name: &str| self.member(name).is_some_and(|m| m.has_agent || m.egress);
-        let lost = |from: &str, to: &str| self.cuts(from, to) && drops(to);
-        usize::from(lost(a, b)) + usize::from(lost(b, a))
+    /// The node that drops packets from one member to the other, where that edge is cut and somebody does.
+    pub fn enforcer<'a>(&self, from: &'a str, to: &'a str) -> Option<&'a str> {
+        let (from, to) = (self.member(from).map(|m| (from, m.kind()))?, self.member(to).map(|m| (to, m.kind()))?);
+        self.cuts(from.0, to.0).then(|| enforcer(from, to)).flatten()
+    }
+
+    /// Whether this node drops anything.
+    pub fn drops_at(&self, node: &str) -> bool {
+        let drops = |from, to| self.enforcer(from, to) == Some(node);
+        self.members.iter().any(|m| drops(&m.name, node) || drops(node, &m.name))
+    }
+
+    /// Who drops packets between the two, in either direction.
+    fn enforcers<'a>(&self, a: &'a str, b: &'a str) -> impl Iterator<Item = &'a str> {
+        [self.enforcer(a, b), self.enforcer(b, a)].into_iter().flatten()
     }
 
     /// Share of fresh connections between the two that should fail while the cut has effect: each direction takes its part.
@@ -188,20 +202,16 @@ impl RunPlan {
             Effect::Drop | Effect::Reject => 0.0,
             Effect::LossPerPacket { percent } | Effect::LossPerFlow { percent } => 1.0 - f64::from(percent) / 100.0,
         };
-        1.0 - f64::powi(through, self.enforcers(a, b) as i32)
+        1.0 - f64::powi(through, self.enforcers(a, b).count() as i32)
     }
 
     /// When packets between the two are hit, seconds after the beginning of a cut of this length. The one who drops decides.
     pub fn windows_between(&self, a: &str, b: &str, length: f64) -> Vec<(f64, f64)> {
-        let enforcer = |from: &str, to: &str| {
-            let member = self.member(to).filter(|_| self.cuts(from, to))?;
-            if member.has_agent { Some(to.to_owned()) } else { member.egress.then(|| from.to_owned()) }
-        };
         let longer = |x: Vec<(f64, f64)>, y: Vec<(f64, f64)>| {
             let end = |w: &Vec<(f64, f64)>| w.last().map_or(0.0, |w| w.1);
             if end(&x) >= end(&y) { x } else { y }
         };
-        let ends = [enforcer(a, b), enforcer(b, a)].into_iter().flatten().map(|name| self.windows_at(&name, length));
+        let ends = self.enforcers(a, b).map(|name| self.windows_at(name, length));
         ends.reduce(longer).unwrap_or_default()
     }
 
@@ -218,14 +228,12 @@ impl RunPlan {
     pub fn agents(&self) -> BTreeSet<&str> {
         self.members.iter().filter(|m| m.has_agent).map(|m| m.name.as_str()).collect()
     }
-
-    /// Addresses, its pods' included, of everybody whom `node` no longer hears, merged and sorted.
-    pub fn sources_cut_at(&self, node: &str) -> Vec<IpNet> {
-        merged(self.members.iter().filter(|m| self.cuts(&m.name, node)).flat_map(Member::all_cidrs))
-    }
 }
 
 impl Member {
+    fn kind(&self) -> Kind {
+        if self.has_agent { Kind::Node } else { Kind::Endpoint { egress: self.egress } }
+    }
     /// Its own addresses and those of its pods.
     pub fn all_cidrs(&self) -> impl Iterator<Item = IpNet> {
         self.cidrs.iter().chain(&self.pod_cidrs).copied()

@@ -6,9 +6,7 @@ use crate::predict::count;
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let plan = case.evidence.plan;
-    let egress = |m: &crate::fault::Member, node: &String| !m.has_agent && m.egress && plan.cuts(node, &m.name);
-    let deaf = |node: &String| plan.members.iter().any(|m| plan.cuts(&m.name, node) || egress(m, node));
-    let sides = case.evidence.sides.iter().filter(|s| s.nodes.iter().any(deaf));
+    let sides = case.evidence.sides.iter().filter(|s| s.nodes.iter().any(|node| plan.drops_at(node)));
     let of = |side: &crate::api::Side| {
         let dropped: Vec<(&str, u64)> = side
             .nodes

@@ -3,25 +3,30 @@
 mod api_writable;
 mod cite;
 mod clock;
+mod datagrams;
 mod etcd;
 mod fault_proven;
 mod heal;
 mod kernel;
 mod leadership;
 mod lease;
+mod loss;
 mod node;
+mod onset;
+mod pairs;
 mod probes;
 mod recovery;
 #[cfg(test)]
 pub(crate) mod tests;
 mod timeline;
+mod unplaced;
 mod verdict;
 mod workload;
 mod workload_doubled;
 mod workload_stuck;
 
 use crate::{
-    api::{Check, Finding, FindingResult, NodeRecord, RackPartitionSpec, Schedule, Side, Verdict},
+    api::{Check, Finding, FindingResult, NodeRecord, Onset, RackPartitionSpec, Schedule, Side, Verdict},
     fault::{Fault, RunPlan},
     predict::{Forecast, predict},
     topology::Snapshot,
@@ -51,6 +56,8 @@ pub struct Judgement {
     pub findings: Vec<Finding>,
     /// Whether the fault was there, as one finding: for the condition `Injected`.
     pub injected: Finding,
+    /// When the cut took effect, where that was seen.
+    pub onset: Option<Onset>,
 }
 
 /// What every check works on.
@@ -81,7 +88,8 @@ impl<'a> Case<'a> {
 /// Judges a run.
 pub fn judge(evidence: &Evidence<'_>) -> Judgement {
     let case = Case::new(evidence);
-    let fault = fault_proven::check(&case);
+    let onset = onset::onset(&case);
+    let fault: Vec<Finding> = fault_proven::check(&case).into_iter().chain(onset::check(onset.as_ref())).collect();
     let injected = verdict::joined(&fault);
     let checks: [fn(&Case<'_>) -> Vec<Finding>; 9] = [
         etcd::check,
@@ -99,7 +107,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Judgement {
         findings.iter_mut().for_each(not_predicted);
     }
     findings.sort_by_key(|f| f.check);
-    Judgement { verdict: verdict::verdict(&findings), findings, injected }
+    Judgement { verdict: verdict::verdict(&findings), findings, injected, onset }
 }
 
 /// Times of a cut that loses packets or comes and goes are not predicted, so missing them is told and not held against anybody.

@@ -3,101 +3,52 @@
 use super::{
     Case, MAX_UNWATCHED, Said,
     cite::{cite, when},
+    loss::{STRAY, Share, lost_share},
+    pairs::{Group, Outcome, seen_by},
     timeline::{Seen, Track, longest_hole},
 };
 use crate::{
-    api::{Check, Finding, FindingResult, SpanKind},
-    fault::{Effect, ProbeTarget},
-    predict::{count, seconds},
+    api::{Check, Finding, SpanKind},
+    fault::{Effect, ProbeTarget, Sample},
+    predict::seconds,
 };
 use std::collections::BTreeMap;
 
 /// Around an edge of the cut a probe may end either way, seconds: its connect timeout of 1 s and half a second to be scheduled.
 const EDGE: f64 = 1.5;
-/// Share of a live pair's probes that may go astray on a busy machine (theory C0: loss on a non-edge below 5 %).
-const STRAY: f64 = 0.05;
 
 /// A pair may be silent for this long after the heal beside its edge, seconds: a connection that was lost just before it.
 const HEAL_SLACK: f64 = 5.0;
 
-enum Outcome {
-    AsPlanned { example: String, stray: u32 },
-    Contradicted { what: String },
-    Unseen { why: String },
-}
-
-#[derive(Default)]
-struct Group {
-    as_planned: usize,
-    stray: u32,
-    /// What was seen; of a stray rather than of the rest.
-    example: Option<String>,
-    contradicted: Vec<String>,
-    unseen: Vec<String>,
-}
-
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let plan = case.evidence.plan;
     let mut groups: BTreeMap<(String, bool), Group> = BTreeMap::new();
+    let sample = Sample::new(plan);
     for node in plan.agents() {
-        for target in plan.probes.iter().filter(|t| t.member != node) {
+        for target in sample.targets_of(node) {
             let broken = plan.breaks_tcp(node, target);
             let key = (format!("{}→{}", case.side_of(node), case.side_of(&target.member)), broken);
-            let group = groups.entry(key).or_default();
-            let outcome = match case.timeline.agent(node) {
-                None => Outcome::Unseen { why: format!("no record of {node}") },
-                Some(track) if !track.clock_known => {
-                    Outcome::Unseen { why: format!("the clock of {node} was not compared with the operator's") }
-                }
-                Some(track) => judge_pair(case, track, target, broken),
+            let outcome = match seen_by(case, node) {
+                Ok(track) => judge_pair(case, track, target, broken),
+                Err(why) => Outcome::Unseen { why },
             };
-            match outcome {
-                Outcome::AsPlanned { example, stray } => {
-                    group.as_planned += 1;
-                    if group.example.is_none() || (stray > 0 && group.stray == 0) {
-                        group.example = Some(example);
-                    }
-                    group.stray += stray;
-                }
-                Outcome::Contradicted { what } => group.contradicted.push(what),
-                Outcome::Unseen { why } => group.unseen.push(why),
-            }
+            groups.entry(key).or_default().add(outcome);
         }
     }
     if groups.is_empty() {
         return vec![Said::open("the plan probes nothing").about(Check::FaultProven, "network", "cut as planned")];
     }
-    let effect = plan.pattern.effect;
-    groups.into_iter().map(|((subject, broken), group)| group.finding(subject, broken, effect)).collect()
-}
-
-impl Group {
-    fn finding(self, subject: String, broken: bool, effect: Effect) -> Finding {
-        let total = self.as_planned + self.contradicted.len() + self.unseen.len();
-        let state = match (broken, effect) {
-            (false, _) => "alive",
-            (true, Effect::Drop) => "silent",
-            (true, Effect::Reject) => "refused",
-            (true, Effect::LossPerPacket { .. } | Effect::LossPerFlow { .. }) => "lossy",
-        };
-        let predicted = match broken {
-            true => format!("{} {state}, alive before and after", count(total, "probed port")),
-            false => format!("{} alive all the time", count(total, "probed port")),
-        };
-        let mut observed = format!("{} of {total} {state}", self.as_planned);
-        if self.stray > 0 {
-            observed += &format!(", {}", count(self.stray as usize, "stray timeout"));
-        }
-        let said = match (self.contradicted.first(), self.unseen.first()) {
-            (Some(first), _) => Said::new(FindingResult::Violated, observed, first.clone()),
-            (None, Some(first)) => Said::new(FindingResult::Inconclusive, observed, first.clone()),
-            (None, None) => {
-                let result = if self.stray > 0 { FindingResult::Noted } else { FindingResult::Held };
-                Said::new(result, observed, self.example.unwrap_or_default())
-            }
-        };
-        said.about(Check::FaultProven, subject, predicted)
-    }
+    let state = |broken: bool| match (broken, plan.pattern.effect) {
+        (false, _) => "alive",
+        (true, Effect::Drop) => "silent",
+        (true, Effect::Reject) => "refused",
+        (true, Effect::LossPerPacket { .. } | Effect::LossPerFlow { .. }) => "lossy",
+    };
+    let finding = |((subject, broken), group): ((String, bool), Group)| {
+        let else_ = if broken { ", alive before and after" } else { " all the time" };
+        group.finding(subject, "probed port", state(broken), else_)
+    };
+    groups.into_iter().map(finding).collect()
 }
 
 /// `refused` is an answer: the path is alive and the process behind it is not.
@@ -117,10 +68,11 @@ pub fn late(case: &Case<'_>) -> Vec<(String, String)> {
     let plan = case.evidence.plan;
     let heal = case.timeline.heal;
     let mut all = Vec::new();
+    let sample = Sample::new(plan);
     for track in plan.agents().into_iter().filter_map(|n| case.timeline.agent(n)).filter(|t| t.clock_known) {
         let limit = (STRAY * (case.timeline.end - heal)).max(1.0);
         let rejects = plan.pattern.effect == Effect::Reject;
-        for target in plan.probes.iter().filter(|t| t.member != track.node && plan.breaks_tcp(track.node, t)) {
+        for target in sample.targets_of(track.node).into_iter().filter(|t| plan.breaks_tcp(track.node, t)) {
             let spans = track.series(SpanKind::Probe, &target.subject());
             let limit_at = heal + edge(case, track) + HEAL_SLACK;
             // What rejects goes on rejecting, unless somebody is let through.
@@ -212,7 +164,7 @@ fn judge_pair(case: &Case<'_>, track: &Track<'_>, target: &ProbeTarget, broken: 
         }
         (true, Effect::LossPerPacket { .. } | Effect::LossPerFlow { .. }) => {
             let expected = plan.expected_loss(track.node, &target.member);
-            match lost_share(expected, during(), &windows) {
+            match lost_share(expected, during().map(|s| (s, !alive(s))), &windows, f64::INFINITY) {
                 Share::AsExpected => {}
                 Share::Other(what) => {
                     return Outcome::Contradicted { what: format!("{}: probe {subject}: {what}", track.who) };
@@ -238,90 +190,5 @@ fn judge_pair(case: &Case<'_>, track: &Track<'_>, target: &ProbeTarget, broken: 
     match hole {
         hole if hole > MAX_UNWATCHED => unseen(format!("nobody looked for {}", seconds(hole))),
         _ => Outcome::AsPlanned { example: cite(track, example), stray },
-    }
-}
-
-/// What the share of lost connections says.
-enum Share {
-    AsExpected,
-    /// It can't be chance.
-    Other(String),
-    /// So few probes that the expected share can't be told from none.
-    TooFew(String),
-}
-
-fn lost_share<'s, 'a: 's>(expected: f64, seen: impl Iterator<Item = &'s Seen<'a>>, windows: &[(f64, f64)]) -> Share {
-    // Four standard deviations, and the strays of a busy machine on top.
-    const DEVIATIONS: f64 = 4.0;
-    let (mut lost, mut all) = (0.0, 0.0);
-    for seen in seen {
-        // Of a span that reaches beyond the cut, only its part in the cut.
-        let within: f64 = windows.iter().map(|(from, to)| (seen.to.min(*to) - seen.from.max(*from)).max(0.0)).sum();
-        let share = if seen.to > seen.from { within / (seen.to - seen.from) } else { 1.0 };
-        let samples = f64::from(seen.span.samples) * share;
-        all += samples;
-        lost += if alive(seen) { 0.0 } else { samples };
-    }
-    let share = lost / all;
-    let chance = DEVIATIONS * (expected * (1.0 - expected) / all).sqrt() + STRAY;
-    match () {
-        _ if (share - expected).abs() > chance => Share::Other(format!(
-            "{:.0} % of {all:.0} connections lost, {:.0} % expected",
-            share * 100.0,
-            expected * 100.0
-        )),
-        _ if expected <= chance => {
-            Share::TooFew(format!("{all:.0} probes are too few to tell {:.0} % of loss from none", expected * 100.0))
-        }
-        _ => Share::AsExpected,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{api::Span, observe::now};
-
-    fn spans(list: &[(&str, u32)]) -> Vec<Span> {
-        let span = |(state, samples): &(&str, u32)| Span {
-            kind: SpanKind::Probe,
-            subject: "a/Kubelet".into(),
-            state: (*state).into(),
-            from: now(),
-            to: now(),
-            samples: *samples,
-            uid: None,
-            id: None,
-            node: None,
-            detail: None,
-        };
-        list.iter().map(span).collect()
-    }
-
-    /// Spans one after the other, each as many seconds long as it has samples.
-    fn share(expected: f64, list: &[(&str, u32)], from: f64, to: f64) -> Share {
-        let (spans, mut at) = (spans(list), -100.0);
-        let seen: Vec<Seen<'_>> = spans
-            .iter()
-            .map(|span| {
-                let start = at;
-                at += f64::from(span.samples);
-                Seen { span, from: start, to: at, from_error: 0.0, to_error: 0.0 }
-            })
-            .collect();
-        lost_share(expected, seen.iter().filter(|s| s.meets(from, to)), &[(from, to)])
-    }
-
-    #[test]
-    fn only_what_is_in_the_cut_counts_for_its_loss() {
-        let list = [("open", 100), ("silent", 30), ("open", 130)];
-        assert!(matches!(share(0.5, &list, 0.0, 60.0), Share::AsExpected), "30 of 60, whatever was before and after");
-        assert!(matches!(share(0.9, &list, 0.0, 60.0), Share::Other(_)));
-    }
-
-    #[test]
-    fn a_loss_that_nobody_can_tell_from_none_is_not_proven() {
-        assert!(matches!(share(0.04, &[("open", 300)], 0.0, 60.0), Share::TooFew(_)));
-        assert!(matches!(share(0.64, &[("open", 300)], 0.0, 60.0), Share::Other(_)));
     }
 }

@@ -1,9 +1,10 @@
 //! The chains that cut: each rule of a spec as rules of the kernel, for both families.
 
 use super::expr::Expressions;
-use super::interval::{self, Interval};
+use super::LOOPBACK;
+use super::family::{FAMILIES, Family, Side, intervals};
 use super::numbers::*;
-use super::rule::{Addresses, Effect, Hook, Port, Rule, Transport, Unit};
+use super::rule::{Effect, Hook, Port, Rule, Transport, Unit};
 use super::writer::{NETWORK_ORDER, PARTS, Set, Writer};
 
 /// Register 2, and register `n` of four bytes: hashes want their bytes side by side, and register 1 for the result.
@@ -14,8 +15,6 @@ const fn reg32(n: u32) -> u32 {
 /// The second four bytes of register 1.
 const REG_1_SECOND: u32 = reg32(1);
 
-/// Index of the loopback interface in every network namespace, `LOOPBACK_IFINDEX` of `net/flow.h`.
-const LOOPBACK: u32 = 1;
 const SOURCE_PORT: u32 = 0;
 const DESTINATION_PORT: u32 = 2;
 /// The bit of a reset among the flags of TCP, byte 13 of its header.
@@ -24,21 +23,6 @@ const TCP_RST: u8 = 4;
 const UNREACHABLE: [(u8, u8); 2] = [(IPPROTO_ICMP, 3), (IPPROTO_ICMPV6, 1)];
 /// Protocols whose first four bytes are two ports.
 const WITH_PORTS: [u8; 3] = [Transport::Tcp as u8, Transport::Udp as u8, Transport::Sctp as u8];
-
-struct Family {
-    number: u8,
-    name: &'static str,
-    address: u32,
-    /// Bytes of an address, and where source and destination begin in the header.
-    length: u32,
-    source: u32,
-    destination: u32,
-}
-
-const FAMILIES: [Family; 2] = [
-    Family { number: NFPROTO_IPV4, name: "4", address: datatype::IPV4_ADDR, length: 4, source: 12, destination: 16 },
-    Family { number: NFPROTO_IPV6, name: "6", address: datatype::IPV6_ADDR, length: 16, source: 8, destination: 24 },
-];
 
 /// A chain that base chains jump to while the cut has effect.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -111,45 +95,6 @@ pub fn write(w: &mut Writer<'_>, n: usize, rule: &Rule, seed: u32) {
                 }
             });
         }
-    }
-}
-
-/// Sources or destinations of one family: the kernel's set of them, and whether those that are not in it are meant.
-struct Side {
-    set: Option<Set>,
-    length: u32,
-    but: bool,
-}
-
-impl Side {
-    /// `None` where no address of this family is meant.
-    fn new(
-        w: &mut Writer<'_>,
-        name: String,
-        family: &Family,
-        addresses: &Addresses,
-        intervals: &[Interval],
-    ) -> Option<Self> {
-        if intervals.is_empty() {
-            return (!matches!(addresses, Addresses::Of(_))).then_some(Self { set: None, length: 0, but: false });
-        }
-        let set = w.new_set(name, set::INTERVAL, (family.address, family.length), NETWORK_ORDER);
-        w.intervals(&set, intervals);
-        Some(Self { set: Some(set), length: family.length, but: matches!(addresses, Addresses::AllBut(_)) })
-    }
-    fn look_up<'a>(&self, e: Expressions<'a>, offset: u32) -> Expressions<'a> {
-        match &self.set {
-            None => e,
-            Some(set) => e.payload(base::NETWORK, offset, self.length).look_up(set, !self.but),
-        }
-    }
-}
-
-/// Intervals of both families, in the order of [`FAMILIES`].
-fn intervals(addresses: &Addresses) -> [Vec<Interval>; 2] {
-    match addresses {
-        Addresses::Any => Default::default(),
-        Addresses::Of(list) | Addresses::AllBut(list) => interval::of_networks(list).into(),
     }
 }
 

@@ -107,6 +107,15 @@ impl Expressions<'_> {
             a.str(1, &set.name).be32(2, set.id).be32(3, OP_DELETE).be32(4, REG_1);
         })
     }
+    /// Puts the register's value into the set, or makes its element last anew, and counts there. `timeout_ms`: how long it lasts.
+    pub fn count_in(self, set: &Set, timeout_ms: u64) -> Self {
+        const OP_UPDATE: u32 = 1;
+        self.expr("dynset", |a| {
+            a.str(1, &set.name).be32(2, set.id).be32(3, OP_UPDATE).be32(4, REG_1).be64(6, timeout_ms).nest(7, |e| {
+                e.str(rule::EXPR_NAME, "counter").nest(rule::EXPR_DATA, |_| {});
+            });
+        })
+    }
     pub fn counter(self) -> Self {
         self.expr("counter", |_| {})
     }

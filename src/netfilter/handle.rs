@@ -202,10 +202,10 @@ fn check_gate(table: &str, gate: Duration) -> Result<(), Error> {
     }
 }
 
-fn is(e: &io::Error, errno: Errno) -> bool {
+pub fn is(e: &io::Error, errno: Errno) -> bool {
     e.raw_os_error() == Some(errno.raw_os_error())
 }
 
-fn refused(verb: &'static str, table: &str, Refusal { message, label, source }: Refusal) -> Error {
+pub fn refused(verb: &'static str, table: &str, Refusal { message, label, source }: Refusal) -> Error {
     Error::Refused { verb, table: table.to_owned(), what: label, message, source }
 }

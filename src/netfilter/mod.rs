@@ -4,6 +4,7 @@ mod cut;
 mod decode;
 mod error;
 mod expr;
+mod family;
 mod handle;
 mod heal;
 mod interval;
@@ -12,16 +13,21 @@ mod rule;
 mod socket;
 mod state;
 mod table;
+mod watch;
 mod wire;
 mod writer;
 
 pub use error::Error;
 pub use handle::Netfilter;
 pub use heal::{heal_packet, send_heal};
+pub use watch::{Count, Sight, Watch, WatchSpec};
 pub use rule::{Addresses, Effect, Hook, Port, Rule, Transport, Unit};
 
 use jiff::Timestamp;
 use std::time::Duration;
+
+/// Index of the loopback interface in every network namespace, `LOOPBACK_IFINDEX` of `net/flow.h`.
+const LOOPBACK: u32 = 1;
 
 /// What one node needs to know to be cut: what becomes of which packets, and how it is healed.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -49,6 +49,12 @@ pub const LIST_ELEM: u16 = 1;
 pub const DATA_VALUE: u16 = 1;
 pub const DATA_VERDICT: u16 = 2;
 
+pub mod table {
+    pub const FLAGS: u16 = 2;
+    /// `NFT_TABLE_F_OWNER`: goes with the socket that made it.
+    pub const OWNER: u32 = 2;
+}
+
 pub mod chain {
     pub const NAME: u16 = 3;
     pub const HOOK: u16 = 4;
@@ -78,13 +84,16 @@ pub mod set {
     pub const FLAGS: u16 = 3;
     pub const KEY_TYPE: u16 = 4;
     pub const KEY_LEN: u16 = 5;
+    pub const DESC: u16 = 9;
     pub const ID: u16 = 10;
     pub const USERDATA: u16 = 13;
+    /// Within the description.
+    pub const DESC_SIZE: u16 = 1;
     /// `NFT_SET_ANONYMOUS | NFT_SET_CONSTANT`.
     pub const ANONYMOUS_CONSTANT: u32 = 0x1 | 0x2;
     /// `NFT_SET_INTERVAL`.
     pub const INTERVAL: u32 = 0x4;
-    /// `NFT_SET_TIMEOUT | NFT_SET_EVAL`: elements time out, and rules may delete them.
+    /// `NFT_SET_TIMEOUT | NFT_SET_EVAL`: elements time out, and rules may put them in and delete them.
     pub const DYNAMIC_TIMEOUT: u32 = 0x10 | 0x20;
 }
 
@@ -98,6 +107,7 @@ pub mod elem {
     pub const FLAGS: u16 = 3;
     pub const TIMEOUT: u16 = 4;
     pub const EXPIRATION: u16 = 5;
+    pub const EXPR: u16 = 7;
     /// `NFT_SET_ELEM_INTERVAL_END`.
     pub const INTERVAL_END: u32 = 1;
 }

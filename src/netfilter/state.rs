@@ -73,7 +73,7 @@ pub fn gate(elements: Attributes<'_>) -> Option<Duration> {
     items(elements).filter_map(|e| e.be64(elem::EXPIRATION)).map(Duration::from_millis).next()
 }
 
-fn items(message: Attributes<'_>) -> impl Iterator<Item = Attributes<'_>> {
+pub fn items(message: Attributes<'_>) -> impl Iterator<Item = Attributes<'_>> {
     message.nested(elem::LIST_ELEMENTS).iter().filter(|e| e.0 == LIST_ELEM).map(|e| Attributes(e.1))
 }
 

@@ -11,7 +11,7 @@ pub const GATE: &str = "gate";
 pub const WINDOWS: &str = "windows";
 /// Before connection tracking (-200) and `raw` (-300), so that established connections are cut too and sources are still the
 /// real ones; after reassembly (-400), so that no fragment slips by. From `linux/netfilter_ipv4.h`.
-const INGRESS_PRIORITY: i32 = -350;
+pub const INGRESS_PRIORITY: i32 = -350;
 /// After the translation of destinations (-100, at `output` and `prerouting`) and before that of sources (100), so that both
 /// are the real ones. From `linux/netfilter_ipv4.h`.
 const EGRESS_PRIORITY: i32 = 50;
@@ -30,6 +30,7 @@ const WINDOWS_SET: Set = Set {
     id: 1,
     flags: set::INTERVAL,
     key: (datatype::TIME, 8),
+    size: 0,
     userdata: &TYPEOF_META_TIME,
 };
 const GATE_SET: Set = Set {
@@ -37,6 +38,7 @@ const GATE_SET: Set = Set {
     id: 2,
     flags: set::DYNAMIC_TIMEOUT,
     key: (datatype::MARK, 4),
+    size: 0,
     userdata: HOST_ORDER,
 };
 
@@ -89,13 +91,7 @@ fn base_chain(
     target: Chain,
     used: bool,
 ) {
-    w.chain(name, |a| {
-        a.nest(chain::HOOK, |h| {
-            h.be32(chain::HOOK_NUM, hook).bytes(chain::HOOK_PRIORITY, &priority.to_be_bytes());
-        })
-        .be32(chain::POLICY, 1)
-        .str(chain::TYPE, "filter");
-    });
+    w.base_chain(name, hook, priority);
     w.rule(name, "the heal rule", None, |e| {
         let e = e
             .meta(meta::L4PROTO)

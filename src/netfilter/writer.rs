@@ -18,6 +18,8 @@ pub struct Set {
     pub flags: u32,
     /// Data type for listings, and length in bytes.
     pub key: (u32, u32),
+    /// Most elements that packets may put in; 0 where they put in none.
+    pub size: u32,
     pub userdata: &'static [u8],
 }
 
@@ -42,6 +44,11 @@ impl<'a> Writer<'a> {
                 .be32(set::KEY_LEN, set.key.1)
                 .be32(set::ID, set.id)
                 .bytes(set::USERDATA, set.userdata);
+            if set.size > 0 {
+                a.nest(set::DESC, |d| {
+                    d.be32(set::DESC_SIZE, set.size);
+                });
+            }
         });
     }
     /// A set that nothing else has numbered.
@@ -52,7 +59,7 @@ impl<'a> Writer<'a> {
         key: (u32, u32),
         userdata: &'static [u8],
     ) -> Set {
-        let set = Set { name: name.into(), id: self.next_id, flags, key, userdata };
+        let set = Set { name: name.into(), id: self.next_id, flags, key, size: 0, userdata };
         self.next_id += 1;
         self.set(&set);
         set
@@ -66,6 +73,16 @@ impl<'a> Writer<'a> {
     }
     pub fn chain(&mut self, name: &str, build: impl FnOnce(&mut Attrs)) {
         self.push(format!("chain {name}"), msg::NEWCHAIN, F_CREATE, |a| build(a.str(chain::NAME, name)));
+    }
+    /// A chain that packets enter at a hook, and that lets them pass.
+    pub fn base_chain(&mut self, name: &str, hook: u32, priority: i32) {
+        self.chain(name, |a| {
+            a.nest(chain::HOOK, |h| {
+                h.be32(chain::HOOK_NUM, hook).bytes(chain::HOOK_PRIORITY, &priority.to_be_bytes());
+            })
+            .be32(chain::POLICY, 1)
+            .str(chain::TYPE, "filter");
+        });
     }
     /// A rule at the end of the chain. `of`: the rule of the spec that it is part of, which its comment says.
     pub fn rule(

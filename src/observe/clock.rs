@@ -1,13 +1,21 @@
 //! This machine's clocks.
 
 use crate::api::Moment;
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::{SignedDuration, Timestamp}};
 use rustix::time::{ClockId, clock_gettime};
+use std::time::Duration;
 
 /// Now, by `CLOCK_BOOTTIME` with `CLOCK_REALTIME` beside it.
 pub fn now() -> Moment {
     let boot = clock_gettime(ClockId::Boottime);
     Moment { boot_us: boot.tv_sec * 1_000_000 + boot.tv_nsec / 1_000, wall: MicroTime(Timestamp::now()) }
+}
+
+/// The moment this long before `now`.
+pub fn before(now: &Moment, ago: Duration) -> Moment {
+    let ago_us = i64::try_from(ago.as_micros()).unwrap_or(i64::MAX);
+    let wall = now.wall.0.checked_sub(SignedDuration::from_micros(ago_us)).unwrap_or(Timestamp::MIN);
+    Moment { boot_us: now.boot_us.saturating_sub(ago_us), wall: MicroTime(wall) }
 }
 
 /// The moment at which this machine's wall clock showed `wall`, had it not been stepped since.

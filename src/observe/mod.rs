@@ -3,5 +3,5 @@
 mod clock;
 mod recorder;
 
-pub use clock::{boot_id, moment_at_wall, now};
+pub use clock::{before, boot_id, moment_at_wall, now};
 pub use recorder::{Observation, Recorder};

@@ -1,7 +1,7 @@
 //! Joins consecutive equal observations to spans, within a bound.
 
 use crate::api::{Moment, Span, SpanKind};
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 /// One look at one thing.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +12,11 @@ pub struct Observation {
     pub id: Option<String>,
     pub node: Option<String>,
     pub detail: Option<String>,
+    /// How many looks this one stands for beside itself: a kernel counts many packets between two looks.
+    pub more: u32,
+    /// The longest time since the last one of its series for which nobody needs to have looked, where it is not
+    /// [`Recorder::MAX_GAP`].
+    pub max_gap: Option<Duration>,
 }
 
 impl Observation {
@@ -33,15 +38,14 @@ pub struct Recorder {
     latest: HashMap<Series, usize>,
     left_out: u32,
     bound: usize,
-    /// An observation later than this after the last one of its series begins a new span: the observer was away.
-    max_gap_us: i64,
 }
 
 impl Recorder {
     /// A NodeRecord with this many spans stays under 700 KiB, well within etcd's 1.5 MiB for an object.
     pub const BOUND: usize = 2000;
-    /// Several times the slowest sampling period with its deadline (probes: every second, with a deadline of one).
-    pub const MAX_GAP_SECONDS: i64 = 6;
+    /// An observation later than this after the last one of its series begins a new span: the observer was away. Several times
+    /// the slowest sampling period with its deadline (probes: every second, with a deadline of one).
+    pub const MAX_GAP: Duration = Duration::from_secs(6);
 
     pub fn new() -> Self {
         Self::resume(Vec::new(), 0)
@@ -50,7 +54,7 @@ impl Recorder {
     /// Goes on from what an earlier process of this observer wrote down.
     pub fn resume(spans: Vec<Span>, left_out: u32) -> Self {
         let latest = spans.iter().enumerate().map(|(i, s)| (series(s), i)).collect();
-        Recorder { spans, latest, left_out, bound: Self::BOUND, max_gap_us: Self::MAX_GAP_SECONDS * 1_000_000 }
+        Recorder { spans, latest, left_out, bound: Self::BOUND }
     }
 
     /// Ends every span: what comes next was seen by another machine or after a reboot, whose monotonic clock is another one.
@@ -61,14 +65,15 @@ impl Recorder {
     /// Takes one observation made at `at`.
     pub fn observe(&mut self, kind: SpanKind, at: Moment, seen: Observation) {
         let series = (kind, seen.subject.clone(), seen.uid.clone(), seen.id.clone());
+        let max_gap_us = seen.max_gap.unwrap_or(Self::MAX_GAP).as_micros() as i64;
         if let Some(span) = self.latest.get(&series).map(|i| &mut self.spans[*i])
             && span.state == seen.state
             && span.node == seen.node
-            && at.boot_us - span.to.boot_us <= self.max_gap_us
+            && at.boot_us - span.to.boot_us <= max_gap_us
             && at.boot_us >= span.from.boot_us
         {
             span.to = at;
-            span.samples += 1;
+            span.samples = span.samples.saturating_add(1).saturating_add(seen.more);
             span.detail = seen.detail.or(span.detail.take());
             return;
         }
@@ -78,7 +83,7 @@ impl Recorder {
             state: seen.state,
             from: at.clone(),
             to: at,
-            samples: 1,
+            samples: seen.more.saturating_add(1),
             uid: seen.uid,
             id: seen.id,
             node: seen.node,

@@ -1,6 +1,6 @@
 //! Reads the cluster into a [`Snapshot`].
 
-use super::flags::Flags;
+use super::{cni, flags::Flags};
 use crate::{
     api::{Endpoint as SpecEndpoint, RackPartitionSpec},
     fault::Refusal,
@@ -38,7 +38,7 @@ pub enum Error {
 }
 
 /// Turns a client's error into one that says what was read.
-fn read(what: &'static str) -> impl FnOnce(kube::Error) -> Error {
+pub fn read(what: &'static str) -> impl FnOnce(kube::Error) -> Error {
     move |source| Error::Read { what, source: Box::new(source) }
 }
 
@@ -50,6 +50,7 @@ pub async fn gather(client: &Client, spec: &RackPartitionSpec, namespace: &str) 
     let all = ListParams::default();
     let nodes = Api::<core::Node>::all(client.clone()).list(&all).await.map_err(read("nodes"))?.items;
     let mut nodes: Vec<Node> = nodes.iter().map(|n| node(n, &spec.rack_label)).collect();
+    cni::add_pod_ranges(client, &mut nodes).await?;
     add_pod_addresses(client, &mut nodes).await?;
     let system = Api::<core::Pod>::namespaced(client.clone(), "kube-system");
     let components = system.list(&all.clone().labels(COMPONENT)).await.map_err(read("control-plane pods"))?.items;

@@ -2,6 +2,7 @@
 
 mod canary;
 mod clocks;
+mod cni;
 mod context;
 mod controller;
 mod convergence;

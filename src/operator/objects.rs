@@ -36,6 +36,11 @@ pub fn name(run: &RackPartition) -> String {
     format!("rackpartition-{}-{}", run.name_any(), short_uid(run))
 }
 
+/// Name of the agents that look before there is a plan.
+pub fn survey_name(run: &RackPartition) -> String {
+    format!("{}-survey", name(run))
+}
+
 /// Name of the ConfigMap of one plan. Of two plans for a run, made by two replicas that both believed to lead, each keeps its
 /// own, and the status says by its hash which one was armed.
 pub fn plan_name(run: &RackPartition, hash: &str) -> String {

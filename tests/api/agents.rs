@@ -153,8 +153,8 @@ struct Agent {
 impl Agent {
     fn new(plan: &RunPlan, manner: Manner, node: String) -> Self {
         let state = if manner.walled_in { "silent" } else { "open" };
-        let span = |subject: String| Span {
-            kind: SpanKind::Probe,
+        let span = |kind, subject: String, state: &str| Span {
+            kind,
             subject,
             state: state.into(),
             from: now(),
@@ -165,13 +165,16 @@ impl Agent {
             node: None,
             detail: None,
         };
+        let receiver = plan.member(&node).expect("a member of the plan");
+        let ways = plan.members.iter().flat_map(|m| plan.ways(m, receiver).map(move |way| way.subject(&m.name)));
+        let heard = ways.map(|subject| span(SpanKind::Heard, subject, "heard"));
         let status = NodeRecordStatus {
             phase: Some(if manner.unfit { RecordPhase::Unfit } else { RecordPhase::Armed }),
             message: manner.unfit.then(|| "the kernel has no nftables".into()),
             plan_hash: Some(plan.hash()),
             boot_id: boot_id().ok(),
             kernel: Some(Kernel { table: !manner.unfit, gate_open: !manner.unfit, ..Default::default() }),
-            spans: plan.probes.iter().map(|p| span(p.subject())).collect(),
+            spans: plan.probes.iter().map(|p| span(SpanKind::Probe, p.subject(), state)).chain(heard).collect(),
             clock: Some(Clock { synchronised: true, ..Default::default() }),
             ..Default::default()
         };

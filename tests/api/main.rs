@@ -17,4 +17,5 @@ mod restart;
 mod route;
 mod rules;
 mod run;
+mod survey;
 mod wait;

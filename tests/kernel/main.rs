@@ -4,6 +4,7 @@
 
 mod child;
 mod conversations;
+mod directions;
 mod effects;
 mod egress;
 mod etcd;
@@ -17,4 +18,5 @@ mod sets;
 mod shapes;
 mod stream;
 mod traffic;
+mod watch;
 mod windows;

@@ -1,6 +1,7 @@
 //! Five racks with a node each and a load balancer that is no node, on one switch, each a network namespace.
 
 use crate::fixture::{LONG, Ns, PORT, TOKEN, ip};
+use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use rackpartition::{
     agent::rules_at,
@@ -54,6 +55,12 @@ impl Racks {
         ns.ip(&["addr", "add", &format!("{}/24", ns.v4), "dev", "eth0"]);
         ns.ip(&["addr", "add", &format!("{}/64", ns.v6), "dev", "eth0", "nodad"]);
         ns.ip(&["link", "set", "eth0", "up"]);
+        // As a CNI does where there is no overlay.
+        for other in (0..NODES).filter(|other| other + 1 != i) {
+            for (range, via) in pod_ranges(other).into_iter().zip([format!("198.18.1.{}", other + 1), format!("fd00:1::{}", other + 1)]) {
+                ns.ip(&["route", "add", &range.to_string(), "via", &via]);
+            }
+        }
     }
 
     /// The cluster that these are.
@@ -63,6 +70,7 @@ impl Racks {
             rack: Some(format!("r{}", i + 1)),
             ready: true,
             addresses: vec![ns.v4, ns.v6],
+            pod_cidrs: pod_ranges(i),
             ..Default::default()
         };
         let balancer = &self.members[NODES];
@@ -119,6 +127,11 @@ impl Racks {
     pub fn address(&self, member: usize, v4: bool) -> IpAddr {
         self.members[member].address(v4)
     }
+}
+
+/// Ranges of the pods of a node, by its number. There are no pods.
+fn pod_ranges(node: usize) -> Vec<IpNet> {
+    [format!("198.19.{node}.0/24"), format!("fd00:19:{node}::/64")].map(|range| range.parse().unwrap()).into()
 }
 
 /// Name of a member by its number: nodes first, then the load balancer.

@@ -27,7 +27,7 @@ const ALL: usize = NODES + 1;
 /// Pairs of members, by number: the first one's packets reach the second.
 type Matrix = BTreeSet<(usize, usize)>;
 
-fn example(shape: &str) -> RackPartitionSpec {
+pub fn example(shape: &str) -> RackPartitionSpec {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/shapes/{shape}.yaml"));
     let run: RackPartition = serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     run.spec

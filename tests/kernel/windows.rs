@@ -36,6 +36,27 @@ fn flapping_is_two_windows() {
     streams_are_lost_in(&[(300, 700), (1000, 1300)]);
 }
 
+/// Nobody's addresses are confirmed for so long that every entry of the neighbour tables is stale (`base_reachable_time`, 30 s),
+/// and those of IPv6 are asked for by packets that look like any others.
+#[test]
+fn a_cut_of_over_a_minute_both_ways_ends_as_sharply_in_either_family() {
+    let net = Net::new();
+    let gate = 2 * LONG;
+    let (mut left, mut right) = (net.left.netfilter(), net.right.netfilter());
+    left.arm(&net.left_cut_from_right(), gate).unwrap();
+    right.arm(&net.right_cut_from_left(), gate).unwrap();
+    let streams = [true, false].map(|v4| Stream::start(&net.left, &net.right, v4));
+    let windows = [window(300, 66_000)];
+    left.cut(TABLE, &windows, gate).unwrap();
+    right.cut(TABLE, &windows, gate).unwrap();
+    for stream in &streams {
+        stream.run_past(windows[0].to + 100.milliseconds());
+    }
+    for (stream, family) in streams.into_iter().zip(["IPv4", "IPv6"]) {
+        stream.stop().assert_lost_in(family, &windows);
+    }
+}
+
 #[test]
 fn a_window_in_the_past_has_no_effect() {
     let net = Net::new();

@@ -35,6 +35,11 @@ pub async fn passes(h: &Harness) -> Result<()> {
     let not_doubled = one(findings, Check::WorkloadDoubled, "db")?;
     ensure!(!not_doubled.observed.contains("twice"), "the StatefulSet's pod did not: {}", not_doubled.observed);
 
+    let onset = status.onset.as_ref().context("nobody saw when the cut took effect")?;
+    println!("onset: {onset:?}");
+    ensure!(onset.nodes as usize == h.lab.nodes().len(), "every node no longer hears another one: {onset:?}");
+    ensure!(onset.skew_us <= 2 * onset.error_us, "one clock, and yet the nodes fell silent apart: {onset:?}");
+
     let first_connection = h.operator_logs().await?;
     ensure!(
         first_connection.contains("dialled a server that stays writable"),

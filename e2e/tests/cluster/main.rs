@@ -30,7 +30,10 @@ const SCENARIOS: &[Scenario] = &[
 ];
 
 /// Too long for every change.
-const LONG: &[Scenario] = &[("shapes_are_exactly_what_they_say", |h| shapes::are_exact(h).boxed_local())];
+const LONG: &[Scenario] = &[
+    ("shapes_are_exactly_what_they_say", |h| shapes::are_exact(h).boxed_local()),
+    ("the_leader_of_etcd_is_found", |h| shapes::the_leader_of_etcd_is_found(h).boxed_local()),
+];
 
 #[tokio::main]
 async fn main() -> ExitCode {

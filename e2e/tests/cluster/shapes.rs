@@ -2,7 +2,8 @@
 
 use crate::harness::{Harness, told};
 use anyhow::{Context, Result, ensure};
-use rackpartition::api::{Check, FindingResult, Phase, Verdict};
+use rackpartition::api::{Check, FindingResult, Phase, RackPartitionStatus, Verdict};
+use serde_json::json;
 use std::time::Duration;
 
 /// Arming, a minute of cut, recovery of up to five minutes, judging.
@@ -13,21 +14,40 @@ pub async fn are_exact(h: &Harness) -> Result<()> {
     for shape in SHAPES {
         h.spread_workload().await?;
         let name = h.create_from(&format!("examples/shapes/{shape}.yaml")).await?;
-        let status = h.phase(&name, &[Phase::Done], WHOLE_RUN).await?;
-        let findings = &status.findings;
-        println!("{shape}: {}", status.plan.as_ref().context("no plan")?.cut);
-        println!("{}", rackpartition::report::findings_table(&status, Some(160)));
-        let proof = findings.iter().filter(|f| f.check == Check::FaultProven);
-        ensure!(proof.clone().count() > 1, "{shape}: the fault is not told: {}", told(findings));
-        for finding in proof {
-            let proven = matches!(finding.result, FindingResult::Held | FindingResult::Noted);
-            ensure!(proven, "{shape}: {finding:?}");
-        }
-        let fine = [Some(Verdict::Pass), Some(Verdict::Degraded)];
-        ensure!(fine.contains(&status.verdict), "{shape}: {:?}: {}", status.verdict, told(findings));
-        h.no_tables(Duration::from_secs(10)).await?;
-        h.all_hear_each_other().await?;
-        h.clear().await?;
+        is_exact(h, &name).await?;
     }
     Ok(())
+}
+
+/// The rack of etcd's leader, as its members tell, is cut off: another one must lead.
+pub async fn the_leader_of_etcd_is_found(h: &Harness) -> Result<()> {
+    h.spread_workload().await?;
+    let spec = json!({"cut": {"isolate": {"role": "etcd-leader"}}, "duration": "60s", "recovery": "5m"});
+    h.create("etcd-leader", spec).await?;
+    let status = is_exact(h, "etcd-leader").await?;
+    let plan = status.plan.context("no plan")?;
+    let leader = plan.resolved_roles.get("etcd-leader").context("nobody stands for the role")?;
+    let isolated = plan.sides.iter().find(|s| s.name == "isolated").context("no isolated side")?;
+    ensure!(isolated.nodes.contains(leader), "{leader} is not in {:?}", isolated.nodes);
+    Ok(())
+}
+
+/// Follows the run to its end: the fault is proven, and no check failed.
+async fn is_exact(h: &Harness, name: &str) -> Result<RackPartitionStatus> {
+    let status = h.phase(name, &[Phase::Done], WHOLE_RUN).await?;
+    let findings = &status.findings;
+    println!("{name}: {}", status.plan.as_ref().context("no plan")?.cut);
+    println!("{}", rackpartition::report::findings_table(&status, Some(160)));
+    let proof = findings.iter().filter(|f| f.check == Check::FaultProven);
+    ensure!(proof.clone().count() > 1, "{name}: the fault is not told: {}", told(findings));
+    for finding in proof {
+        let proven = matches!(finding.result, FindingResult::Held | FindingResult::Noted);
+        ensure!(proven, "{name}: {finding:?}");
+    }
+    let fine = [Some(Verdict::Pass), Some(Verdict::Degraded)];
+    ensure!(fine.contains(&status.verdict), "{name}: {:?}: {}", status.verdict, told(findings));
+    h.no_tables(Duration::from_secs(10)).await?;
+    h.all_hear_each_other().await?;
+    h.clear().await?;
+    Ok(status)
 }

@@ -6,7 +6,9 @@ mod shapes;
 
 use super::{Fault, PlanParts, Refusal, RunPlan, check_guards, expand, sides};
 use crate::{
+    agent::rules_at,
     api::{Guards, Prospect, RackPartitionSpec},
+    netfilter::Addresses,
     topology::{ApiServer, Endpoint, EtcdMember, Lease, Node, OperatorReplica, Snapshot},
 };
 use proptest::prelude::*;
@@ -132,7 +134,8 @@ proptest! {
         let fault = expand(&isolate(&[&format!("r{}", racks[0])]), &snapshot).unwrap();
         let plan = plan(&snapshot, &fault);
         for node in &snapshot.nodes {
-            let sources = plan.sources_cut_at(&node.name);
+            let rules = rules_at(&plan, &node.name);
+            let Addresses::Of(sources) = &rules[0].sources else { panic!("a list: {rules:?}") };
             for other in &snapshot.nodes {
                 let dropped = sources.iter().any(|c| c.contains(&other.addresses[0]));
                 prop_assert_eq!(dropped, fault.cuts(&other.name, &node.name));

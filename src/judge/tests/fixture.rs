@@ -127,6 +127,20 @@ fn agent_spans(node: &str, plan: &RunPlan) -> Vec<Span> {
             false => spans.push(span(OFFSET, SpanKind::Probe, &subject, "open", START, END)),
         }
     }
+    let receiver = plan.member(node).expect("a member");
+    for sender in plan.members.iter().filter(|m| m.has_agent) {
+        for way in plan.ways(sender, receiver) {
+            let (subject, broken) = (way.subject(&sender.name), plan.datagram_loss(&sender.name, node, way) > 0.0);
+            let mut history = |kind, state, from, to| spans.push(span(OFFSET, kind, &subject, state, from, to));
+            if broken {
+                history(SpanKind::Heard, "heard", START, -0.004);
+                history(SpanKind::Lost, "lost", 0.006, CUT);
+                history(SpanKind::Heard, "heard", CUT + 0.004, END);
+            } else {
+                history(SpanKind::Heard, "heard", START, END);
+            }
+        }
+    }
     let local = |name: &str| format!("kube-system/{name}-{node}/{name}");
     match node {
         "cp1" => {

@@ -1,6 +1,7 @@
 //! Whole runs, judged.
 
 mod cluster;
+mod directions;
 pub mod fixture;
 mod healing;
 mod mutations;

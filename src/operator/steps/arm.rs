@@ -1,9 +1,10 @@
 //! Arm: an agent on every node of the plan, with an inert table, a clock in step and a healthy baseline. All or nothing.
 
-use super::{Error, Next, Planned, failed_to, later, plan::LEAD_SECONDS, planned, seconds_until};
+use super::{Error, Next, Planned, failed_to, later, plan::LEAD_SECONDS, planned, seconds_until, survey};
 use crate::{
+    fault::{RunPlan, Sample},
     api::{
-        AgentCount, NodeRecord, Phase, RackPartition, RackPartitionStatus, RecordPhase, Schedule, Side, SpanKind,
+        AgentCount, NodeRecord, Phase, RackPartition, RackPartitionStatus, RecordPhase, Role, Schedule, Side, SpanKind,
         conditions,
     },
     operator::{clocks, context::Context, convergence, objects},
@@ -57,6 +58,9 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
         return Ok(refuse(status, format!("node {} can't take part: {why}", unfit.spec.node)));
     }
     let waits = waits_for(run, ctx, &planned, &agents).await?;
+    if let Some((planned, now)) = moved_leader(&planned, &agents) {
+        return Ok(refuse(status, format!("etcd's leader moved from {planned} to {now} while nodes were armed: run it again")));
+    }
     let Some((reason, waits)) = waits else { return Ok(schedule(run, status)) };
     if is_too_late(ctx, &status, conditions::ARMED) {
         let deadline = Duration::from(ctx.settings.arm_deadline).as_secs_f64();
@@ -65,6 +69,13 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     let armed = status.agents.as_ref().map(|a| a.summary.clone()).unwrap_or_default();
     let message = format!("armed {armed}; waiting for {waits}");
     Ok(Next::wait(status, AGAIN, &message).condition(conditions::ARMED, "False", reason, &message))
+}
+
+/// The member that was to be cut off as etcd's leader, and the one that leads now, where it is another one.
+fn moved_leader(planned: &Planned, agents: &[NodeRecord]) -> Option<(String, String)> {
+    let was = planned.fault.resolved_roles.get(&Role::EtcdLeader.name())?;
+    let now = survey::leader(agents).filter(|now| now != was)?;
+    Some((was.clone(), now))
 }
 
 /// Whether the arm deadline has passed since this condition was set.
@@ -142,7 +153,9 @@ async fn waits_for(
         }
         Ok(_) => {}
     }
-    if let Some(why) = agents.iter().find_map(|record| baseline_lacks(record, planned)) {
+    let sample = Sample::new(&planned.plan);
+    let lacks = |record| ports_lacked(record, &sample).or_else(|| datagrams_lacked(record, &sample, &planned.plan));
+    if let Some(why) = agents.iter().find_map(lacks) {
         return Ok(Some(("NoBaseline", why)));
     }
     if run.spec.guards.allow_unhealthy_baseline {
@@ -157,9 +170,9 @@ async fn waits_for(
 }
 
 /// Every probe target must be reachable before the cut, or silence in the cut would prove nothing.
-fn baseline_lacks(record: &NodeRecord, planned: &Planned) -> Option<String> {
+fn ports_lacked(record: &NodeRecord, sample: &Sample<'_>) -> Option<String> {
     let spans = record.status.as_ref().map(|s| s.spans.as_slice()).unwrap_or_default();
-    planned.plan.probes.iter().find_map(|target| {
+    sample.targets_of(&record.spec.node).into_iter().find_map(|target| {
         let subject = target.subject();
         let latest = spans.iter().rfind(|s| s.kind == SpanKind::Probe && s.subject == subject);
         match latest {
@@ -170,6 +183,30 @@ fn baseline_lacks(record: &NodeRecord, planned: &Planned) -> Option<String> {
             )),
             _ => Some(format!("the baseline of {}", record.spec.node)),
         }
+    })
+}
+
+/// Every node in the sample must be heard, or silence would prove nothing. What goes to the same port as heal packets also shows
+/// that these would arrive.
+fn datagrams_lacked(record: &NodeRecord, sample: &Sample<'_>, plan: &RunPlan) -> Option<String> {
+    let (node, status) = (&record.spec.node, record.status.as_ref()?);
+    if let Some(why) = &status.unwatched {
+        return Some(format!("{node} to count datagrams: {why}"));
+    }
+    let receiver = plan.member(node)?;
+    let heard = |subject: String| {
+        let spans = status.spans.iter().filter(|s| s.kind == SpanKind::Heard && s.subject == subject);
+        spans.map(|s| s.samples).sum::<u32>() >= BASELINE_SAMPLES
+    };
+    let senders = plan.members.iter().filter(|m| m.has_agent && sample.of(&m.name).contains(node.as_str()));
+    let mut ways = senders.flat_map(|sender| plan.ways(sender, receiver).map(move |way| (sender, way)));
+    // Not every network carries packets between pods' ranges; where the cut is about them it must.
+    let missing = ways.find(|(sender, way)| {
+        let needed = !way.is_of_pods() || plan.ports.pods;
+        needed && !heard(way.subject(&sender.name))
+    });
+    missing.map(|(sender, way)| {
+        format!("{node} to hear {} by {way:?} on UDP port {}: a firewall, which would stop heal packets too", sender.name, plan.heal.port)
     })
 }
 

@@ -86,7 +86,15 @@ fn says_gone(record: &NodeRecord) -> bool {
     gone && status.phase.is_some_and(|p| matches!(p, RecordPhase::Healed | RecordPhase::Aborted | RecordPhase::Unfit))
 }
 
-/// Healed is True with every node's word, else Unknown with the names of those that have not spoken.
+/// The node said after this moment that its table is still there.
+fn says_left(record: &NodeRecord, over: Timestamp) -> bool {
+    let Some(status) = &record.status else { return false };
+    let seen = status.observed_until.as_ref().is_some_and(|until| until.0 > over);
+    seen && status.kernel.as_ref().is_some_and(|k| k.table)
+}
+
+/// Healed is True with every node's word, False where a node says that its table outlived the cut, else Unknown with the names
+/// of those that have not spoken.
 pub fn healed_condition(status: RackPartitionStatus, planned: &Planned, agents: &[NodeRecord]) -> RackPartitionStatus {
     healed_on(status, &planned.plan.agents(), agents)
 }
@@ -96,10 +104,13 @@ fn healed_on(mut status: RackPartitionStatus, nodes: &BTreeSet<&str>, agents: &[
     // Before scheduling, a node without a record holds nothing.
     let held = |n: &&str| status.schedule.is_some() || agents.iter().any(|r| r.spec.node == **n);
     let silent: Vec<&str> = nodes.iter().copied().filter(|n| held(n) && !spoke(n)).collect();
-    let (value, reason, message) = if silent.is_empty() {
-        ("True", "TablesGone", "every node says that its table is gone".to_owned())
-    } else {
-        ("Unknown", "NodesSilent", format!("no word yet from {}", silent.join(", ")))
+    let over = status.schedule.as_ref().map(|s| later(s.heal_at.0, SLACK_SECONDS));
+    let left = |n: &&str| agents.iter().any(|r| r.spec.node == **n && over.is_some_and(|over| says_left(r, over)));
+    let left: Vec<&str> = nodes.iter().copied().filter(left).collect();
+    let (value, reason, message) = match () {
+        _ if !left.is_empty() => ("False", "TablesLeft", format!("a table is still there on {}", left.join(", "))),
+        _ if silent.is_empty() => ("True", "TablesGone", "every node says that its table is gone".to_owned()),
+        _ => ("Unknown", "NodesSilent", format!("no word yet from {}", silent.join(", "))),
     };
     let generation = status.observed_generation;
     conditions::set(&mut status.conditions, conditions::HEALED, value, reason, &message, generation);
@@ -108,13 +119,14 @@ fn healed_on(mut status: RackPartitionStatus, nodes: &BTreeSet<&str>, agents: &[
 
 /// Agents, plan and canaries go; records stay, they belong to the run.
 async fn remove(run: &RackPartition, ctx: &Context) -> Result<(), Error> {
-    let name = objects::name(run);
     let gone = |result: kube::Result<()>| match result {
         Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
         other => other,
     };
     let delete = DeleteParams::background();
-    gone(ctx.daemon_sets().delete(&name, &delete).await.map(drop)).map_err(failed_to("delete the agents"))?;
+    for name in [objects::name(run), objects::survey_name(run)] {
+        gone(ctx.daemon_sets().delete(&name, &delete).await.map(drop)).map_err(failed_to("delete the agents"))?;
+    }
     gone(canary::remove(ctx, run).await).map_err(failed_to("delete the canary Leases"))?;
     gone(ctx.plans().delete_collection(&delete, &objects::of_run(run)).await.map(drop))
         .map_err(failed_to("delete the plan"))?;
@@ -163,4 +175,42 @@ async fn set_finalizers(
 /// Whether this phase can have left something on nodes.
 pub fn may_have_touched(phase: Option<Phase>) -> bool {
     !matches!(phase, None | Some(Phase::Planned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Kernel, NodeRecordSpec, NodeRecordStatus, Observer, Schedule};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+
+    /// A run whose cut ended a minute ago, and the word of its one node.
+    fn healed(phase: Option<RecordPhase>, table: bool, seen_seconds_after_heal: f64) -> String {
+        let heal_at = later(Timestamp::now(), -60.0);
+        let at = |seconds| MicroTime(later(heal_at, seconds));
+        let schedule = Schedule { cut_at: at(-60.0), heal_at: at(0.0), recover_by: at(300.0), observed_until: None };
+        let spec = NodeRecordSpec {
+            run: "r".into(),
+            run_uid: "u".into(),
+            node: "w1".into(),
+            observer: Observer::Agent,
+            clock_reply: None,
+        };
+        let status = NodeRecordStatus {
+            phase,
+            kernel: Some(Kernel { table, ..Default::default() }),
+            observed_until: Some(at(seen_seconds_after_heal)),
+            ..Default::default()
+        };
+        let record = NodeRecord { status: Some(status), ..NodeRecord::new("w1", spec) };
+        let status = RackPartitionStatus { schedule: Some(schedule), ..Default::default() };
+        let status = healed_on(status, &BTreeSet::from(["w1"]), &[record]);
+        status.conditions.iter().find(|c| c.type_ == conditions::HEALED).map(|c| c.status.clone()).unwrap()
+    }
+
+    #[test]
+    fn healed_is_true_false_or_unknown_and_each_by_a_nodes_word() {
+        assert_eq!(healed(Some(RecordPhase::Healed), false, 5.0), "True");
+        assert_eq!(healed(Some(RecordPhase::Loaded), true, 30.0), "False", "it outlived the cut");
+        assert_eq!(healed(Some(RecordPhase::Loaded), true, -10.0), "Unknown", "that was during the cut");
+    }
 }

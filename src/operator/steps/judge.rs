@@ -66,7 +66,12 @@ fn verdict(
         FindingResult::Violated => "False",
         _ => "Unknown",
     };
-    let status = RackPartitionStatus { verdict: Some(judgement.verdict), findings: judgement.findings, ..status };
+    let status = RackPartitionStatus {
+        verdict: Some(judgement.verdict),
+        findings: judgement.findings,
+        onset: judgement.onset,
+        ..status
+    };
     let message = report::summary(&status);
     let mut next = Next::phase(status, Phase::Done, "Judged", &message)
         .condition(conditions::INJECTED, injected, "Probed", &proof.observed)

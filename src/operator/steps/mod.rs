@@ -10,6 +10,7 @@ pub mod end;
 pub mod judge;
 pub mod plan;
 pub mod recover;
+pub mod survey;
 
 use super::{context::Context, gather, objects};
 use crate::{

@@ -1,6 +1,9 @@
 //! Plan: look at the cluster, expand the cut, predict, check the guards, write it all down. Nothing is touched.
 
-use super::{Error, Next, end, failed_to, later, seconds_until};
+use super::{
+    Error, Next, end, failed_to, later, seconds_until,
+    survey::{self, Survey},
+};
 use crate::{
     api::{Phase, Plan, RackPartition, RackPartitionStatus, Side, conditions},
     fault::{self, PlanParts, Refusal, RunPlan},
@@ -36,7 +39,7 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
     if let Some(other) = other_run(run, ctx).await? {
         return refused(other.to_string());
     }
-    let snapshot = match gather::gather(&ctx.client, &run.spec, &ctx.settings.namespace).await {
+    let mut snapshot = match gather::gather(&ctx.client, &run.spec, &ctx.settings.namespace).await {
         Ok(snapshot) => snapshot,
         Err(gather::Error::Refused(refusal @ Refusal::UnresolvedEndpoint { .. })) if is_young(run) => {
             return Ok(Next::wait(status.clone(), Duration::from_secs(1), format!("planning; so far {refusal}")));
@@ -46,7 +49,16 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
         Err(error @ gather::Error::Understand { .. }) => return refused(error.to_string()),
         Err(error) => return Err(error.into()),
     };
-    let fault = match fault::expand(&run.spec, &snapshot) {
+    let mut expanded = fault::expand(&run.spec, &snapshot);
+    if expanded.as_ref().is_err_and(|refusal| survey::would_help(refusal, &snapshot)) {
+        match survey::survey(run, ctx, &snapshot).await? {
+            Survey::Waiting(message) => return Ok(Next::wait(status.clone(), Duration::from_millis(500), message)),
+            Survey::Failed(why) => return refused(why),
+            Survey::Leader(leader) => snapshot.etcd.iter_mut().for_each(|m| m.leads = Some(m.node == leader)),
+        }
+        expanded = fault::expand(&run.spec, &snapshot);
+    }
+    let fault = match expanded {
         Ok(fault) => fault,
         Err(refusal) => return refused(refusal.to_string()),
     };

@@ -1,0 +1,148 @@
+//! Datagrams between agents: one direction at a time, which no connection can show.
+
+use super::{Effect, Heal, Member, RunPlan};
+use crate::api::Protocol;
+use ipnet::IpNet;
+use sha2::{Digest, Sha256};
+use std::net::IpAddr;
+
+/// Source ports that a sender uses in turns: a cut that loses flows shall meet many of them, and connection tracking few.
+pub const FLOWS: usize = 32;
+
+/// A way on which datagrams go from one node to another.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[repr(u8)]
+pub enum Way {
+    /// Between node addresses.
+    Ipv4,
+    Ipv6,
+    /// Between addresses of the nodes' pod ranges, as if a pod had sent them to a pod.
+    PodIpv4,
+    PodIpv6,
+}
+
+impl Way {
+    pub const ALL: [Self; 4] = [Self::Ipv4, Self::Ipv6, Self::PodIpv4, Self::PodIpv6];
+
+    pub fn is_of_pods(self) -> bool {
+        matches!(self, Self::PodIpv4 | Self::PodIpv6)
+    }
+    pub fn is_ipv4(self) -> bool {
+        matches!(self, Self::Ipv4 | Self::PodIpv4)
+    }
+    /// `<sender>/<way>`, the subject of what is heard on it.
+    pub fn subject(self, sender: &str) -> String {
+        format!("{sender}/{self:?}")
+    }
+    /// The member's address on this way, if it has one.
+    pub fn address(self, member: &Member) -> Option<IpAddr> {
+        match self.is_of_pods() {
+            false => member.heal_addresses.iter().copied().find(|a| a.is_ipv4() == self.is_ipv4()),
+            true => member.pod_cidrs.iter().find(|c| c.addr().is_ipv4() == self.is_ipv4()).and_then(late_host),
+        }
+    }
+}
+
+/// An address near the end of a range: whoever gives addresses to pods begins at the other end.
+fn late_host(range: &IpNet) -> Option<IpAddr> {
+    match range {
+        // The last one is for broadcast.
+        IpNet::V4(range) if range.prefix_len() < 31 => Some(IpAddr::V4((u32::from(range.broadcast()) - 1).into())),
+        IpNet::V6(range) if range.prefix_len() < 127 => Some(IpAddr::V6((u128::from(range.broadcast()) - 1).into())),
+        _ => None,
+    }
+}
+
+impl Heal {
+    /// What marks a datagram of this run. Made from the token, which stays secret: whoever reads one of these can heal nobody.
+    pub fn mark(&self) -> [u8; 16] {
+        let digest = Sha256::digest(format!("datagram {}", self.token));
+        digest[..16].try_into().expect("32 bytes")
+    }
+}
+
+impl RunPlan {
+    /// The ways from one node to another.
+    pub fn ways<'a>(&self, from: &'a Member, to: &'a Member) -> impl Iterator<Item = Way> + use<'a> {
+        let pods = self.ports.is_everything() || self.ports.pods;
+        let of_agents = from.has_agent && to.has_agent && from.name != to.name;
+        let usable = move |way: &Way| {
+            of_agents && (pods || !way.is_of_pods()) && way.address(from).is_some() && way.address(to).is_some()
+        };
+        Way::ALL.into_iter().filter(usable)
+    }
+
+    /// What a datagram on this way carries behind the mark, so that the receiver knows whose it is.
+    pub fn key(&self, from: &str, way: Way) -> Option<u32> {
+        let index = self.members.iter().position(|m| m.name == from)?;
+        u32::try_from(index << 2 | way as usize).ok()
+    }
+
+    /// Share of the datagrams from one to the other that should be lost while the cut has effect on the receiver.
+    pub fn datagram_loss(&self, from: &str, to: &str, way: Way) -> f64 {
+        let hit = self.ports.is_everything()
+            || self.ports.ports.contains(&(Protocol::Udp, self.heal.port))
+            || (self.ports.pods && way.is_of_pods());
+        match self.pattern.effect {
+            _ if !hit || !self.cuts(from, to) => 0.0,
+            Effect::Drop | Effect::Reject => 1.0,
+            Effect::LossPerPacket { percent } | Effect::LossPerFlow { percent } => f64::from(percent) / 100.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn plan(ports: serde_json::Value) -> RunPlan {
+        let member = |name: &str, host: u8, agent: bool| {
+            json!({"name": name, "hasAgent": agent, "cidrs": [], "podCidrs": [format!("198.19.{host}.0/24"), "fd00:1::/64"],
+                "healAddresses": [format!("198.18.0.{host}"), format!("fd00::{host}")]})
+        };
+        serde_json::from_value(json!({
+            "run": "r", "runUid": "u", "members": [member("a", 1, true), member("b", 2, true), member("lb", 9, false)],
+            "edges": [{"from": ["a"], "to": ["b"]}], "ports": ports,
+            "heal": {"port": 40441, "token": "00"}, "durationSeconds": 1.0, "longestSeconds": 1.0, "probes": [],
+            "apiServers": [], "writable": [],
+        }))
+        .unwrap()
+    }
+
+    fn ways(plan: &RunPlan, from: &str, to: &str) -> Vec<Way> {
+        plan.ways(plan.member(from).unwrap(), plan.member(to).unwrap()).collect()
+    }
+
+    #[test]
+    fn datagrams_go_between_agents_in_every_family_they_share() {
+        let mut plan = plan(json!({}));
+        assert_eq!(ways(&plan, "a", "b"), Way::ALL);
+        assert!(ways(&plan, "a", "lb").is_empty() && ways(&plan, "a", "a").is_empty());
+        plan.members[1].heal_addresses.truncate(1);
+        assert_eq!(ways(&plan, "a", "b"), [Way::Ipv4, Way::PodIpv4, Way::PodIpv6]);
+        let address = |way: Way| way.address(&plan.members[1]).unwrap().to_string();
+        assert_eq!(address(Way::PodIpv4), "198.19.2.254");
+        assert_eq!(address(Way::PodIpv6), "fd00:1::ffff:ffff:ffff:fffe");
+    }
+
+    #[test]
+    fn each_direction_and_class_is_lost_by_itself() {
+        let all = plan(json!({}));
+        assert_eq!((all.datagram_loss("a", "b", Way::Ipv4), all.datagram_loss("b", "a", Way::Ipv4)), (1.0, 0.0));
+        let etcd = plan(json!({"ports": [["TCP", 2380]]}));
+        assert_eq!(etcd.datagram_loss("a", "b", Way::Ipv4), 0.0);
+        assert_eq!(ways(&etcd, "a", "b"), [Way::Ipv4, Way::Ipv6]);
+        let pods = plan(json!({"pods": true}));
+        assert_eq!((pods.datagram_loss("a", "b", Way::PodIpv6), pods.datagram_loss("a", "b", Way::Ipv6)), (1.0, 0.0));
+    }
+
+    #[test]
+    fn keys_differ_and_the_mark_does_not_tell_the_token() {
+        let plan = plan(json!({}));
+        let keys: std::collections::BTreeSet<_> =
+            ["a", "b"].iter().flat_map(|n| Way::ALL.map(|w| plan.key(n, w).unwrap())).collect();
+        assert_eq!((keys.len(), plan.key("nobody", Way::Ipv4)), (8, None));
+        assert_ne!(plan.heal.mark(), plan.heal.token_bytes().unwrap());
+    }
+}

@@ -1,0 +1,73 @@
+//! What was seen of many pairs of members, as one finding for each kind of pair.
+
+use super::{Case, Said, timeline::Track};
+use crate::{
+    api::{Check, Finding, FindingResult},
+    predict::count,
+};
+
+/// What was seen of one pair.
+pub enum Outcome {
+    AsPlanned { example: String, stray: u32 },
+    Contradicted { what: String },
+    Unseen { why: String },
+}
+
+/// Pairs of one kind.
+#[derive(Default)]
+pub struct Group {
+    as_planned: usize,
+    stray: u32,
+    /// What was seen; of a stray rather than of the rest.
+    example: Option<String>,
+    contradicted: Vec<String>,
+    unseen: Vec<String>,
+}
+
+impl Group {
+    pub fn add(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::AsPlanned { example, stray } => {
+                self.as_planned += 1;
+                if self.example.is_none() || (stray > 0 && self.stray == 0) {
+                    self.example = Some(example);
+                }
+                self.stray += stray;
+            }
+            Outcome::Contradicted { what } => self.contradicted.push(what),
+            Outcome::Unseen { why } => self.unseen.push(why),
+        }
+    }
+
+    /// `what`: one of the pairs. It should be `state` during the cut, and `at_other_times` follows in the sentence.
+    pub fn finding(self, subject: String, what: &str, state: &str, at_other_times: &str) -> Finding {
+        let total = self.as_planned + self.contradicted.len() + self.unseen.len();
+        let mut observed = format!("{} of {total} {state}", self.as_planned);
+        if self.stray > 0 {
+            observed += &format!(", {}", count(self.stray as usize, "stray timeout"));
+        }
+        let said = match (self.contradicted.first(), self.unseen.first()) {
+            (Some(first), _) => Said::new(FindingResult::Violated, observed, first.clone()),
+            (None, Some(first)) => Said::new(FindingResult::Inconclusive, observed, first.clone()),
+            (None, None) => {
+                let result = if self.stray > 0 { FindingResult::Noted } else { FindingResult::Held };
+                Said::new(result, observed, self.example.unwrap_or_default())
+            }
+        };
+        said.about(Check::FaultProven, subject, format!("{} {state}{at_other_times}", count(total, what)))
+    }
+}
+
+/// The record of a node, if its times can be told.
+///
+/// # Errors
+/// With what is missing.
+pub fn seen_by<'c, 'a>(case: &'c Case<'a>, node: &str) -> Result<&'c Track<'a>, String> {
+    match case.timeline.agent(node) {
+        None => Err(format!("no record of {node}")),
+        Some(track) if !track.clock_known => {
+            Err(format!("the clock of {node} was not compared with the operator's"))
+        }
+        Some(track) => Ok(track),
+    }
+}

@@ -1,0 +1,128 @@
+//! Ranges from which a CNI gives addresses to a node's pods, where it does not keep to the node's `podCIDRs`.
+
+use super::gather::{Error, read};
+use crate::topology::Node;
+use ipnet::IpNet;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ApiResource, DynamicObject, ListParams},
+};
+use serde_json::Value;
+use std::net::IpAddr;
+
+/// Objects in which a CNI says which node has which range.
+struct Source {
+    what: &'static str,
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+    read: fn(&DynamicObject) -> (String, Vec<IpNet>),
+}
+
+const SOURCES: [Source; 2] = [
+    Source {
+        what: "Calico's blocks",
+        group: "crd.projectcalico.org",
+        version: "v1",
+        kind: "BlockAffinity",
+        plural: "blockaffinities",
+        read: calico,
+    },
+    Source {
+        what: "Cilium's nodes",
+        group: "cilium.io",
+        version: "v2",
+        kind: "CiliumNode",
+        plural: "ciliumnodes",
+        read: cilium,
+    },
+];
+
+/// Adds to each node what the CNIs' objects say.
+///
+/// # Errors
+/// Where objects are there and can't be read.
+pub async fn add_pod_ranges(client: &Client, nodes: &mut [Node]) -> Result<(), Error> {
+    for source in &SOURCES {
+        let (group, version) = (source.group.into(), source.version.into());
+        let resource = ApiResource {
+            api_version: format!("{}/{}", source.group, source.version),
+            group,
+            version,
+            kind: source.kind.into(),
+            plural: source.plural.into(),
+        };
+        let objects = match Api::<DynamicObject>::all_with(client.clone(), &resource).list(&ListParams::default()).await {
+            // Another CNI.
+            Err(kube::Error::Api(answer)) if answer.is_not_found() => continue,
+            objects => objects.map_err(read(source.what))?,
+        };
+        for (name, ranges) in objects.items.iter().map(source.read) {
+            let Some(node) = nodes.iter_mut().find(|n| n.name == name) else { continue };
+            for range in ranges {
+                if !node.pod_cidrs.iter().any(|known| known.contains(&range)) {
+                    node.pod_cidrs.push(range);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `spec.node` and `spec.cidr` (`lib/apis/crd.projectcalico.org/v1`).
+fn calico(block: &DynamicObject) -> (String, Vec<IpNet>) {
+    let text = |key: &str| block.data["spec"][key].as_str();
+    let deleted = text("deleted") == Some("true");
+    let range = text("cidr").filter(|_| !deleted).and_then(|c| c.parse().ok());
+    (text("node").unwrap_or_default().into(), range.into_iter().collect())
+}
+
+/// `spec.ipam.podCIDRs`, and the addresses that the node itself uses towards pods (`pkg/k8s/apis/cilium.io/v2`).
+fn cilium(node: &DynamicObject) -> (String, Vec<IpNet>) {
+    let spec = &node.data["spec"];
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let ranges = list(&spec["ipam"]["podCIDRs"]).into_iter().filter_map(|c| c.as_str()?.parse().ok());
+    let internal = list(&spec["addresses"]).into_iter().filter(|a| a["type"] == "CiliumInternalIP");
+    let internal = internal.filter_map(|a| a["ip"].as_str()?.parse::<IpAddr>().ok()).map(IpNet::from);
+    (node.name_any(), ranges.chain(internal).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(value: Value) -> DynamicObject {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn nets(list: &[&str]) -> Vec<IpNet> {
+        list.iter().map(|c| c.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn calico_says_one_range_at_a_time_and_takes_it_back() {
+        let block = |deleted: &str| {
+            object(json!({"apiVersion": "crd.projectcalico.org/v1", "kind": "BlockAffinity",
+                "metadata": {"name": "w1-198-19-5-0-26"},
+                "spec": {"cidr": "198.19.5.0/26", "node": "w1", "state": "confirmed", "deleted": deleted}}))
+        };
+        assert_eq!(calico(&block("false")), ("w1".into(), nets(&["198.19.5.0/26"])));
+        assert_eq!(calico(&block("true")), ("w1".into(), vec![]));
+    }
+
+    #[test]
+    fn cilium_says_its_ranges_and_its_own_address_there() {
+        let node = object(json!({"apiVersion": "cilium.io/v2", "kind": "CiliumNode", "metadata": {"name": "w1"},
+            "spec": {"ipam": {"podCIDRs": ["198.19.5.0/24", "fd00:5::/64"]}, "addresses": [
+                {"type": "InternalIP", "ip": "198.18.0.5"}, {"type": "CiliumInternalIP", "ip": "198.19.9.77"}]}}));
+        assert_eq!(cilium(&node), ("w1".into(), nets(&["198.19.5.0/24", "fd00:5::/64", "198.19.9.77/32"])));
+    }
+
+    #[test]
+    fn what_says_nothing_is_nobodys() {
+        let empty = object(json!({"apiVersion": "v1", "kind": "X", "metadata": {"name": "w1"}}));
+        assert_eq!((calico(&empty), cilium(&empty)), ((String::new(), vec![]), ("w1".into(), vec![])));
+    }
+}

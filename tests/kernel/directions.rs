@@ -1,0 +1,134 @@
+//! The agents' own datagrams, over every shape of `examples/shapes`: what they write down is the plan, direction by direction.
+
+use crate::{
+    fixture::{LONG, eventually_within},
+    racks::{NODES, Racks, name},
+    shapes::example,
+};
+use jiff::{SignedDuration, Timestamp};
+use rackpartition::{
+    agent::{Journal, Order, exchange_datagrams},
+    api::{NodeRecordStatus, SpanKind},
+    fault::{Effect, RunPlan, Way},
+    observe::boot_id,
+};
+use std::{collections::BTreeSet, time::Duration};
+use tokio::sync::watch;
+
+/// Datagrams come every 200 ms and are looked at every 250 ms; the rest is for a busy machine.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Sender, receiver and way.
+type Directions = BTreeSet<(String, String, String)>;
+
+/// An agent's tongue and ears in each node's namespace, until dropped.
+struct Agents {
+    journals: Vec<Journal>,
+    end: watch::Sender<bool>,
+}
+
+impl Agents {
+    fn start<'scope>(scope: &'scope std::thread::Scope<'scope, '_>, racks: &'scope Racks, plan: &'scope RunPlan) -> Self {
+        let (end, _) = watch::channel(false);
+        let journal = |_| Journal::new(plan.hash(), boot_id().unwrap(), None);
+        let agents = Agents { journals: (0..NODES).map(journal).collect(), end };
+        for (i, journal) in agents.journals.iter().cloned().enumerate() {
+            let mut ended = agents.end.subscribe();
+            scope.spawn(move || {
+                racks.members[i].run(|| {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                    runtime.block_on(async {
+                        let (_order, orders) = watch::channel(Order::default());
+                        tokio::select! {
+                            () = exchange_datagrams(plan.clone(), name(i), journal, orders) => {}
+                            _ = ended.changed() => {}
+                        }
+                    })
+                })
+            });
+        }
+        agents
+    }
+
+    fn statuses(&self) -> Vec<NodeRecordStatus> {
+        self.journals.iter().map(Journal::status).collect()
+    }
+
+    /// Directions with a span of this kind that reaches beyond `since`.
+    fn seen(&self, kind: SpanKind, since: Timestamp) -> Directions {
+        let mut all = Directions::new();
+        for (i, status) in self.statuses().into_iter().enumerate() {
+            assert_eq!(status.unwatched, None);
+            for span in status.spans.into_iter().filter(|s| s.kind == kind && s.to.wall.0 > since) {
+                let (sender, way) = span.subject.split_once('/').unwrap();
+                all.insert((sender.into(), name(i), way.into()));
+            }
+        }
+        all
+    }
+}
+
+impl Drop for Agents {
+    fn drop(&mut self) {
+        self.end.send_replace(true);
+    }
+}
+
+/// Every direction between two nodes, and whether the plan takes its datagrams.
+fn planned(plan: &RunPlan, lost: bool) -> Directions {
+    let mut all = Directions::new();
+    for (a, b) in (0..NODES).flat_map(|a| (0..NODES).map(move |b| (a, b))).filter(|(a, b)| a != b) {
+        let (a, b) = (plan.member(&name(a)).unwrap(), plan.member(&name(b)).unwrap());
+        for way in plan.ways(a, b).filter(|way| (plan.datagram_loss(&a.name, &b.name, *way) > 0.0) == lost) {
+            all.insert((a.name.clone(), b.name.clone(), format!("{way:?}")));
+        }
+    }
+    all
+}
+
+fn is_exact(shape: &str) {
+    let racks = Racks::new();
+    let mut spec = example(shape);
+    // Only the first window matters here, and it must not end while it is looked at.
+    spec.flap = None;
+    spec.stagger = None;
+    spec.duration = "1h".parse().unwrap();
+    let plan = racks.plan(&spec);
+    let (lost, alive) = (planned(&plan, true), planned(&plan, false));
+    let everything: Directions = lost.union(&alive).cloned().collect();
+    assert!(everything.iter().any(|d| d.2 == format!("{:?}", Way::PodIpv6)) || !plan.ports.is_everything());
+    std::thread::scope(|scope| {
+        let agents = Agents::start(scope, &racks, &plan);
+        eventually_within(SOON, &format!("{shape}: everybody is heard before the cut"), || {
+            agents.seen(SpanKind::Heard, Timestamp::MIN) == everything
+        });
+        assert!(agents.seen(SpanKind::Lost, Timestamp::MIN).is_empty(), "{shape}: nothing is cut yet");
+        let _cut = racks.cut(&plan);
+        // Stamps are in ticks of the kernel, at most 10 ms long.
+        let cut = Timestamp::now() + SignedDuration::from_millis(50);
+        let lossy = matches!(plan.pattern.effect, Effect::LossPerPacket { .. } | Effect::LossPerFlow { .. });
+        let heard = if lossy { &everything } else { &alive };
+        eventually_within(SOON, &format!("{shape}: what is cut is lost, and all else is heard"), || {
+            agents.seen(SpanKind::Lost, cut) == lost && agents.seen(SpanKind::Heard, cut).is_superset(heard)
+        });
+        let strays: Vec<_> = agents.seen(SpanKind::Heard, cut).difference(heard).cloned().collect();
+        assert!(strays.is_empty(), "{shape}: heard in spite of the cut: {strays:?}");
+        let strangers = agents.statuses().iter().flat_map(|s| s.spans.clone()).filter(|s| s.kind == SpanKind::Stranger).count();
+        assert_eq!(strangers, 0, "{shape}: everybody is in the plan");
+    });
+    assert!(LONG > SOON, "gates outlast the test");
+}
+
+macro_rules! shapes {
+    ($($test:ident: $shape:literal),* $(,)?) => {$(
+        #[test]
+        fn $test() {
+            is_exact($shape);
+        }
+    )*};
+}
+
+shapes! {
+    isolate: "isolate", split: "split", bridge: "bridge", ring: "ring", star: "star", chain: "chain", one_way: "one-way",
+    etcd_peers: "etcd-peers", reject: "reject", bad_link: "bad-link", flapping: "flapping", staggered: "staggered",
+}

@@ -1,0 +1,172 @@
+//! The table that watches: what it counts in front of the cut and behind it, whom it calls a stranger, and that it goes.
+
+use crate::fixture::{Net, Ns, PORT, TABLE, cut, eventually, nets};
+use rackpartition::netfilter::{Rule, Sight, Watch, WatchSpec};
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    process::Command,
+    time::Duration,
+};
+
+const MARK: [u8; 16] = *b"a mark of a run.";
+const NAME: &str = "rackpartition_watch_test";
+
+fn spec(known: Option<&[&str]>) -> WatchSpec {
+    WatchSpec { name: NAME.into(), port: PORT, mark: MARK, known: known.map(nets) }
+}
+
+fn open(ns: &Ns, known: Option<&[&str]>) -> Watch {
+    ns.run(|| Watch::open(spec(known)).unwrap())
+}
+
+fn datagram(mark: [u8; 16], key: u32) -> Vec<u8> {
+    [&mark[..], &key.to_be_bytes()].concat()
+}
+
+fn send(from: &UdpSocket, to: IpAddr, key: u32) {
+    from.send_to(&datagram(MARK, key), SocketAddr::new(to, PORT)).unwrap();
+}
+
+/// Key and count of each sender.
+fn counts(list: &[rackpartition::netfilter::Count<u32>]) -> Vec<(u32, u64)> {
+    let mut all: Vec<_> = list.iter().map(|c| (c.from, c.packets)).collect();
+    all.sort_unstable();
+    all
+}
+
+/// Looks until as many datagrams have arrived.
+fn arrived(watch: &mut Watch, packets: u64) -> Sight {
+    let mut sight = Sight::default();
+    eventually("every datagram has arrived", || {
+        sight = watch.look().unwrap();
+        sight.arrived.iter().map(|c| c.packets).sum::<u64>() >= packets
+    });
+    sight
+}
+
+#[test]
+fn each_direction_is_counted_in_front_of_the_cut_and_behind_it() {
+    let net = Net::new();
+    let (mut left, mut right) = (open(&net.left, None), open(&net.right, None));
+    let (from_left, from_right) =
+        ([true, false].map(|v4| net.left.udp(net.left.address(v4))), [true, false].map(|v4| net.right.udp(net.right.address(v4))));
+    let round = || {
+        for (i, v4) in [true, false].into_iter().enumerate() {
+            send(&from_left[i], net.right.address(v4), 10 + i as u32);
+            send(&from_right[i], net.left.address(v4), 20 + i as u32);
+        }
+    };
+    round();
+    let (l, r) = (arrived(&mut left, 2), arrived(&mut right, 2));
+    assert_eq!((counts(&r.arrived), counts(&r.heard)), (vec![(10, 1), (11, 1)], vec![(10, 1), (11, 1)]));
+    assert_eq!((counts(&l.arrived), counts(&l.heard)), (vec![(20, 1), (21, 1)], vec![(20, 1), (21, 1)]));
+
+    // One way only: right no longer hears left.
+    let table = cut(&net.right, vec![Rule::drop_from(nets(&[&net.left.v4.to_string(), &net.left.v6.to_string()]))]);
+    round();
+    round();
+    let (l, r) = (arrived(&mut left, 6), arrived(&mut right, 6));
+    assert_eq!((counts(&r.arrived), counts(&r.heard)), (vec![(10, 3), (11, 3)], vec![(10, 1), (11, 1)]));
+    assert_eq!(counts(&l.heard), [(20, 3), (21, 3)]);
+
+    let mut table = table;
+    table.remove(TABLE).unwrap();
+    round();
+    let r = arrived(&mut right, 8);
+    assert_eq!(counts(&r.heard), [(10, 2), (11, 2)], "the table that watches outlives the cut");
+}
+
+#[test]
+fn stamps_are_those_of_the_last_datagram() {
+    let net = Net::new();
+    let mut right = open(&net.right, None);
+    send(&net.left.udp(net.left.v4), net.right.v4, 1);
+    let first = arrived(&mut right, 1).heard[0].age;
+    assert!(first < Duration::from_secs(5), "{first:?}");
+    let mut age = first;
+    eventually("the stamp grows old", || {
+        age = right.look().unwrap().heard[0].age;
+        age >= first + Duration::from_millis(300)
+    });
+    send(&net.left.udp(net.left.v4), net.right.v4, 1);
+    assert!(arrived(&mut right, 2).heard[0].age < age, "the second datagram renews it");
+}
+
+#[test]
+fn only_marked_datagrams_are_counted_and_taken() {
+    let net = Net::new();
+    let mut right = open(&net.right, None);
+    let (sender, receiver) = (net.left.udp(net.left.v4), net.right.run(|| UdpSocket::bind((net.right.v4, PORT)).unwrap()));
+    receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let to = SocketAddr::new(net.right.v4, PORT);
+    send(&sender, net.right.v4, 1);
+    for other in [datagram([0; 16], 1), MARK.to_vec(), b"x".to_vec()] {
+        sender.send_to(&other, to).unwrap();
+        let mut said = [0; 64];
+        let length = receiver.recv(&mut said).unwrap();
+        assert_eq!(&said[..length], other, "and not the marked one before it");
+    }
+    let sight = arrived(&mut right, 1);
+    assert_eq!((counts(&sight.arrived), counts(&sight.heard)), (vec![(1, 1)], vec![(1, 1)]));
+    // Without a listener: no answer that the port is unreachable.
+    drop(receiver);
+    let connected = net.left.udp(net.left.v4);
+    connected.connect(to).unwrap();
+    connected.send(&datagram(MARK, 1)).unwrap();
+    arrived(&mut right, 2);
+    assert_eq!(connected.recv(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    connected.send(b"x").unwrap();
+    connected.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    assert_eq!(connected.recv(&mut [0; 1]).unwrap_err().kind(), ErrorKind::ConnectionRefused, "as others are answered");
+}
+
+#[test]
+fn strangers_are_who_gets_through_from_an_address_that_is_nobodys() {
+    let net = Net::new();
+    net.left.ip(&["addr", "add", "198.18.0.77/24", "dev", net.left.device]);
+    net.left.ip(&["addr", "add", "fd00::77/64", "dev", net.left.device, "nodad"]);
+    let known = ["198.18.0.1", "198.18.0.2", "fd00::1", "fd00::2", "fe80::/10"];
+    let mut right = open(&net.right, Some(&known));
+    let to = |v4: bool| SocketAddr::new(net.right.address(v4), 9);
+    for (from, v4) in [("198.18.0.1", true), ("fd00::1", false), ("198.18.0.77", true), ("fd00::77", false)] {
+        net.left.udp(from.parse().unwrap()).send_to(b"x", to(v4)).unwrap();
+    }
+    // What the node says to itself is nobody else's.
+    net.right.udp("127.0.0.1".parse().unwrap()).send_to(b"x", "127.0.0.1:9").unwrap();
+    let mut names = Vec::new();
+    eventually("both strangers are noticed", || {
+        names = right.look().unwrap().strangers.iter().map(|c| c.from.to_string()).collect();
+        names.len() == 2
+    });
+    names.sort();
+    assert_eq!(names, ["198.18.0.77", "fd00::77"]);
+}
+
+#[test]
+fn nobody_is_a_stranger_to_whom_the_cut_takes() {
+    let net = Net::new();
+    let mut right = open(&net.right, Some(&["198.18.0.2", "fd00::2", "fe80::/10"]));
+    let _table = cut(&net.right, vec![Rule::drop_from(nets(&["198.18.0.1"]))]);
+    send(&net.left.udp(net.left.v4), net.right.v4, 1);
+    let sight = arrived(&mut right, 1);
+    assert_eq!((sight.heard.len(), sight.strangers.len()), (0, 0));
+}
+
+#[test]
+fn the_table_goes_with_its_process_and_not_before() {
+    let net = Net::new();
+    let watch = open(&net.right, Some(&[]));
+    assert!(net.right.nft(&["list", "tables"]).contains(NAME));
+    let listing = net.right.nft(&["list", "table", "inet", NAME]);
+    for part in ["flags owner", "@strangers4", "@arrived", "priority -351", "priority -349"] {
+        assert!(listing.contains(part), "{part} is not in {listing}");
+    }
+    let others = net.right.run(|| Watch::open(spec(None)).err().map(|e| e.to_string()));
+    assert!(others.is_some_and(|e| e.contains("exist")), "a second one has to wait");
+    assert!(net.right.netfilter().tables().unwrap().is_empty(), "it is none that can cut");
+    let deleted = Command::new("ip").args(["netns", "exec", &net.right.name, "nft", "delete", "table", "inet", NAME]).output();
+    assert!(!deleted.unwrap().status.success(), "nobody else can remove it");
+    drop(watch);
+    assert!(!net.right.nft(&["list", "tables"]).contains(NAME));
+}
