@@ -59,10 +59,15 @@ mod tests {
     #[test]
     fn two_gauges_tell_the_state() {
         let metrics = |is: u8, has: u8| {
-            format!("# HELP etcd_server_is_leader Whether\n# TYPE etcd_server_is_leader gauge\n\
-                etcd_server_has_leader {has}\netcd_server_is_leader {is}\netcd_server_is_learner 0\n")
+            format!(
+                "# HELP etcd_server_is_leader Whether\n# TYPE etcd_server_is_leader gauge\n\
+                etcd_server_has_leader {has}\netcd_server_is_leader {is}\netcd_server_is_learner 0\n"
+            )
         };
-        assert_eq!([(1, 1), (0, 1), (0, 0)].map(|(is, has)| state(&metrics(is, has)).unwrap()), ["leads", "follows", "alone"]);
+        assert_eq!(
+            [(1, 1), (0, 1), (0, 0)].map(|(is, has)| state(&metrics(is, has)).unwrap()),
+            ["leads", "follows", "alone"]
+        );
         assert_eq!((state(""), state("something_else 1")), (None, None));
     }
 }

@@ -1,9 +1,8 @@
 //! The plan that every agent gets: members, edges, heal token, probes. Immutable once written, known by its hash.
 
 use super::{
-    Block,
+    Block, Effect, Fault, KUBELET_PORT, Pattern, Ports,
     enforce::{Kind, enforcer},
-    Effect, Fault, KUBELET_PORT, Pattern, Ports,
 };
 use crate::topology::{ApiServer, Snapshot};
 use ipnet::IpNet;

@@ -36,11 +36,9 @@ pub fn lost_share<'s, 'a: 's>(
     let share = lost / all;
     let chance = DEVIATIONS * (expected * (1.0 - expected) / all.min(most)).sqrt() + STRAY;
     match () {
-        _ if (share - expected).abs() > chance => Share::Other(format!(
-            "{:.0} % of {all:.0} lost, {:.0} % expected",
-            share * 100.0,
-            expected * 100.0
-        )),
+        _ if (share - expected).abs() > chance => {
+            Share::Other(format!("{:.0} % of {all:.0} lost, {:.0} % expected", share * 100.0, expected * 100.0))
+        }
         _ if expected <= chance => {
             Share::TooFew(format!("{all:.0} probes are too few to tell {:.0} % of loss from none", expected * 100.0))
         }

@@ -63,7 +63,11 @@ pub fn check(onset: Option<&Onset>) -> Vec<Finding> {
     let within = onset.first_us.abs().max(onset.last_us.abs()) <= onset.error_us;
     let result = if within { FindingResult::Held } else { FindingResult::Noted };
     let evidence = "stamps of the kernels: the last datagram that got through, and the first look at one that did not";
-    vec![Said::new(result, observed, evidence).about(Check::FaultProven, "onset", "at cutAt, give or take the clocks' error")]
+    vec![Said::new(result, observed, evidence).about(
+        Check::FaultProven,
+        "onset",
+        "at cutAt, give or take the clocks' error",
+    )]
 }
 
 fn silences<'a>(case: &Case<'a>) -> BTreeMap<&'a str, Silence> {

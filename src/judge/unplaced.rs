@@ -14,7 +14,8 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
         for seen in track.of_kind(SpanKind::Stranger).filter(|s| s.meets(0.0, heal)) {
             let address = &seen.span.subject;
             let owner = case.timeline.agents().find(|t| t.status.addresses.iter().any(|a| a.to_string() == *address));
-            let whose = owner.map_or("nobody in the plan has it".into(), |t| format!("an interface of {} has it", t.node));
+            let whose =
+                owner.map_or("nobody in the plan has it".into(), |t| format!("an interface of {} has it", t.node));
             let said = format!("{address} ({whose})");
             if !words.contains(&said) {
                 words.push(said);

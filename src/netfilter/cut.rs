@@ -1,7 +1,7 @@
 //! The chains that cut: each rule of a spec as rules of the kernel, for both families.
 
-use super::expr::Expressions;
 use super::LOOPBACK;
+use super::expr::Expressions;
 use super::family::{FAMILIES, Family, Side, intervals};
 use super::numbers::*;
 use super::rule::{Effect, Hook, Port, Rule, Transport, Unit};

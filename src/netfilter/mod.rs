@@ -20,8 +20,8 @@ mod writer;
 pub use error::Error;
 pub use handle::Netfilter;
 pub use heal::{heal_packet, send_heal};
-pub use watch::{Count, Sight, Watch, WatchSpec};
 pub use rule::{Addresses, Effect, Hook, Port, Rule, Transport, Unit};
+pub use watch::{Count, Sight, Watch, WatchSpec};
 
 use jiff::Timestamp;
 use std::time::Duration;

@@ -1,7 +1,10 @@
 //! This machine's clocks.
 
 use crate::api::Moment;
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::{SignedDuration, Timestamp}};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+    jiff::{SignedDuration, Timestamp},
+};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 

@@ -53,7 +53,8 @@ pub async fn add_pod_ranges(client: &Client, nodes: &mut [Node]) -> Result<(), E
             kind: source.kind.into(),
             plural: source.plural.into(),
         };
-        let objects = match Api::<DynamicObject>::all_with(client.clone(), &resource).list(&ListParams::default()).await {
+        let objects = match Api::<DynamicObject>::all_with(client.clone(), &resource).list(&ListParams::default()).await
+        {
             // Another CNI.
             Err(kube::Error::Api(answer)) if answer.is_not_found() => continue,
             objects => objects.map_err(read(source.what))?,

@@ -28,7 +28,11 @@ struct Agents {
 }
 
 impl Agents {
-    fn start<'scope>(scope: &'scope std::thread::Scope<'scope, '_>, racks: &'scope Racks, plan: &'scope RunPlan) -> Self {
+    fn start<'scope>(
+        scope: &'scope std::thread::Scope<'scope, '_>,
+        racks: &'scope Racks,
+        plan: &'scope RunPlan,
+    ) -> Self {
         let (end, _) = watch::channel(false);
         let journal = |_| Journal::new(plan.hash(), boot_id().unwrap(), None);
         let agents = Agents { journals: (0..NODES).map(journal).collect(), end };
@@ -113,7 +117,8 @@ fn is_exact(shape: &str) {
         });
         let strays: Vec<_> = agents.seen(SpanKind::Heard, cut).difference(heard).cloned().collect();
         assert!(strays.is_empty(), "{shape}: heard in spite of the cut: {strays:?}");
-        let strangers = agents.statuses().iter().flat_map(|s| s.spans.clone()).filter(|s| s.kind == SpanKind::Stranger).count();
+        let strangers =
+            agents.statuses().iter().flat_map(|s| s.spans.clone()).filter(|s| s.kind == SpanKind::Stranger).count();
         assert_eq!(strangers, 0, "{shape}: everybody is in the plan");
     });
     assert!(LONG > SOON, "gates outlast the test");

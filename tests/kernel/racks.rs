@@ -57,7 +57,9 @@ impl Racks {
         ns.ip(&["link", "set", "eth0", "up"]);
         // As a CNI does where there is no overlay.
         for other in (0..NODES).filter(|other| other + 1 != i) {
-            for (range, via) in pod_ranges(other).into_iter().zip([format!("198.18.1.{}", other + 1), format!("fd00:1::{}", other + 1)]) {
+            for (range, via) in
+                pod_ranges(other).into_iter().zip([format!("198.18.1.{}", other + 1), format!("fd00:1::{}", other + 1)])
+            {
                 ns.ip(&["route", "add", &range.to_string(), "via", &via]);
             }
         }

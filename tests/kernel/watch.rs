@@ -49,8 +49,10 @@ fn arrived(watch: &mut Watch, packets: u64) -> Sight {
 fn each_direction_is_counted_in_front_of_the_cut_and_behind_it() {
     let net = Net::new();
     let (mut left, mut right) = (open(&net.left, None), open(&net.right, None));
-    let (from_left, from_right) =
-        ([true, false].map(|v4| net.left.udp(net.left.address(v4))), [true, false].map(|v4| net.right.udp(net.right.address(v4))));
+    let (from_left, from_right) = (
+        [true, false].map(|v4| net.left.udp(net.left.address(v4))),
+        [true, false].map(|v4| net.right.udp(net.right.address(v4))),
+    );
     let round = || {
         for (i, v4) in [true, false].into_iter().enumerate() {
             send(&from_left[i], net.right.address(v4), 10 + i as u32);
@@ -97,7 +99,8 @@ fn stamps_are_those_of_the_last_datagram() {
 fn only_marked_datagrams_are_counted_and_taken() {
     let net = Net::new();
     let mut right = open(&net.right, None);
-    let (sender, receiver) = (net.left.udp(net.left.v4), net.right.run(|| UdpSocket::bind((net.right.v4, PORT)).unwrap()));
+    let (sender, receiver) =
+        (net.left.udp(net.left.v4), net.right.run(|| UdpSocket::bind((net.right.v4, PORT)).unwrap()));
     receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let to = SocketAddr::new(net.right.v4, PORT);
     send(&sender, net.right.v4, 1);
@@ -165,7 +168,8 @@ fn the_table_goes_with_its_process_and_not_before() {
     let others = net.right.run(|| Watch::open(spec(None)).err().map(|e| e.to_string()));
     assert!(others.is_some_and(|e| e.contains("exist")), "a second one has to wait");
     assert!(net.right.netfilter().tables().unwrap().is_empty(), "it is none that can cut");
-    let deleted = Command::new("ip").args(["netns", "exec", &net.right.name, "nft", "delete", "table", "inet", NAME]).output();
+    let deleted =
+        Command::new("ip").args(["netns", "exec", &net.right.name, "nft", "delete", "table", "inet", NAME]).output();
     assert!(!deleted.unwrap().status.success(), "nobody else can remove it");
     drop(watch);
     assert!(!net.right.nft(&["list", "tables"]).contains(NAME));

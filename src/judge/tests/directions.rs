@@ -73,7 +73,10 @@ fn a_node_that_falls_silent_late_is_told() {
     }
     let found = of(&run, "onset");
     assert_eq!(found.result, FindingResult::Noted);
-    assert!(found.observed.starts_with("6 nodes fell silent 1.0 ms to 205.0 ms after cutAt, 204.0 ms apart"), "{found:?}");
+    assert!(
+        found.observed.starts_with("6 nodes fell silent 1.0 ms to 205.0 ms after cutAt, 204.0 ms apart"),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -87,7 +90,12 @@ fn a_lossy_direction_is_told_from_a_silent_one() {
             }
             let all = run.status(&node).spans.clone();
             let lost = all.iter().filter(|s| s.kind == SpanKind::Lost);
-            let heard = lost.map(|s| crate::api::Span { kind: SpanKind::Heard, state: "heard".into(), samples: 263, ..s.clone() });
+            let heard = lost.map(|s| crate::api::Span {
+                kind: SpanKind::Heard,
+                state: "heard".into(),
+                samples: 263,
+                ..s.clone()
+            });
             run.status(&node).spans.extend(heard);
         }
         of(&run, DATAGRAMS).result

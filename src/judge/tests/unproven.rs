@@ -122,6 +122,8 @@ fn a_record_is_missing() {
         &[
             (Check::FaultProven, "rest→isolated", unknown),
             (Check::FaultProven, "rest→rest", unknown),
+            (Check::FaultProven, "isolated→rest: datagrams", unknown),
+            (Check::FaultProven, "rest→rest: datagrams", unknown),
             (Check::WorkloadDoubled, "default/web (Deployment)", unknown),
             (Check::WorkloadDoubled, "default/db (StatefulSet)", unknown),
             (Check::HealProven, "all nodes", unknown),
@@ -138,6 +140,8 @@ fn a_clock_was_never_compared() {
         &[
             (Check::FaultProven, "isolated→isolated", unknown),
             (Check::FaultProven, "isolated→rest", unknown),
+            (Check::FaultProven, "isolated→isolated: datagrams", unknown),
+            (Check::FaultProven, "rest→isolated: datagrams", unknown),
             (Check::EtcdQuorum, "isolated", unknown),
             (Check::ApiWritable, "isolated", unknown),
             (Check::LeaderGap, KCM, unknown),

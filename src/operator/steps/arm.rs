@@ -2,11 +2,11 @@
 
 use super::{Error, Next, Planned, failed_to, later, plan::LEAD_SECONDS, planned, seconds_until, survey};
 use crate::{
-    fault::{RunPlan, Sample},
     api::{
         AgentCount, NodeRecord, Phase, RackPartition, RackPartitionStatus, RecordPhase, Role, Schedule, Side, SpanKind,
         conditions,
     },
+    fault::{RunPlan, Sample},
     operator::{clocks, context::Context, convergence, objects},
 };
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
@@ -59,7 +59,10 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     }
     let waits = waits_for(run, ctx, &planned, &agents).await?;
     if let Some((planned, now)) = moved_leader(&planned, &agents) {
-        return Ok(refuse(status, format!("etcd's leader moved from {planned} to {now} while nodes were armed: run it again")));
+        return Ok(refuse(
+            status,
+            format!("etcd's leader moved from {planned} to {now} while nodes were armed: run it again"),
+        ));
     }
     let Some((reason, waits)) = waits else { return Ok(schedule(run, status)) };
     if is_too_late(ctx, &status, conditions::ARMED) {
@@ -206,7 +209,10 @@ fn datagrams_lacked(record: &NodeRecord, sample: &Sample<'_>, plan: &RunPlan) ->
         needed && !heard(way.subject(&sender.name))
     });
     missing.map(|(sender, way)| {
-        format!("{node} to hear {} by {way:?} on UDP port {}: a firewall, which would stop heal packets too", sender.name, plan.heal.port)
+        format!(
+            "{node} to hear {} by {way:?} on UDP port {}: a firewall, which would stop heal packets too",
+            sender.name, plan.heal.port
+        )
     })
 }
 

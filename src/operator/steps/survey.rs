@@ -66,10 +66,12 @@ async fn start(run: &RackPartition, ctx: &Context, snapshot: &Snapshot) -> Resul
     let deadline = Duration::from(ctx.settings.arm_deadline).as_secs_f64();
     if run.creation_timestamp().is_some_and(|t| seconds_until(later(t.0, deadline)) <= 0.0) {
         end(run, ctx).await?;
-        let why = "no member of etcd said that it leads: agents ask at 127.0.0.1:2381 (kubeadm's --listen-metrics-urls)";
+        let why =
+            "no member of etcd said that it leads: agents ask at 127.0.0.1:2381 (kubeadm's --listen-metrics-urls)";
         return Ok(Survey::Failed(format!("{why}, and none was answered within {deadline} s")));
     }
-    let there = ctx.daemon_sets().list(&objects::of_run(run)).await.map_err(failed_to("look for the survey's agents"))?;
+    let there =
+        ctx.daemon_sets().list(&objects::of_run(run)).await.map_err(failed_to("look for the survey's agents"))?;
     if there.items.is_empty() {
         let members = |name: &str| snapshot.etcd.iter().any(|m| m.node == name);
         let nodes = snapshot.nodes.iter().filter(|n| members(&n.name)).cloned().collect();
