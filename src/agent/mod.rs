@@ -18,6 +18,7 @@ mod probes;
 mod record;
 mod rules;
 mod state;
+mod survey;
 mod watch;
 
 pub use decide::{Order, Times};
@@ -103,6 +104,10 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let route = Route::in_cluster(&plan.api_servers).map_err(Error::Route)?;
     route.prefer(&plan.writable);
 
+    if plan.survey {
+        return survey::look(&args, &plan, boot_id, route).await;
+    }
+
     let store = Store::open(&args.state_dir, &plan.run_uid);
     let earlier = store.as_ref().ok().and_then(Store::journal);
     let journal = Journal::new(plan.hash(), boot_id.clone(), earlier);
@@ -141,13 +146,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
         tasks.spawn(async move { journal.keep(store).await });
     }
 
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        // None of them ends unless it panics, and half an agent is worse than one that is started anew.
-        Some(ended) = tasks.join_next() => ended.context("failed to keep a task of the agent going")?,
-    }
+    until_told_to_end(&mut tasks).await?;
     // Resolves when the keeper is gone, or never was.
     stop.send_replace(true);
     if timeout(FAREWELL, stop.closed()).await.is_err() {
@@ -159,6 +158,17 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     }
     if !matches!(timeout(FAREWELL, record.upload(&mut true)).await, Ok(Ok(()))) {
         tracing::warn!("the record is behind the journal");
+    }
+    Ok(())
+}
+
+async fn until_told_to_end(tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        // None of them ends unless it panics, and half an agent is worse than one that is started anew.
+        Some(ended) = tasks.join_next() => ended.context("failed to keep a task of the agent going")?,
     }
     Ok(())
 }
@@ -208,9 +218,11 @@ fn keeper(
 
 /// Sends this node's datagrams to other agents' nodes, and writes down what its own kernel counts of theirs. Never returns.
 pub async fn exchange_datagrams(plan: RunPlan, node: String, journal: Journal, orders: channel::Receiver<Order>) {
-    let sending = datagrams::send_all(plan.clone(), node.clone(), orders.clone());
-    let watching = watch::watch_all(plan, node, journal, orders);
-    tokio::join!(sending, watching);
+    // Tasks of their own: a kernel that is slow to answer the one must not silence the other.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(datagrams::send_all(plan.clone(), node.clone(), orders.clone()));
+    tasks.spawn(watch::watch_all(plan, node, journal, orders));
+    tasks.join_all().await;
 }
 
 fn observe_all(tasks: &mut JoinSet<()>, args: &AgentArgs, plan: &RunPlan, route: &Route, journal: &Journal) {

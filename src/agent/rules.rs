@@ -54,7 +54,8 @@ fn of(cidrs: impl Iterator<Item = IpNet>) -> Addresses {
     Addresses::Of(merged(cidrs))
 }
 
-fn ports(plan: &RunPlan) -> Vec<Port> {
+/// The ports that a cut is about; empty: all.
+pub fn ports(plan: &RunPlan) -> Vec<Port> {
     let port = |(protocol, port): &(Protocol, u16)| {
         let transport = match protocol {
             Protocol::Tcp => Transport::Tcp,

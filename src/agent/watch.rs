@@ -3,20 +3,17 @@
 use super::{
     decide::{Order, Times},
     journal::Journal,
+    rules::ports,
 };
 use crate::{
     api::{Moment, SpanKind, watch_table_name},
-    fault::{RunPlan, Way},
-    netfilter::{Count, Error, Sight, Watch, WatchSpec},
-    observe::{Observation, before, now},
+    fault::{Effect, RunPlan, Way},
+    netfilter::{Error, Sight, Strangers, Watch, WatchSpec},
+    observe::{Observation, Recorder, before, now},
 };
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
-use std::{
-    collections::{BTreeMap, HashMap},
-    hash::Hash,
-    time::Duration,
-};
+use std::{collections::HashMap, hash::Hash, net::IpAddr, time::Duration};
 use tokio::{sync::watch, time::sleep};
 
 /// Between two looks.
@@ -26,6 +23,8 @@ const BURST_PERIOD: Duration = Duration::from_millis(20);
 const BURST: Duration = Duration::from_millis(400);
 /// Datagrams come five times a second: after this long without one, nobody is heard any more.
 const MAX_GAP: Duration = Duration::from_secs(1);
+/// Subject of those whom the kernel has no room for.
+const MORE_STRANGERS: &str = "others";
 /// An earlier process of the run may be on its way out; its table goes with it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -45,29 +44,41 @@ pub fn pace(now: Timestamp, times: Option<Times>, burst: Duration, often: Durati
 
 /// What this node of the plan listens to.
 pub fn spec(plan: &RunPlan, node: &str) -> WatchSpec {
-    // Elsewhere nobody is cut off, so nobody can slip by.
+    // Elsewhere nobody is cut off, so nobody can slip by; and what the class of pods' traffic hits is not told by ports.
     let is_deaf = plan.members.iter().any(|m| plan.cuts(&m.name, node));
+    let by_ports = plan.ports.is_everything() || !plan.ports.ports.is_empty();
+    let strangers = Strangers { but: known(plan), ports: ports(plan) };
     WatchSpec {
         name: watch_table_name(&plan.run_uid),
         port: plan.heal.port,
         mark: plan.heal.mark(),
-        known: is_deaf.then(|| known(plan)),
+        strangers: (is_deaf && by_ports).then_some(strangers),
     }
 }
 
 /// Everybody whose place is known, and addresses that are nobody's: those of a link, and those of who has none yet.
 fn known(plan: &RunPlan) -> Vec<IpNet> {
-    const NOBODYS: [&str; 5] = ["0.0.0.0/32", "169.254.0.0/16", "::/128", "fe80::/10", "127.0.0.0/8"];
+    const NOBODYS: [&str; 4] = ["0.0.0.0/32", "169.254.0.0/16", "::/128", "fe80::/10"];
     let nobodys = NOBODYS.into_iter().map(|net| net.parse().expect("a network"));
     plan.members.iter().flat_map(|m| m.all_cidrs()).chain(nobodys).collect()
 }
 
 /// Looks for as long as the run lasts. Never returns: what keeps it from looking is in the record.
 pub async fn watch_all(plan: RunPlan, node: String, journal: Journal, orders: watch::Receiver<Order>) {
-    let senders: HashMap<u32, String> = senders(&plan);
-    let why = match open(&spec(&plan, &node)).await {
-        Ok(watch) => look_on(watch, &senders, &journal, &orders).await,
-        Err(error) => error,
+    let (spec, senders) = (spec(&plan, &node), senders(&plan));
+    // One that comes and goes must not fill the record.
+    let lossy = matches!(plan.pattern.effect, Effect::LossPerPacket { .. } | Effect::LossPerFlow { .. });
+    let max_gap = if lossy { Recorder::MAX_GAP } else { MAX_GAP };
+    let why = loop {
+        match open(&spec).await {
+            // Somebody removed it, or the kernel would not say for once: begin anew.
+            Ok(watch) => {
+                let error = look_on(watch, Tally::new(&senders, max_gap), &journal, &orders).await;
+                tracing::warn!(%error, "failed to look at the datagrams; beginning anew");
+                sleep(PERIOD).await;
+            }
+            Err(error) => break error,
+        }
     };
     tracing::error!(error = %why, "datagrams are not counted");
     journal.set_unwatched(why.to_string());
@@ -90,105 +101,136 @@ fn senders(plan: &RunPlan) -> HashMap<u32, String> {
     plan.agents().into_iter().flat_map(|name| Way::ALL.into_iter().filter_map(move |way| of(name, way))).collect()
 }
 
-async fn look_on(
-    mut watch: Watch,
-    senders: &HashMap<u32, String>,
-    journal: &Journal,
-    orders: &watch::Receiver<Order>,
-) -> Error {
-    let mut tally = Tally::default();
+async fn look_on(mut watch: Watch, mut tally: Tally<'_>, journal: &Journal, orders: &watch::Receiver<Order>) -> Error {
+    let mut last = Timestamp::now();
     loop {
+        let (begun, times) = (now(), orders.borrow().times);
         match watch.look() {
             Ok(sight) => {
-                for (kind, at, seen) in tally.news(&sight, senders, &now()) {
+                // Spans end with the cut and begin with it, so that what is counted in one is all before, during or after it.
+                let ends = times.map(|t| [t.cut_at, t.heal_at]).into_iter().flatten();
+                let crossed = ends.into_iter().any(|end| last < end && end <= begun.wall.0);
+                for (kind, at, seen) in tally.news(&sight, &begun, crossed) {
                     journal.observe(kind, at, seen);
                 }
+                last = begun.wall.0;
             }
-            Err(error @ Error::Read { .. }) => return error,
-            Err(error) => tracing::warn!(%error, "failed to look at the datagrams"),
+            Err(error) => return error,
         }
-        let times = orders.borrow().times;
         sleep(pace(Timestamp::now(), times, BURST, BURST_PERIOD, PERIOD)).await;
     }
 }
 
 /// What was counted up to the last look.
-#[derive(Default)]
-struct Tally {
+struct Tally<'a> {
+    /// Subjects by key.
+    senders: &'a HashMap<u32, String>,
+    max_gap: Duration,
     heard: HashMap<u32, u64>,
     lost: HashMap<u32, u64>,
-    strangers: HashMap<std::net::IpAddr, u64>,
+    /// How many seemed to be lost at the last look, and the last one's stamp. Told only if the next look agrees.
+    seemed_lost: HashMap<u32, (u64, Moment)>,
+    strangers: HashMap<IpAddr, u64>,
 }
 
-impl Tally {
-    fn news(
-        &mut self,
-        sight: &Sight,
-        senders: &HashMap<u32, String>,
-        now: &Moment,
-    ) -> Vec<(SpanKind, Moment, Observation)> {
-        let mut news = Vec::new();
-        let mut tell = |kind, subject: String, state: &str, new: u64, age| {
-            if let Some(more) = new.checked_sub(1) {
-                let more = u32::try_from(more).unwrap_or(u32::MAX);
-                let seen = Observation { more, max_gap: Some(MAX_GAP), ..Observation::new(subject, state) };
-                news.push((kind, before(now, age), seen));
-            }
+impl<'a> Tally<'a> {
+    fn new(senders: &'a HashMap<u32, String>, max_gap: Duration) -> Self {
+        Tally {
+            senders,
+            max_gap,
+            heard: HashMap::new(),
+            lost: HashMap::new(),
+            seemed_lost: HashMap::new(),
+            strangers: HashMap::new(),
+        }
+    }
+
+    /// What is new in a sight of `now`. `apart`: in spans of its own.
+    fn news(&mut self, sight: &Sight, now: &Moment, apart: bool) -> Vec<(SpanKind, Moment, Observation)> {
+        let max_gap = Some(if apart { Duration::ZERO } else { self.max_gap });
+        let seen = |subject: &str, state: &str, new: u64, max_gap| {
+            let more = u32::try_from(new.saturating_sub(1)).unwrap_or(u32::MAX);
+            Observation { more, max_gap, ..Observation::new(subject, state) }
         };
-        let heard: BTreeMap<u32, u64> = sight.heard.iter().map(|c| (c.from, c.packets)).collect();
+        let mut news = Vec::new();
+        let heard: HashMap<u32, u64> = sight.heard.iter().map(|c| (c.from, c.packets)).collect();
         for count in &sight.heard {
-            let Some(subject) = senders.get(&count.from) else { continue };
-            tell(SpanKind::Heard, subject.clone(), "heard", risen(&mut self.heard, count), count.age);
+            let Some(subject) = self.senders.get(&count.from) else { continue };
+            match risen(&mut self.heard, count.from, count.packets) {
+                0 => {}
+                new => news.push((SpanKind::Heard, before(now, count.age), seen(subject, "heard", new, max_gap))),
+            }
         }
         for count in &sight.arrived {
-            let Some(subject) = senders.get(&count.from) else { continue };
+            let Some(subject) = self.senders.get(&count.from) else { continue };
             let lost = count.packets.saturating_sub(heard.get(&count.from).copied().unwrap_or_default());
-            let risen = risen(&mut self.lost, &Count { packets: lost, ..*count });
-            tell(SpanKind::Lost, subject.clone(), "lost", risen, count.age);
+            let (seemed, at) =
+                self.seemed_lost.insert(count.from, (lost, before(now, count.age))).unwrap_or((0, now.clone()));
+            match risen(&mut self.lost, count.from, lost.min(seemed)) {
+                0 => {}
+                new => news.push((SpanKind::Lost, at, seen(subject, "lost", new, max_gap))),
+            }
         }
         for count in &sight.strangers {
-            tell(SpanKind::Stranger, count.from.to_string(), "heard", risen(&mut self.strangers, count), count.age);
+            match risen(&mut self.strangers, count.from, count.packets) {
+                0 => {}
+                new => {
+                    let (subject, at) = (count.from.to_string(), before(now, count.age));
+                    news.push((SpanKind::Stranger, at, seen(&subject, "heard", new, None)));
+                }
+            }
+        }
+        if sight.more_strangers {
+            news.push((SpanKind::Stranger, now.clone(), seen(MORE_STRANGERS, "heard", 1, None)));
         }
         news
     }
 }
 
 /// By how much a count has risen above all that it was before.
-fn risen<K: Copy + Eq + Hash>(before: &mut HashMap<K, u64>, count: &Count<K>) -> u64 {
-    let highest = before.entry(count.from).or_default();
-    let risen = count.packets.saturating_sub(*highest);
-    *highest = count.packets.max(*highest);
+fn risen<K: Eq + Hash>(highest: &mut HashMap<K, u64>, from: K, count: u64) -> u64 {
+    let highest = highest.entry(from).or_default();
+    let risen = count.saturating_sub(*highest);
+    *highest = count.max(*highest);
     risen
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::netfilter::Count;
 
     fn count(from: u32, packets: u64, age_ms: u64) -> Count<u32> {
         Count { from, packets, age: Duration::from_millis(age_ms) }
     }
 
     #[test]
-    fn what_came_and_was_not_heard_is_lost_and_each_is_told_once() {
+    fn what_came_and_is_not_heard_by_the_next_look_is_lost_and_each_is_told_once() {
         let senders = HashMap::from([(7, "w1/Ipv4".to_owned())]);
-        let (mut tally, now) = (Tally::default(), now());
+        let (mut tally, now) = (Tally::new(&senders, MAX_GAP), now());
         let mut news = |arrived, heard, age| {
-            let sight = Sight {
-                arrived: vec![count(7, arrived, age), count(99, 5, 0)],
-                heard: vec![count(7, heard, age)],
-                strangers: Vec::new(),
-            };
-            let told = tally.news(&sight, &senders, &now).into_iter();
+            let arrived = vec![count(7, arrived, age), count(99, 5, 0)];
+            let sight = Sight { arrived, heard: vec![count(7, heard, age)], ..Default::default() };
+            let told = tally.news(&sight, &now, false).into_iter();
             told.map(|(kind, at, o)| (kind, now.boot_us - at.boot_us, o.more + 1)).collect::<Vec<_>>()
         };
         assert_eq!(news(3, 3, 10), [(SpanKind::Heard, 10_000, 3)]);
         assert_eq!(news(3, 3, 260), []);
-        assert_eq!(news(5, 4, 0), [(SpanKind::Heard, 0, 1), (SpanKind::Lost, 0, 1)]);
-        // One that was between the two hooks at the last look.
+        // One is between the two hooks: never lost.
+        assert_eq!(news(5, 4, 0), [(SpanKind::Heard, 0, 1)]);
         assert_eq!(news(5, 5, 0), [(SpanKind::Heard, 0, 1)]);
-        assert_eq!(news(6, 5, 0), [], "already told");
-        assert_eq!(news(8, 5, 20), [(SpanKind::Lost, 20_000, 2)]);
+        assert_eq!(news(8, 5, 20), [], "not yet sure");
+        assert_eq!(news(9, 5, 0), [(SpanKind::Lost, 20_000, 3)]);
+        assert_eq!(news(9, 5, 250), [(SpanKind::Lost, 0, 1)]);
+        assert_eq!(news(9, 5, 500), [], "already told");
+    }
+
+    #[test]
+    fn strangers_without_room_are_told_as_others() {
+        let senders = HashMap::new();
+        let sight = Sight { more_strangers: true, ..Default::default() };
+        let told = Tally::new(&senders, MAX_GAP).news(&sight, &now(), false);
+        assert_eq!(told.iter().map(|(_, _, o)| o.subject.as_str()).collect::<Vec<_>>(), ["others"]);
     }
 
     #[test]
@@ -215,8 +257,9 @@ mod tests {
             "apiServers": [], "writable": [],
         }))
         .unwrap();
-        assert_eq!((spec(&plan, "a").known, spec(&plan, "a").name.as_str()), (None, "rackpartition_watch_0a1b"));
-        let known = spec(&plan, "b").known.unwrap();
+        let of = |node| spec(&plan, node).strangers;
+        assert_eq!((of("a"), spec(&plan, "a").name.as_str()), (None, "rackpartition_watch_0a1b"));
+        let known = of("b").unwrap().but;
         for net in ["198.18.0.1/32", "198.18.0.2/32", "198.19.1.0/24", "fe80::/10"] {
             assert!(known.contains(&net.parse().unwrap()), "{net}");
         }

@@ -87,6 +87,9 @@ impl Heal {
 pub struct RunPlan {
     pub run: String,
     pub run_uid: String,
+    /// Only to look: nobody is armed, whatever the run's phase.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub survey: bool,
     pub members: Vec<Member>,
     pub edges: Vec<Block>,
     /// The packets of an edge that are hit.
@@ -143,6 +146,7 @@ impl RunPlan {
         RunPlan {
             run: parts.run,
             run_uid: parts.run_uid,
+            survey: false,
             members: nodes.chain(endpoints).collect(),
             edges: fault.blocks.clone(),
             ports: fault.ports.clone(),

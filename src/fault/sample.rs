@@ -91,7 +91,11 @@ mod tests {
             let of = sample.of(node);
             assert!(!of.contains(node));
             let across = of.iter().filter(|other| plan.breaks(node, other)).count();
-            assert_eq!((across, of.len()), (PER_GROUP, 2 * PER_GROUP), "{node} looks across the cut and at its own side");
+            assert_eq!(
+                (across, of.len()),
+                (PER_GROUP, 2 * PER_GROUP),
+                "{node} looks across the cut and at its own side"
+            );
             pairs += of.len();
             probed.extend(of);
         }

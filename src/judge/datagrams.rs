@@ -1,22 +1,25 @@
 //! Every direction between two nodes, by itself: datagrams that the receiver's kernel took or let through.
 
 use super::{
-    Case, MAX_UNWATCHED,
+    Case, MAX_UNWATCHED, Said,
     cite::cite,
-    loss::{Share, lost_share},
+    loss::samples_within,
     pairs::{Group, Outcome, seen_by},
     timeline::{Seen, Track, longest_hole},
 };
 use crate::{
-    api::{Finding, SpanKind},
+    api::{Check, Finding, FindingResult, SpanKind},
     fault::{Effect, FLOWS, Sample, Way},
-    predict::seconds,
+    predict::{count, seconds},
 };
 use std::collections::BTreeMap;
 
 /// Around an edge of the cut a datagram may end either way, seconds: the kernel's stamps are ticks (at most 10 ms), and what
 /// is told of a look is told of its last datagram (250 ms). The clocks' errors come on top.
 const EDGE: f64 = 0.3;
+
+/// Share by which the counts of spans may be mistaken: of one that reaches beyond a window only a part is counted.
+const SPAN_ERROR: f64 = 0.02;
 
 /// One way from one node to another.
 pub struct Direction<'a> {
@@ -29,24 +32,86 @@ pub struct Direction<'a> {
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let mut groups: BTreeMap<(String, bool), Group> = BTreeMap::new();
+    let mut pools: BTreeMap<String, Pool> = BTreeMap::new();
     for direction in directions(case) {
         let sides = (case.side_of(direction.sender), case.side_of(direction.receiver));
-        let key = (format!("{}→{}: datagrams", sides.0, sides.1), direction.loss > 0.0);
-        let outcome = match seen_by(case, direction.receiver) {
+        let subject = format!("{}→{}: datagrams", sides.0, sides.1);
+        let seen = match seen_by(case, direction.receiver) {
             Ok(track) => judge_direction(case, track, &direction),
-            Err(why) => Some(Outcome::Unseen { why }),
+            Err(why) => Judged::Pair(Outcome::Unseen { why }),
         };
-        if let Some(outcome) = outcome {
-            groups.entry(key).or_default().add(outcome);
+        match seen {
+            Judged::Pair(outcome) => groups.entry((subject, direction.loss > 0.0)).or_default().add(outcome),
+            Judged::Share(share) => pools.entry(subject).or_default().add(direction.loss, share),
+            Judged::NotClaimed => {}
         }
     }
-    let lossy = matches!(case.evidence.plan.pattern.effect, Effect::LossPerPacket { .. } | Effect::LossPerFlow { .. });
-    let finding = |((subject, broken), group): ((String, bool), Group)| match (broken, lossy) {
-        (false, _) => group.finding(subject, "direction", "heard", " all the time"),
-        (true, false) => group.finding(subject, "direction", "silent", ", heard before and after"),
-        (true, true) => group.finding(subject, "direction", "lossy", ", whole before and after"),
+    let finding = |((subject, broken), group): ((String, bool), Group)| match broken {
+        false => group.finding(subject, "direction", "heard", " all the time"),
+        true => group.finding(subject, "direction", "silent", ", heard before and after"),
     };
-    groups.into_iter().map(finding).collect()
+    let pools = pools.into_iter().map(|(subject, pool)| pool.finding(subject));
+    groups.into_iter().map(finding).chain(pools).collect()
+}
+
+/// What was seen of one direction.
+enum Judged {
+    Pair(Outcome),
+    /// Chance decides; of one direction alone it is too little to say anything.
+    Share(Lossy),
+    /// Pods' addresses that the network does not carry, or carries in nodes' packets, in a cut that is not about them.
+    NotClaimed,
+}
+
+/// Counts of one direction in a cut that loses some.
+struct Lossy {
+    lost: f64,
+    all: f64,
+    /// How often chance decided: about each packet, or about each flow.
+    decided: f64,
+    example: String,
+}
+
+/// Directions between two sides in a cut that loses some.
+#[derive(Default)]
+struct Pool {
+    directions: usize,
+    expected: f64,
+    lost: f64,
+    all: f64,
+    decided: f64,
+    example: Option<String>,
+}
+
+impl Pool {
+    fn add(&mut self, expected: f64, one: Lossy) {
+        self.directions += 1;
+        self.expected = expected;
+        self.lost += one.lost;
+        self.all += one.all;
+        self.decided += one.decided;
+        self.example.get_or_insert(one.example);
+    }
+
+    fn finding(self, subject: String) -> Finding {
+        // Four standard deviations, and what a span at the edge of a window may be mistaken by.
+        let chance = 4.0 * (self.expected * (1.0 - self.expected) / self.decided).sqrt() + SPAN_ERROR;
+        let share = self.lost / self.all;
+        let observed = format!("{:.1} % of {:.0} lost", share * 100.0, self.all);
+        let evidence = self.example.unwrap_or_default();
+        let said = match () {
+            // One that a kernel took tells loss from none.
+            _ if (share - self.expected).abs() <= chance && self.lost > 0.0 => {
+                Said::new(FindingResult::Held, observed, evidence)
+            }
+            _ if self.lost == 0.0 && self.expected <= chance => {
+                Said::open(format!("{observed}, too few to tell {:.0} % from none", self.expected * 100.0))
+            }
+            _ => Said::new(FindingResult::Violated, observed, evidence),
+        };
+        let predicted = format!("{} lose {:.0} %", count(self.directions, "direction"), self.expected * 100.0);
+        said.about(Check::FaultProven, subject, predicted)
+    }
 }
 
 pub fn directions<'a>(case: &Case<'a>) -> Vec<Direction<'a>> {
@@ -72,21 +137,25 @@ pub fn edge(case: &Case<'_>, track: &Track<'_>) -> f64 {
     EDGE + track.error + allowed.as_secs_f64()
 }
 
-/// `None` where nothing is claimed: pods' addresses that the network does not carry, in a cut that is not about them.
-fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>) -> Option<Outcome> {
+fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>) -> Judged {
     let plan = case.evidence.plan;
     let subject = direction.way.subject(direction.sender);
     let (heard, lost) = (track.series(SpanKind::Heard, &subject), track.series(SpanKind::Lost, &subject));
-    let unseen = |why: String| Some(Outcome::Unseen { why: format!("{}: datagrams of {subject}: {why}", track.who) });
-    let contradicted =
-        |seen: &Seen<'_>, why: &str| Some(Outcome::Contradicted { what: format!("{} {why}", cite(track, seen)) });
+    let unseen =
+        |why: String| Judged::Pair(Outcome::Unseen { why: format!("{}: datagrams of {subject}: {why}", track.who) });
+    let contradicted = |seen: &Seen<'_>, why: &str| {
+        Judged::Pair(Outcome::Contradicted { what: format!("{} {why}", cite(track, seen)) })
+    };
+    let as_planned = |seen: &Seen<'_>| Judged::Pair(Outcome::AsPlanned { example: cite(track, seen), stray: 0 });
     let (edge, heal) = (edge(case, track), case.timeline.heal);
+    // On an overlay a datagram between pods travels in one between nodes, which is what the cut takes.
+    let on_its_own = !direction.way.is_of_pods() || plan.ports.pods;
     if let Some(why) = &track.status.unwatched {
         return unseen(why.clone());
     }
     if !heard.iter().any(|s| s.from <= -edge) {
-        let not_carried = direction.way.is_of_pods() && !plan.ports.pods && heard.is_empty() && lost.is_empty();
-        return if not_carried { None } else { unseen("not heard before the cut".into()) };
+        let carried = on_its_own || !heard.is_empty() || !lost.is_empty();
+        return if carried { unseen("not heard before the cut".into()) } else { Judged::NotClaimed };
     }
     if let Some(lost) = lost.iter().find(|s| s.to < -edge) {
         return contradicted(lost, "before the cut");
@@ -98,9 +167,11 @@ fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>
         if let Some(lost) = lost.first() {
             return contradicted(lost, "in a direction that was not cut");
         }
-        return match longest_hole(heard, 0.0, heal) {
-            hole if hole > MAX_UNWATCHED => unseen(format!("none came for {}", seconds(hole))),
-            _ => Some(Outcome::AsPlanned { example: cite(track, &heard[0]), stray: 0 }),
+        let hole = longest_hole(heard, 0.0, heal);
+        return if hole > longest_pause(case, track, direction.sender) {
+            unseen(format!("none came for {}", seconds(hole)))
+        } else {
+            as_planned(&heard[0])
         };
     }
     let windows = plan.windows_at(direction.receiver, heal).into_iter().map(|(from, to)| (from + edge, to - edge));
@@ -108,33 +179,59 @@ fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>
     if windows.is_empty() {
         return unseen(format!("the cut is shorter than {} at a time", seconds(2.0 * edge)));
     }
-    let within = |s: &&Seen<'_>| windows.iter().any(|(from, to)| s.meets(*from, *to));
-    let Some(taken) = lost.iter().find(within) else {
-        let why = "none came to the kernel's hook during the cut, neither taken nor let through";
-        return match heard.iter().find(within) {
-            Some(heard) => contradicted(heard, "during the cut"),
-            None => unseen(why.into()),
-        };
-    };
     if direction.loss < 1.0 {
-        let seen = heard.iter().map(|s| (s, false)).chain(lost.iter().map(|s| (s, true)));
-        let most = match plan.pattern.effect {
-            Effect::LossPerFlow { .. } => FLOWS as f64,
-            _ => f64::INFINITY,
-        };
-        return match lost_share(direction.loss, seen.filter(|(s, _)| within(s)), &windows, most) {
-            Share::AsExpected => Some(Outcome::AsPlanned { example: cite(track, taken), stray: 0 }),
-            Share::Other(what) => {
-                Some(Outcome::Contradicted { what: format!("{}: datagrams of {subject}: {what}", track.who) })
-            }
-            Share::TooFew(why) => unseen(why),
+        return match on_its_own {
+            true => lossy(track, heard, lost, &windows, plan.pattern.effect).map_or_else(unseen, Judged::Share),
+            false => Judged::NotClaimed,
         };
     }
-    if let Some(heard) = heard.iter().find(within) {
+    let during = |s: &&Seen<'_>| windows.iter().any(|(from, to)| s.meets(*from, *to));
+    if let Some(heard) = heard.iter().find(during) {
         return contradicted(heard, "during the cut");
     }
-    match windows.iter().map(|(from, to)| longest_hole(lost, *from, *to)).fold(0.0, f64::max) {
-        hole if hole > MAX_UNWATCHED => unseen(format!("none came for {}", seconds(hole))),
-        _ => Some(Outcome::AsPlanned { example: cite(track, taken), stray: 0 }),
+    let taken = lost.iter().find(during);
+    match taken {
+        None if on_its_own => {
+            return unseen("none came to the kernel's hook during the cut, neither taken nor let through".into());
+        }
+        None => return as_planned(&heard[0]),
+        Some(_) => {}
     }
+    let hole = windows.iter().map(|(from, to)| longest_hole(lost, *from, *to)).fold(0.0, f64::max);
+    let unmet = windows.iter().any(|(from, to)| !lost.iter().any(|s| s.meets(*from, *to)));
+    match taken {
+        _ if on_its_own && unmet => unseen("none came in one of the cut's windows".into()),
+        _ if on_its_own && hole > longest_pause(case, track, direction.sender) => {
+            unseen(format!("none came for {}", seconds(hole)))
+        }
+        taken => taken.map_or_else(|| unseen(String::new()), as_planned),
+    }
+}
+
+/// For how long no datagram may come without a doubt, seconds: a moment of a busy machine, or as long as one of the two agents
+/// was away by its own record, being started anew.
+fn longest_pause(case: &Case<'_>, receiver: &Track<'_>, sender: &str) -> f64 {
+    const MOMENT: f64 = 3.0;
+    let away = |track: &Track<'_>| longest_hole(track.of_kind(SpanKind::Probe), 0.0, case.timeline.heal);
+    let sender = case.timeline.agent(sender).map_or(0.0, away);
+    (away(receiver).max(sender) + MOMENT).min(MAX_UNWATCHED)
+}
+
+/// What was lost and what was heard within the windows.
+fn lossy(
+    track: &Track<'_>,
+    heard: &[Seen<'_>],
+    lost: &[Seen<'_>],
+    windows: &[(f64, f64)],
+    effect: Effect,
+) -> Result<Lossy, String> {
+    let within = |spans: &[Seen<'_>]| spans.iter().map(|s| samples_within(s, windows)).sum::<f64>();
+    let (lost_samples, heard_samples) = (within(lost), within(heard));
+    let all = lost_samples + heard_samples;
+    if all == 0.0 {
+        return Err("none came during the cut".into());
+    }
+    let decided = if let Effect::LossPerFlow { .. } = effect { all.min(FLOWS as f64) } else { all };
+    let example = lost.first().or(heard.first()).map_or_else(String::new, |s| cite(track, s));
+    Ok(Lossy { lost: lost_samples, all, decided, example })
 }

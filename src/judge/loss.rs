@@ -14,27 +14,22 @@ pub enum Share {
     TooFew(String),
 }
 
-/// Compares with `expected` the share of what was lost, which the second of each pair says, within the windows. `most`: how
-/// many of them chance decides about one by one, where it does so about whole flows.
+/// Compares with `expected` the share of what was lost, which the second of each pair says, within the windows.
 pub fn lost_share<'s, 'a: 's>(
     expected: f64,
     seen: impl Iterator<Item = (&'s Seen<'a>, bool)>,
     windows: &[(f64, f64)],
-    most: f64,
 ) -> Share {
     // Four standard deviations, and the strays of a busy machine on top.
     const DEVIATIONS: f64 = 4.0;
     let (mut lost, mut all) = (0.0, 0.0);
     for (seen, is_lost) in seen {
-        // Of a span that reaches beyond the cut, only its part in the cut.
-        let within: f64 = windows.iter().map(|(from, to)| (seen.to.min(*to) - seen.from.max(*from)).max(0.0)).sum();
-        let share = if seen.to > seen.from { within / (seen.to - seen.from) } else { 1.0 };
-        let samples = f64::from(seen.span.samples) * share;
+        let samples = samples_within(seen, windows);
         all += samples;
         lost += if is_lost { samples } else { 0.0 };
     }
     let share = lost / all;
-    let chance = DEVIATIONS * (expected * (1.0 - expected) / all.min(most)).sqrt() + STRAY;
+    let chance = DEVIATIONS * (expected * (1.0 - expected) / all).sqrt() + STRAY;
     match () {
         _ if (share - expected).abs() > chance => {
             Share::Other(format!("{:.0} % of {all:.0} lost, {:.0} % expected", share * 100.0, expected * 100.0))
@@ -44,6 +39,17 @@ pub fn lost_share<'s, 'a: 's>(
         }
         _ => Share::AsExpected,
     }
+}
+
+/// How many samples of a span are within the windows, if they are evenly spread over it.
+pub fn samples_within(seen: &Seen<'_>, windows: &[(f64, f64)]) -> f64 {
+    let within: f64 = windows.iter().map(|(from, to)| (seen.to.min(*to) - seen.from.max(*from)).max(0.0)).sum();
+    let at_once = windows.iter().any(|(from, to)| seen.meets(*from, *to));
+    let share = match seen.to > seen.from {
+        true => within / (seen.to - seen.from),
+        false => f64::from(u8::from(at_once)),
+    };
+    f64::from(seen.span.samples) * share
 }
 
 #[cfg(test)]
@@ -82,7 +88,7 @@ mod tests {
             })
             .collect();
         let seen = seen.iter().filter(|s| s.meets(from, to)).map(|s| (s, s.is("silent")));
-        lost_share(expected, seen, &[(from, to)], f64::INFINITY)
+        lost_share(expected, seen, &[(from, to)])
     }
 
     #[test]

@@ -12,6 +12,9 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
+/// Stamps of the kernel are in its ticks, at most this long (`HZ` 100), seconds.
+const TICK: f64 = 0.01;
+
 /// Silence of one node, seconds after `cutAt`.
 #[derive(Clone, Copy, Debug)]
 struct Silence {
@@ -28,7 +31,7 @@ impl Silence {
         f64::midpoint(self.after, self.before)
     }
     fn error(self) -> f64 {
-        (self.before - self.after) / 2.0 + self.clock_error
+        (self.before - self.after) / 2.0 + TICK + self.clock_error
     }
 }
 
@@ -83,7 +86,11 @@ fn silences<'a>(case: &Case<'a>) -> BTreeMap<&'a str, Silence> {
         let before = lost.map(|s| s.from).min_by(f64::total_cmp);
         let (Some((after, clock_error)), Some(before)) = (after, before) else { continue };
         let silence = all.entry(direction.receiver).or_insert(Silence { after, before, clock_error });
-        *silence = Silence { after: silence.after.max(after), before: silence.before.min(before), clock_error };
+        *silence = Silence {
+            after: silence.after.max(after),
+            before: silence.before.min(before),
+            clock_error: silence.clock_error.max(clock_error),
+        };
     }
     // Both ends of each, in order, or nobody knows.
     all.retain(|_, s| s.before >= s.after);

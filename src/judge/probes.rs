@@ -164,7 +164,7 @@ fn judge_pair(case: &Case<'_>, track: &Track<'_>, target: &ProbeTarget, broken: 
         }
         (true, Effect::LossPerPacket { .. } | Effect::LossPerFlow { .. }) => {
             let expected = plan.expected_loss(track.node, &target.member);
-            match lost_share(expected, during().map(|s| (s, !alive(s))), &windows, f64::INFINITY) {
+            match lost_share(expected, during().map(|s| (s, !alive(s))), &windows) {
                 Share::AsExpected => {}
                 Share::Other(what) => {
                     return Outcome::Contradicted { what: format!("{}: probe {subject}: {what}", track.who) };

@@ -25,7 +25,7 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
     }
     if let Some(operator) = &case.timeline.operator {
         let known = |name: &str| case.evidence.snapshot.node(name).is_some();
-        for seen in operator.of_kind(SpanKind::Node).filter(|s| s.from <= heal && !known(&s.span.subject)) {
+        for seen in operator.of_kind(SpanKind::Node).filter(|s| s.meets(0.0, heal) && !known(&s.span.subject)) {
             let said = format!("node {} joined", seen.span.subject);
             if !words.contains(&said) {
                 words.push(said);

@@ -65,11 +65,12 @@ pub fn write(w: &mut Writer<'_>, n: usize, rule: &Rule, seed: u32) {
     if rule.effect == Effect::Reject {
         write_reject(w, n, &reject);
     }
-    let ports = port_set(w, n, rule);
-    let traffic = match (&ports, rule.effect) {
-        (Some(set), _) if !rule.ports.is_empty() => vec![Traffic::FromPort(set), Traffic::ToPort(set)],
-        (Some(set), _) => vec![Traffic::WithPorts(set), Traffic::Portless(set)],
-        (None, _) => vec![Traffic::All],
+    let ports = (!rule.ports.is_empty()).then(|| port_set(w, &format!("ports-{n}"), &rule.ports));
+    let by_flow = matches!(rule.effect, Effect::Loss { per: Unit::Flow, .. });
+    let transports = (by_flow && ports.is_none()).then(|| transport_set(w, n));
+    let traffic = match &transports {
+        Some(set) => vec![Traffic::WithPorts(set), Traffic::Portless(set)],
+        None => of_ports(ports.as_ref()),
     };
     let (sources, destinations) = (intervals(&rule.sources), intervals(&rule.destinations));
     for (i, family) in FAMILIES.iter().enumerate() {
@@ -98,8 +99,13 @@ pub fn write(w: &mut Writer<'_>, n: usize, rule: &Rule, seed: u32) {
     }
 }
 
+/// Packets with one of these ports, or all.
+pub fn of_ports(ports: Option<&Set>) -> Vec<Traffic<'_>> {
+    ports.map_or(vec![Traffic::All], |set| vec![Traffic::FromPort(set), Traffic::ToPort(set)])
+}
+
 /// A part of a rule's traffic that one rule of the kernel can match.
-enum Traffic<'a> {
+pub enum Traffic<'a> {
     All,
     FromPort(&'a Set),
     /// And not from such a port: packets between two of them are met once, or they would be lost twice as often.
@@ -110,7 +116,7 @@ enum Traffic<'a> {
 }
 
 impl Traffic<'_> {
-    fn look_up<'a>(&self, e: Expressions<'a>) -> Expressions<'a> {
+    pub fn look_up<'a>(&self, e: Expressions<'a>) -> Expressions<'a> {
         let port =
             |e: Expressions<'a>, offset| e.meta(meta::L4PROTO).payload_to(REG_1_SECOND, base::TRANSPORT, offset, 2);
         match self {
@@ -123,25 +129,24 @@ impl Traffic<'_> {
     }
 }
 
-/// The ports that a rule is about; or, for the hash of flows, the protocols with ports.
-fn port_set(w: &mut Writer<'_>, n: usize, rule: &Rule) -> Option<Set> {
-    if !rule.ports.is_empty() {
-        let mut ports = rule.ports.clone();
-        ports.sort_unstable();
-        ports.dedup();
-        // Each part of a key is padded to the four bytes of a register.
-        let key = |p: &Port| {
-            [[p.transport as u8, 0, 0, 0], [p.port.to_be_bytes()[0], p.port.to_be_bytes()[1], 0, 0]].concat()
-        };
-        let set = w.new_set(format!("ports-{n}"), 0, (datatype::INET_PROTO_AND_SERVICE, 8), PARTS);
-        w.keys(&set, &ports.iter().map(key).collect::<Vec<_>>());
-        return Some(set);
-    }
-    matches!(rule.effect, Effect::Loss { per: Unit::Flow, .. }).then(|| {
-        let set = w.new_set(format!("transports-{n}"), 0, (datatype::INET_PROTO, 1), NETWORK_ORDER);
-        w.keys(&set, &WITH_PORTS.map(|p| vec![p]));
-        set
-    })
+/// Protocols and ports.
+pub fn port_set(w: &mut Writer<'_>, name: &str, ports: &[Port]) -> Set {
+    let mut ports = ports.to_vec();
+    ports.sort_unstable();
+    ports.dedup();
+    // Each part of a key is padded to the four bytes of a register.
+    let key =
+        |p: &Port| [[p.transport as u8, 0, 0, 0], [p.port.to_be_bytes()[0], p.port.to_be_bytes()[1], 0, 0]].concat();
+    let set = w.new_set(name.to_owned(), 0, (datatype::INET_PROTO_AND_SERVICE, 8), PARTS);
+    w.keys(&set, &ports.iter().map(key).collect::<Vec<_>>());
+    set
+}
+
+/// The protocols with ports, for the hash of flows.
+fn transport_set(w: &mut Writer<'_>, n: usize) -> Set {
+    let set = w.new_set(format!("transports-{n}"), 0, (datatype::INET_PROTO, 1), NETWORK_ORDER);
+    w.keys(&set, &WITH_PORTS.map(|p| vec![p]));
+    set
 }
 
 /// Loads a number below 1000 that is the same for all packets of a flow.

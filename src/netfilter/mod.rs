@@ -21,7 +21,7 @@ pub use error::Error;
 pub use handle::Netfilter;
 pub use heal::{heal_packet, send_heal};
 pub use rule::{Addresses, Effect, Hook, Port, Rule, Transport, Unit};
-pub use watch::{Count, Sight, Watch, WatchSpec};
+pub use watch::{Count, Sight, Strangers, Watch, WatchSpec};
 
 use jiff::Timestamp;
 use std::time::Duration;

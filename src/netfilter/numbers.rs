@@ -119,6 +119,7 @@ pub mod meta {
     pub const OIF: u32 = 5;
     pub const NFPROTO: u32 = 15;
     pub const L4PROTO: u32 = 16;
+    pub const PKTTYPE: u32 = 19;
     pub const TIME_NS: u32 = 30;
 }
 

@@ -4,11 +4,12 @@
 //! It takes nothing but its own datagrams off their way, and the kernel removes it when the process that made it ends, however
 //! that ends: the table belongs to its socket.
 
+use super::cut;
 use super::decode::{Attributes, Message};
 use super::family::{FAMILIES, Side, intervals};
 use super::handle::{is, refused};
 use super::numbers::*;
-use super::rule::Addresses;
+use super::rule::{Addresses, Port};
 use super::socket::Socket;
 use super::state::items;
 use super::table::INGRESS_PRIORITY;
@@ -18,7 +19,7 @@ use super::{Error, LOOPBACK};
 use ipnet::IpNet;
 use rustix::io::Errno;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long an element is kept after its last packet; what is left of it tells when that was. Far longer than any run.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
@@ -38,9 +39,17 @@ pub struct WatchSpec {
     pub port: u16,
     /// The first 16 bytes of their payload; the sender's key follows, four bytes in network order.
     pub mark: [u8; 16],
-    /// Everybody whose place is known. Whoever else gets a packet to this node through the cut is a stranger. `None`: nobody is
-    /// looked for.
-    pub known: Option<Vec<IpNet>>,
+    /// Who is a stranger. `None`: nobody is looked for.
+    pub strangers: Option<Strangers>,
+}
+
+/// Whoever gets a packet to this node, and not to a group of nodes, that the cut would take from others.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Strangers {
+    /// Everybody but these, whose place is known.
+    pub but: Vec<IpNet>,
+    /// Only packets with one of these ports, as [`super::Rule::ports`].
+    pub ports: Vec<Port>,
 }
 
 /// What came from one sender since the table was made.
@@ -57,11 +66,13 @@ pub struct Count<K> {
 pub struct Sight {
     /// Datagrams that came to the node, by the sender's key.
     pub arrived: Vec<Count<u32>>,
-    /// Those of them that the cut let through. Looked at after `arrived`, so the difference never accuses a cut of a packet
-    /// that was on its way between the two hooks.
+    /// Those of them that the cut let through. Looked at after `arrived`; and yet a packet may be between the two hooks for as
+    /// long as its processor is taken away, and is missing here in one look.
     pub heard: Vec<Count<u32>>,
-    /// Packets of any kind that the cut let through and that came from nobody who is known.
+    /// Packets that the cut let through and that came from a stranger.
     pub strangers: Vec<Count<IpAddr>>,
+    /// There may be more strangers than these: no more are told apart in one family.
+    pub more_strangers: bool,
 }
 
 /// The table, as long as this lives.
@@ -79,7 +90,9 @@ impl Watch {
     pub fn open(spec: WatchSpec) -> Result<Self, Error> {
         let mut socket = Socket::open().map_err(Error::Open)?;
         socket.commit(table(&spec))?.map_err(|refusal| match refusal.source {
-            e if refusal.message == CREATE && is(&e, Errno::EXIST) => Error::TableExists { table: spec.name.clone() },
+            e if refusal.message == CREATE && (is(&e, Errno::EXIST) || is(&e, Errno::PERM)) => {
+                Error::TableExists { table: spec.name.clone() }
+            }
             _ => refused("watch with", &spec.name, refusal),
         })?;
         Ok(Self { socket, spec })
@@ -90,18 +103,23 @@ impl Watch {
     /// # Errors
     /// Where the kernel refuses or does not answer; [`Error::Read`] with ENOENT where somebody removed the table.
     pub fn look(&mut self) -> Result<Sight, Error> {
-        let arrived = self.counts("the datagrams that came", &ARRIVED.name, key)?;
-        let heard = self.counts("the datagrams that were heard", &HEARD.name, key)?;
-        let mut strangers = Vec::new();
-        if self.spec.known.is_some() {
-            strangers.extend(self.counts("the strangers of IPv4", &strangers_set(0).name, v4)?);
-            strangers.extend(self.counts("the strangers of IPv6", &strangers_set(1).name, v6)?);
+        let begun = Instant::now();
+        let arrived = self.counts(begun, "the datagrams that came", &ARRIVED.name, key)?;
+        let heard = self.counts(begun, "the datagrams that were heard", &HEARD.name, key)?;
+        let (mut strangers, mut more_strangers) = (Vec::new(), false);
+        if self.spec.strangers.is_some() {
+            let v4 = self.counts(begun, "the strangers of IPv4", &strangers_set(0).name, v4)?;
+            let v6 = self.counts(begun, "the strangers of IPv6", &strangers_set(1).name, v6)?;
+            more_strangers = [&v4, &v6].iter().any(|list| list.len() >= STRANGERS as usize);
+            strangers = [v4, v6].concat();
         }
-        Ok(Sight { arrived, heard, strangers })
+        Ok(Sight { arrived, heard, strangers, more_strangers })
     }
 
+    /// Ages are told as of `begun`, whatever looking took.
     fn counts<K>(
         &mut self,
+        begun: Instant,
         what: &'static str,
         set: &str,
         read: impl Fn(&[u8]) -> Option<K>,
@@ -110,12 +128,22 @@ impl Watch {
             a.str(TABLE, &self.spec.name).str(elem::LIST_SET, set);
         };
         let counted = |m: &Message<'_>| items(m.attributes()).filter_map(|e| count(e, &read)).collect::<Vec<_>>();
-        let rows = self.socket.dump(what, msg::GETSETELEM, build, counted)?;
-        Ok(rows.map_err(|source| Error::Read { what, source })?.into_iter().flatten().collect())
+        let rows =
+            self.socket.dump(what, msg::GETSETELEM, build, counted)?.map_err(|source| Error::Read { what, source })?;
+        let took = begun.elapsed();
+        let as_of_begun = |c: Count<K>| Count { age: c.age.saturating_sub(took), ..c };
+        Ok(rows.into_iter().flatten().map(as_of_begun).collect())
     }
 }
 
-/// Message of the batch that fails with EEXIST where the table is there already.
+/// The two chains, on either side of the cut's.
+const IN_FRONT: &str = "in-front";
+const BEHIND: &str = "behind";
+/// `PACKET_HOST` of `linux/if_packet.h`: for this host, and not for a group or for everybody.
+const FOR_THIS_HOST: u8 = 0;
+
+/// Message of the batch that fails with EEXIST where the table is there already, and with EPERM where it is another process's.
+/// Without CAP_NET_ADMIN the message before it fails.
 const CREATE: usize = 1;
 
 const ARRIVED: Set = senders("arrived", 1);
@@ -153,17 +181,18 @@ fn table(spec: &WatchSpec) -> Batch {
     });
     w.set(&ARRIVED);
     w.set(&HEARD);
-    count_datagrams(&mut w, spec, ("in-front", INGRESS_PRIORITY - 1), &ARRIVED, false);
-    count_datagrams(&mut w, spec, ("behind", INGRESS_PRIORITY + 1), &HEARD, true);
-    if let Some(known) = &spec.known {
-        notice_strangers(&mut w, "behind", known);
+    w.base_chain(IN_FRONT, chain::PREROUTING, INGRESS_PRIORITY - 1);
+    count_datagrams(&mut w, spec, IN_FRONT, &ARRIVED, false);
+    w.base_chain(BEHIND, chain::PREROUTING, INGRESS_PRIORITY + 1);
+    if let Some(strangers) = &spec.strangers {
+        notice(&mut w, BEHIND, strangers);
     }
+    count_datagrams(&mut w, spec, BEHIND, &HEARD, true);
     w.batch
 }
 
-/// A chain at `prerouting` that counts marked datagrams by their sender, and takes them if nobody is to see them after it.
-fn count_datagrams(w: &mut Writer<'_>, spec: &WatchSpec, (chain, priority): (&str, i32), set: &Set, take: bool) {
-    w.base_chain(chain, chain::PREROUTING, priority);
+/// Counts marked datagrams by their sender, and takes them if nobody is to see them after it.
+fn count_datagrams(w: &mut Writer<'_>, spec: &WatchSpec, chain: &str, set: &Set, take: bool) {
     w.rule(chain, "the rule for datagrams", None, |e| {
         let e = e
             .meta(meta::L4PROTO)
@@ -179,22 +208,23 @@ fn count_datagrams(w: &mut Writer<'_>, spec: &WatchSpec, (chain, priority): (&st
     });
 }
 
-/// Rules behind which only strangers come, and one that notes them.
-fn notice_strangers(w: &mut Writer<'_>, chain: &str, known: &[IpNet]) {
-    w.rule(chain, "the rule for loopback", None, |e| e.meta(meta::IIF).eq(&LOOPBACK.to_ne_bytes()).accept());
-    let known = Addresses::AllBut(known.to_vec());
-    let networks = intervals(&known);
+/// Notes strangers, and lets them go on.
+fn notice(w: &mut Writer<'_>, chain: &str, strangers: &Strangers) {
+    let but = Addresses::AllBut(strangers.but.clone());
+    let networks = intervals(&but);
+    let ports = (!strangers.ports.is_empty()).then(|| cut::port_set(w, "ports", &strangers.ports));
     for (i, family) in FAMILIES.iter().enumerate() {
         let set = strangers_set(i);
         w.set(&set);
-        let name = format!("known{}", family.name);
-        let Some(unknown) = Side::new(w, name, family, &known, &networks[i]) else { continue };
-        w.rule(chain, "the rule for strangers", None, |e| {
-            let e = e.meta(meta::NFPROTO).eq(&[family.number]);
-            // The address stays in the register behind the lookup, but not where there is none.
-            let e = unknown.look_up(e, family.source).payload(base::NETWORK, family.source, family.length);
-            e.count_in(&set, KEPT.as_millis() as u64)
-        });
+        let Some(unknown) = Side::new(w, format!("known{}", family.name), family, &but, &networks[i]) else { continue };
+        for traffic in cut::of_ports(ports.as_ref()) {
+            w.rule(chain, "the rule for strangers", None, |e| {
+                let e = e.meta(meta::PKTTYPE).eq(&[FOR_THIS_HOST]).meta(meta::IIF).not_eq(&LOOPBACK.to_ne_bytes());
+                let e = unknown.look_up(e.meta(meta::NFPROTO).eq(&[family.number]), family.source);
+                let e = traffic.look_up(e).payload(base::NETWORK, family.source, family.length);
+                e.count_in(&set, KEPT.as_millis() as u64)
+            });
+        }
     }
 }
 

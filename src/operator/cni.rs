@@ -55,8 +55,8 @@ pub async fn add_pod_ranges(client: &Client, nodes: &mut [Node]) -> Result<(), E
         };
         let objects = match Api::<DynamicObject>::all_with(client.clone(), &resource).list(&ListParams::default()).await
         {
-            // Another CNI.
-            Err(kube::Error::Api(answer)) if answer.is_not_found() => continue,
+            // Another CNI: the API server knows no such group, and says so in plain text.
+            Err(kube::Error::Api(answer)) if answer.code == 404 => continue,
             objects => objects.map_err(read(source.what))?,
         };
         for (name, ranges) in objects.items.iter().map(source.read) {

@@ -78,6 +78,11 @@ async fn reconcile(cached: Arc<RackPartition>, ctx: Arc<Context>) -> Result<Acti
         Err(error) if error.is_lost_plan() => {
             abort::next(run.status.clone().unwrap_or_default(), format!("aborted: {error}"))
         }
+        // Nothing was touched yet, and people wait for a plan.
+        Err(error) if phase.is_none() => {
+            tracing::warn!(%error, run = run.name_any(), "failed to plan");
+            steps::Next::wait(run.status.clone().unwrap_or_default(), AFTER_ERROR, format!("planning; so far: {error}"))
+        }
         next => next?,
     };
     save(&run, &ctx, next).await

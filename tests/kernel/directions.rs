@@ -108,8 +108,8 @@ fn is_exact(shape: &str) {
         });
         assert!(agents.seen(SpanKind::Lost, Timestamp::MIN).is_empty(), "{shape}: nothing is cut yet");
         let _cut = racks.cut(&plan);
-        // Stamps are in ticks of the kernel, at most 10 ms long.
-        let cut = Timestamp::now() + SignedDuration::from_millis(50);
+        // Stamps are in ticks of the kernel, and this machine may be busy.
+        let cut = Timestamp::now() + SignedDuration::from_millis(500);
         let lossy = matches!(plan.pattern.effect, Effect::LossPerPacket { .. } | Effect::LossPerFlow { .. });
         let heard = if lossy { &everything } else { &alive };
         eventually_within(SOON, &format!("{shape}: what is cut is lost, and all else is heard"), || {

@@ -1,7 +1,7 @@
 //! The table that watches: what it counts in front of the cut and behind it, whom it calls a stranger, and that it goes.
 
 use crate::fixture::{Net, Ns, PORT, TABLE, cut, eventually, nets};
-use rackpartition::netfilter::{Rule, Sight, Watch, WatchSpec};
+use rackpartition::netfilter::{Port, Rule, Sight, Strangers, Transport, Watch, WatchSpec};
 use std::{
     io::ErrorKind,
     net::{IpAddr, SocketAddr, UdpSocket},
@@ -13,7 +13,8 @@ const MARK: [u8; 16] = *b"a mark of a run.";
 const NAME: &str = "rackpartition_watch_test";
 
 fn spec(known: Option<&[&str]>) -> WatchSpec {
-    WatchSpec { name: NAME.into(), port: PORT, mark: MARK, known: known.map(nets) }
+    let strangers = known.map(|known| Strangers { but: nets(known), ports: Vec::new() });
+    WatchSpec { name: NAME.into(), port: PORT, mark: MARK, strangers }
 }
 
 fn open(ns: &Ns, known: Option<&[&str]>) -> Watch {
@@ -129,7 +130,8 @@ fn strangers_are_who_gets_through_from_an_address_that_is_nobodys() {
     let net = Net::new();
     net.left.ip(&["addr", "add", "198.18.0.77/24", "dev", net.left.device]);
     net.left.ip(&["addr", "add", "fd00::77/64", "dev", net.left.device, "nodad"]);
-    let known = ["198.18.0.1", "198.18.0.2", "fd00::1", "fd00::2", "fe80::/10"];
+    // `::` asks for its address and reports its groups.
+    let known = ["198.18.0.1", "198.18.0.2", "fd00::1", "fd00::2", "fe80::/10", "::"];
     let mut right = open(&net.right, Some(&known));
     let to = |v4: bool| SocketAddr::new(net.right.address(v4), 9);
     for (from, v4) in [("198.18.0.1", true), ("fd00::1", false), ("198.18.0.77", true), ("fd00::77", false)] {
@@ -147,9 +149,38 @@ fn strangers_are_who_gets_through_from_an_address_that_is_nobodys() {
 }
 
 #[test]
+fn to_a_cut_of_some_ports_others_are_no_strangers() {
+    let net = Net::new();
+    let ports = vec![Port { transport: Transport::Udp, port: 9 }];
+    let strangers = Some(Strangers { but: nets(&["198.18.0.2", "fd00::/64", "fe80::/10", "::"]), ports });
+    let mut right = net.right.run(|| Watch::open(WatchSpec { strangers, ..spec(None) }).unwrap());
+    let sender = net.left.udp(net.left.v4);
+    sender.send_to(b"x", (net.right.v4, 10)).unwrap();
+    send(&sender, net.right.v4, 1);
+    assert_eq!(arrived(&mut right, 1).strangers, []);
+    sender.send_to(b"x", (net.right.v4, 9)).unwrap();
+    eventually("the one with the port", || right.look().unwrap().strangers.len() == 1);
+}
+
+#[test]
+fn groups_have_no_strangers() {
+    let net = Net::new();
+    let mut right = open(&net.right, Some(&["198.18.0.2", "fd00::/64", "fe80::/10", "::"]));
+    let sender = net.left.udp(net.left.v4);
+    sender.set_broadcast(true).unwrap();
+    for group in ["224.0.0.1:9", "198.18.0.255:9"] {
+        sender.send_to(b"x", group).unwrap();
+    }
+    // It came after them, by the same wire.
+    send(&sender, net.right.v4, 1);
+    let names: Vec<_> = arrived(&mut right, 1).strangers.iter().map(|c| (c.from, c.packets)).collect();
+    assert_eq!(names, [(net.left.v4, 1)], "only what was for this node");
+}
+
+#[test]
 fn nobody_is_a_stranger_to_whom_the_cut_takes() {
     let net = Net::new();
-    let mut right = open(&net.right, Some(&["198.18.0.2", "fd00::2", "fe80::/10"]));
+    let mut right = open(&net.right, Some(&["198.18.0.2", "fd00::2", "fe80::/10", "::"]));
     let _table = cut(&net.right, vec![Rule::drop_from(nets(&["198.18.0.1"]))]);
     send(&net.left.udp(net.left.v4), net.right.v4, 1);
     let sight = arrived(&mut right, 1);

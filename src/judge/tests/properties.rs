@@ -4,7 +4,9 @@ use super::fixture::{CUT, END, Run, START, container, passing};
 use crate::api::{SpanKind, Verdict};
 use proptest::prelude::*;
 
-const KINDS: [SpanKind; 9] = [
+const KINDS: [SpanKind; 11] = [
+    SpanKind::Heard,
+    SpanKind::Lost,
     SpanKind::Probe,
     SpanKind::Health,
     SpanKind::Canary,

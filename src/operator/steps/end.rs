@@ -16,6 +16,10 @@ use std::{collections::BTreeSet, time::Duration};
 /// The gate outlives the windows by a quarter of a second (agent), clocks differ by less than a second.
 const SLACK_SECONDS: f64 = 2.0;
 
+/// An agent looks at its table every second and says so every three, seconds. One that is still told to be there this long after
+/// the heal was seen after it.
+const LATE_SECONDS: f64 = 10.0;
+
 /// Where the nodes of a run are on the way out.
 pub enum Ending {
     /// Ask again.
@@ -35,7 +39,11 @@ pub async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Ending, Error
     ctx.observers.end(&uid);
     let planned = match planned(run, ctx).await {
         Ok(planned) => Some(planned),
-        Err(Error::PlanGone { .. }) if status.plan.is_none() => return Ok(Ending::Over { status: Box::new(status) }),
+        Err(Error::PlanGone { .. }) if status.plan.is_none() => {
+            // Agents of a survey may be there.
+            remove(run, ctx).await?;
+            return Ok(Ending::Over { status: Box::new(status) });
+        }
         // Without its token no heal packet can be sent; all else goes on.
         Err(error) if error.is_lost_plan() => None,
         Err(error) => return Err(error),
@@ -104,7 +112,7 @@ fn healed_on(mut status: RackPartitionStatus, nodes: &BTreeSet<&str>, agents: &[
     // Before scheduling, a node without a record holds nothing.
     let held = |n: &&str| status.schedule.is_some() || agents.iter().any(|r| r.spec.node == **n);
     let silent: Vec<&str> = nodes.iter().copied().filter(|n| held(n) && !spoke(n)).collect();
-    let over = status.schedule.as_ref().map(|s| later(s.heal_at.0, SLACK_SECONDS));
+    let over = status.schedule.as_ref().map(|s| later(s.heal_at.0, LATE_SECONDS));
     let left = |n: &&str| agents.iter().any(|r| r.spec.node == **n && over.is_some_and(|over| says_left(r, over)));
     let left: Vec<&str> = nodes.iter().copied().filter(left).collect();
     let (value, reason, message) = match () {

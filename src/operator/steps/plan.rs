@@ -114,9 +114,14 @@ fn is_young(run: &RackPartition) -> bool {
 async fn other_run(run: &RackPartition, ctx: &Context) -> Result<Option<Refusal>, Error> {
     let runs = ctx.runs().list(&ListParams::default()).await.map_err(failed_to("list runs"))?;
     let going = runs.items.into_iter().find_map(|other| {
-        let phase = other.status.as_ref()?.phase?;
-        let is_other = other.uid() != run.uid() && (!phase.is_final() || end::may_still_cut(&other));
-        is_other.then(|| Refusal::AnotherRun { other: other.name_any(), phase: format!("{phase:?}") })
+        let is_other = other.uid() != run.uid();
+        let age = |run: &RackPartition| (run.creation_timestamp(), run.uid());
+        let (going, phase) = match other.status.as_ref().and_then(|s| s.phase) {
+            Some(phase) => (!phase.is_final() || end::may_still_cut(&other), format!("{phase:?}")),
+            // It may be asking who leads etcd; of two that are being planned the older one goes on.
+            None => (other.metadata.deletion_timestamp.is_none() && age(&other) < age(run), "being planned".to_owned()),
+        };
+        (is_other && going).then(|| Refusal::AnotherRun { other: other.name_any(), phase })
     });
     Ok(going)
 }

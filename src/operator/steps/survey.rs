@@ -84,7 +84,7 @@ async fn start(run: &RackPartition, ctx: &Context, snapshot: &Snapshot) -> Resul
             longest_seconds: 0.0,
             writable: Vec::new(),
         };
-        let plan = RunPlan::new(&part, &Fault::default(), parts);
+        let plan = RunPlan { survey: true, probes: Vec::new(), ..RunPlan::new(&part, &Fault::default(), parts) };
         let namespace = &ctx.settings.agent.agent_namespace;
         let map = objects::plan_map(run, namespace, &plan, &part);
         match ctx.plans().create(&PostParams::default(), &map).await {
