@@ -160,6 +160,10 @@ pub struct Guards {
     /// if it is concerned.
     #[serde(default)]
     pub allow_unhealthy_baseline: bool,
+    /// Allow a run in which nodes hear addresses whose place nobody knows, such as clients and name servers. One of them may be
+    /// another address of a node that is cut off; they are named, and no longer make the run Inconclusive.
+    #[serde(default)]
+    pub allow_unplaced_sources: bool,
     /// Largest error between the clocks of two machines: measured offset, its uncertainty and the drift to come. At most
     /// 900ms: the last call before a cut and the deadline after it leave room for a second.
     #[serde(default = "default_max_clock_error")]
@@ -177,6 +181,7 @@ impl Default for Guards {
             allow_quorum_loss: false,
             allow_all_racks: false,
             allow_unhealthy_baseline: false,
+            allow_unplaced_sources: false,
             max_clock_error: default_max_clock_error(),
         }
     }

@@ -132,7 +132,7 @@ impl RunPlan {
             rack: n.rack.clone(),
             cidrs: n.addresses.iter().map(|a| IpNet::from(*a)).collect(),
             pod_cidrs: n.pod_cidrs.clone(),
-            heal_addresses: n.addresses.clone(),
+            heal_addresses: if n.internal.is_empty() { n.addresses.clone() } else { n.internal.clone() },
         });
         let endpoints = snapshot.endpoints.iter().map(|e| Member {
             name: e.name.clone(),

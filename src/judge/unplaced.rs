@@ -35,6 +35,10 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
     }
     let Some(first) = evidence.first().cloned() else { return Vec::new() };
     let advice = "name it in spec.endpoints, with its rack if it is in one";
-    let said = Said::new(FindingResult::Inconclusive, format!("heard: {}; {advice}", some(&words)), first);
+    let (result, observed) = match case.evidence.spec.guards.allow_unplaced_sources {
+        true => (FindingResult::Noted, format!("heard: {}", some(&words))),
+        false => (FindingResult::Inconclusive, format!("heard: {}; {advice}", some(&words))),
+    };
+    let said = Said::new(result, observed, first);
     vec![said.about(Check::FaultProven, "unplaced", "every source of packets is in the plan")]
 }

@@ -107,16 +107,7 @@ fn base_chain(
             _ => e.accept(),
         }
     });
-    let open = w.anonymous(datatype::ICMPV6_TYPE, &OPEN_ICMPV6);
-    w.rule(name, "the rule for neighbour discovery", None, |e| {
-        e.meta(meta::NFPROTO)
-            .eq(&[NFPROTO_IPV6])
-            .meta(meta::L4PROTO)
-            .eq(&[IPPROTO_ICMPV6])
-            .payload(base::TRANSPORT, 0, 1)
-            .look_up(&open, true)
-            .accept()
-    });
+    pass_neighbour_discovery(w, name);
     if used {
         w.rule(name, "the rule of the cut", None, |e| {
             e.constant()
@@ -127,6 +118,20 @@ fn base_chain(
                 .jump(target.name())
         });
     }
+}
+
+/// Lets through what hosts need of each other to be neighbours at all.
+pub fn pass_neighbour_discovery(w: &mut Writer<'_>, chain: &str) {
+    let open = w.anonymous(datatype::ICMPV6_TYPE, &OPEN_ICMPV6);
+    w.rule(chain, "the rule for neighbour discovery", None, |e| {
+        e.meta(meta::NFPROTO)
+            .eq(&[NFPROTO_IPV6])
+            .meta(meta::L4PROTO)
+            .eq(&[IPPROTO_ICMPV6])
+            .payload(base::TRANSPORT, 0, 1)
+            .look_up(&open, true)
+            .accept()
+    });
 }
 
 /// A number that goes with the name: 32 bit FNV-1a.

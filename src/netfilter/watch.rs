@@ -12,7 +12,7 @@ use super::numbers::*;
 use super::rule::{Addresses, Port};
 use super::socket::Socket;
 use super::state::items;
-use super::table::INGRESS_PRIORITY;
+use super::table::{INGRESS_PRIORITY, pass_neighbour_discovery};
 use super::wire::Batch;
 use super::writer::{NETWORK_ORDER, Set, Writer};
 use super::{Error, LOOPBACK};
@@ -208,8 +208,9 @@ fn count_datagrams(w: &mut Writer<'_>, spec: &WatchSpec, chain: &str, set: &Set,
     });
 }
 
-/// Notes strangers, and lets them go on.
+/// Notes strangers, and lets them go on. Neighbours are none, whatever addresses they ask with.
 fn notice(w: &mut Writer<'_>, chain: &str, strangers: &Strangers) {
+    pass_neighbour_discovery(w, chain);
     let but = Addresses::AllBut(strangers.but.clone());
     let networks = intervals(&but);
     let ports = (!strangers.ports.is_empty()).then(|| cut::port_set(w, "ports", &strangers.ports));

@@ -63,7 +63,8 @@ pub async fn add_pod_ranges(client: &Client, nodes: &mut [Node]) -> Result<(), E
             let Some(node) = nodes.iter_mut().find(|n| n.name == name) else { continue };
             for range in ranges {
                 if !node.pod_cidrs.iter().any(|known| known.contains(&range)) {
-                    node.pod_cidrs.push(range);
+                    // In front: what the CNI uses is what probes between pods should use.
+                    node.pod_cidrs.insert(0, range);
                 }
             }
         }
@@ -79,11 +80,12 @@ fn calico(block: &DynamicObject) -> (String, Vec<IpNet>) {
     (text("node").unwrap_or_default().into(), range.into_iter().collect())
 }
 
-/// `spec.ipam.podCIDRs`, and the addresses that the node itself uses towards pods (`pkg/k8s/apis/cilium.io/v2`).
+/// `spec.ipam.podCIDRs`, the ranges of its pools, and the addresses that the node itself uses towards pods (`pkg/k8s/apis/cilium.io/v2`).
 fn cilium(node: &DynamicObject) -> (String, Vec<IpNet>) {
     let spec = &node.data["spec"];
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let ranges = list(&spec["ipam"]["podCIDRs"]).into_iter().filter_map(|c| c.as_str()?.parse().ok());
+    let pools = list(&spec["ipam"]["pools"]["allocated"]).into_iter().flat_map(|pool| list(&pool["cidrs"]));
+    let ranges = list(&spec["ipam"]["podCIDRs"]).into_iter().chain(pools).filter_map(|c| c.as_str()?.parse().ok());
     let internal = list(&spec["addresses"]).into_iter().filter(|a| a["type"] == "CiliumInternalIP");
     let internal = internal.filter_map(|a| a["ip"].as_str()?.parse::<IpAddr>().ok()).map(IpNet::from);
     (node.name_any(), ranges.chain(internal).collect())
@@ -116,7 +118,7 @@ mod tests {
     #[test]
     fn cilium_says_its_ranges_and_its_own_address_there() {
         let node = object(json!({"apiVersion": "cilium.io/v2", "kind": "CiliumNode", "metadata": {"name": "w1"},
-            "spec": {"ipam": {"podCIDRs": ["198.19.5.0/24", "fd00:5::/64"]}, "addresses": [
+            "spec": {"ipam": {"podCIDRs": ["198.19.5.0/24"], "pools": {"allocated": [{"pool": "a", "cidrs": ["fd00:5::/64"]}]}}, "addresses": [
                 {"type": "InternalIP", "ip": "198.18.0.5"}, {"type": "CiliumInternalIP", "ip": "198.19.9.77"}]}}));
         assert_eq!(cilium(&node), ("w1".into(), nets(&["198.19.5.0/24", "fd00:5::/64", "198.19.9.77/32"])));
     }

@@ -88,12 +88,15 @@ fn node(node: &core::Node, rack_label: &str) -> Node {
     // Every address it is known by is cut; probes go to the first, so InternalIPs come first.
     let mut addresses = status.addresses.unwrap_or_default();
     addresses.sort_by_key(|a| a.type_ != "InternalIP");
+    let internal =
+        addresses.iter().filter(|a| a.type_ == "InternalIP").filter_map(|a| a.address.parse().ok()).collect();
     let cidrs = node.spec.as_ref().and_then(|s| s.pod_cidrs.clone()).unwrap_or_default();
     Node {
         name: node.name_any(),
         rack: node.labels().get(rack_label).filter(|r| !r.is_empty()).cloned(),
         zone: node.labels().get(ZONE).cloned(),
         ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
+        internal,
         addresses: addresses.iter().filter_map(|a| a.address.parse().ok()).collect(),
         pod_cidrs: cidrs.iter().filter_map(|c| c.parse().ok()).collect(),
     }

@@ -34,6 +34,8 @@ pub struct Node {
     pub zone: Option<String>,
     pub ready: bool,
     pub addresses: Vec<IpAddr>,
+    /// Those of them by which nodes know each other; empty: all.
+    pub internal: Vec<IpAddr>,
     pub pod_cidrs: Vec<IpNet>,
 }
 

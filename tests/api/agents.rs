@@ -248,7 +248,9 @@ impl Agent {
             return;
         }
         let said = (self.status.clone(), Instant::now());
-        let status = NodeRecordStatus { observed_until: Some(MicroTime(Timestamp::now())), ..self.status.clone() };
+        let mut status = NodeRecordStatus { observed_until: Some(MicroTime(Timestamp::now())), ..self.status.clone() };
+        // Whoever sends goes on sending.
+        status.spans.iter_mut().filter(|s| s.kind == SpanKind::Heard).for_each(|s| s.to = now());
         let name = record_name(&plan.run, &plan.run_uid, &self.node);
         if !self.created {
             self.created = create(records, plan, &name, &self.node).await.is_ok();

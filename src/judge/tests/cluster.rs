@@ -41,6 +41,7 @@ pub fn snapshot() -> Snapshot {
         zone: Some(format!("r{}", i % 3 + 1)),
         ready: true,
         addresses: vec![address(i + 1)],
+        internal: Vec::new(),
         pod_cidrs: Vec::new(),
     });
     let etcd = (1..=3).map(|i| EtcdMember { node: format!("cp{i}"), leads: None, client_port: 2379, peer_port: 2380 });

@@ -211,6 +211,9 @@ fn whoever_is_not_in_the_plan_is_named() {
     let found = of(&stranger(20.0), "unplaced");
     assert_eq!(found.result, FindingResult::Inconclusive);
     assert!(found.observed.contains("198.18.0.77 (an interface of w1 has it)"), "{found:?}");
+    let mut allowed = stranger(20.0);
+    allowed.spec.guards.allow_unplaced_sources = true;
+    assert_eq!(of(&allowed, "unplaced").result, FindingResult::Noted, "knowingly");
     let before = stranger(-20.0).judge().findings;
     assert!(!before.iter().any(|f| f.subject == "unplaced"), "only the cut matters: {before:#?}");
 }

@@ -1,12 +1,11 @@
 //! Arm: an agent on every node of the plan, with an inert table, a clock in step and a healthy baseline. All or nothing.
 
-use super::{Error, Next, Planned, failed_to, later, plan::LEAD_SECONDS, planned, seconds_until, survey};
+use super::{Error, Next, Planned, baseline, failed_to, later, plan::LEAD_SECONDS, planned, seconds_until, survey};
 use crate::{
     api::{
-        AgentCount, NodeRecord, Phase, RackPartition, RackPartitionStatus, RecordPhase, Role, Schedule, Side, SpanKind,
+        AgentCount, NodeRecord, Phase, RackPartition, RackPartitionStatus, RecordPhase, Role, Schedule, Side,
         conditions,
     },
-    fault::{RunPlan, Sample},
     operator::{clocks, context::Context, convergence, objects},
 };
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
@@ -17,8 +16,6 @@ use kube::{
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 const AGAIN: Duration = Duration::from_millis(500);
-/// Looks at each probe target before the cut.
-const BASELINE_SAMPLES: u32 = 3;
 
 /// Planned: leadership goes to a replica that will stay on the writable side; then the agents are started.
 ///
@@ -57,6 +54,9 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
         let why = unfit.status.as_ref().and_then(|s| s.message.clone()).unwrap_or_else(|| "it gave no reason".into());
         return Ok(refuse(status, format!("node {} can't take part: {why}", unfit.spec.node)));
     }
+    if let Some((node, why)) = agents.iter().find_map(|r| Some((&r.spec.node, r.status.as_ref()?.unwatched.clone()?))) {
+        return Ok(refuse(status, format!("node {node} can't prove what it hears: {why}; Linux 5.12 or later can")));
+    }
     let waits = waits_for(run, ctx, &planned, &agents).await?;
     if let Some((planned, now)) = moved_leader(&planned, &agents) {
         return Ok(refuse(
@@ -75,7 +75,7 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
 }
 
 /// The member that was to be cut off as etcd's leader, and the one that leads now, where it is another one.
-fn moved_leader(planned: &Planned, agents: &[NodeRecord]) -> Option<(String, String)> {
+pub fn moved_leader(planned: &Planned, agents: &[NodeRecord]) -> Option<(String, String)> {
     let was = planned.fault.resolved_roles.get(&Role::EtcdLeader.name())?;
     let now = survey::leader(agents).filter(|now| now != was)?;
     Some((was.clone(), now))
@@ -156,10 +156,8 @@ async fn waits_for(
         }
         Ok(_) => {}
     }
-    let sample = Sample::new(&planned.plan);
-    let lacks = |record| ports_lacked(record, &sample).or_else(|| datagrams_lacked(record, &sample, &planned.plan));
-    if let Some(why) = agents.iter().find_map(lacks) {
-        return Ok(Some(("NoBaseline", why)));
+    if let Some(waits) = baseline::lacks(&planned.plan, agents, &run.spec.guards) {
+        return Ok(Some(waits));
     }
     if run.spec.guards.allow_unhealthy_baseline {
         return Ok(None);
@@ -170,50 +168,6 @@ async fn waits_for(
     // Asked last and anew: the observer's latest look may be from before a node went down.
     let waiting = convergence::waits_now(ctx, run, &planned.snapshot).await;
     Ok(waiting.map(|w| ("UnhealthyBaseline", format!("{w} (or set spec.guards.allowUnhealthyBaseline)"))))
-}
-
-/// Every probe target must be reachable before the cut, or silence in the cut would prove nothing.
-fn ports_lacked(record: &NodeRecord, sample: &Sample<'_>) -> Option<String> {
-    let spans = record.status.as_ref().map(|s| s.spans.as_slice()).unwrap_or_default();
-    sample.targets_of(&record.spec.node).into_iter().find_map(|target| {
-        let subject = target.subject();
-        let latest = spans.iter().rfind(|s| s.kind == SpanKind::Probe && s.subject == subject);
-        match latest {
-            Some(span) if span.state == "open" && span.samples >= BASELINE_SAMPLES => None,
-            Some(span) if span.state != "open" => Some(format!(
-                "{} to reach {subject} at {} (now {}): a firewall, or a component that is down",
-                record.spec.node, target.address, span.state
-            )),
-            _ => Some(format!("the baseline of {}", record.spec.node)),
-        }
-    })
-}
-
-/// Every node in the sample must be heard, or silence would prove nothing. What goes to the same port as heal packets also shows
-/// that these would arrive.
-fn datagrams_lacked(record: &NodeRecord, sample: &Sample<'_>, plan: &RunPlan) -> Option<String> {
-    let (node, status) = (&record.spec.node, record.status.as_ref()?);
-    if let Some(why) = &status.unwatched {
-        return Some(format!("{node} to count datagrams: {why}"));
-    }
-    let receiver = plan.member(node)?;
-    let heard = |subject: String| {
-        let spans = status.spans.iter().filter(|s| s.kind == SpanKind::Heard && s.subject == subject);
-        spans.map(|s| s.samples).sum::<u32>() >= BASELINE_SAMPLES
-    };
-    let senders = plan.members.iter().filter(|m| m.has_agent && sample.of(&m.name).contains(node.as_str()));
-    let mut ways = senders.flat_map(|sender| plan.ways(sender, receiver).map(move |way| (sender, way)));
-    // Not every network carries packets between pods' ranges; where the cut is about them it must.
-    let missing = ways.find(|(sender, way)| {
-        let needed = !way.is_of_pods() || plan.ports.pods;
-        needed && !heard(way.subject(&sender.name))
-    });
-    missing.map(|(sender, way)| {
-        format!(
-            "{node} to hear {} by {way:?} on UDP port {}: a firewall, which would stop heal packets too",
-            sender.name, plan.heal.port
-        )
-    })
 }
 
 /// Whether this node has loaded the windows of this schedule and has not given up since.

@@ -28,6 +28,10 @@ pub async fn scheduled(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, 
     let (loaded, wanted) = (count.loaded, count.wanted);
     let status = RackPartitionStatus { agents: Some(count), ..status };
     let left = seconds_until(schedule.cut_at.0);
+    if let Some((was, now)) = arm::moved_leader(&planned, &agents) {
+        abort::send_heal_packets(&planned.plan).await;
+        return Ok(abort::next(status, format!("not cut: etcd's leader moved from {was} to {now}; run it again")));
+    }
     let gave_up = agents.iter().any(arm::has_given_up);
     if loaded < wanted && left > LAST_CALL_SECONDS && !gave_up {
         let message = format!("windows loaded on {loaded} of {wanted} nodes; cutting in {left:.0} s");

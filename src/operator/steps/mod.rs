@@ -5,6 +5,7 @@
 
 pub mod abort;
 pub mod arm;
+mod baseline;
 pub mod cut;
 pub mod end;
 pub mod judge;

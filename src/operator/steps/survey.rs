@@ -8,6 +8,7 @@ use crate::{
     operator::{context::Context, objects},
     topology::Snapshot,
 };
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -16,6 +17,9 @@ use std::time::Duration;
 
 /// A member was last seen leading no longer than this before the end of its record, seconds: several looks.
 const FRESH: f64 = 6.0;
+
+/// An agent that looked ends within its grace period of 5 s; one that takes longer than this, seconds, is stuck.
+const STUCK: f64 = 60.0;
 
 /// What is known by now.
 pub enum Survey {
@@ -41,8 +45,13 @@ pub async fn survey(run: &RackPartition, ctx: &Context, snapshot: &Snapshot) -> 
     let (agents, _) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
     match leader(&agents) {
         None => start(run, ctx, snapshot).await,
-        Some(leader) if is_over(run, ctx).await? => Ok(Survey::Leader(leader)),
-        Some(leader) => Ok(Survey::Waiting(format!("{leader} leads etcd; waiting for the agents that looked to end"))),
+        Some(leader) => Ok(match left(run, ctx).await? {
+            None => Survey::Leader(leader),
+            Some((pod, seconds)) if seconds > STUCK => {
+                Survey::Failed(format!("pod {pod}, which asked who leads etcd, does not end: see what keeps it"))
+            }
+            Some((pod, _)) => Survey::Waiting(format!("{leader} leads etcd; waiting for {pod}, which asked, to end")),
+        }),
     }
 }
 
@@ -64,14 +73,14 @@ fn leads(record: &NodeRecord) -> bool {
 
 async fn start(run: &RackPartition, ctx: &Context, snapshot: &Snapshot) -> Result<Survey, Error> {
     let deadline = Duration::from(ctx.settings.arm_deadline).as_secs_f64();
-    if run.creation_timestamp().is_some_and(|t| seconds_until(later(t.0, deadline)) <= 0.0) {
-        end(run, ctx).await?;
+    let there =
+        ctx.daemon_sets().list(&objects::of_run(run)).await.map_err(failed_to("look for the survey's agents"))?;
+    let begun = there.items.first().and_then(ResourceExt::creation_timestamp);
+    if begun.is_some_and(|t| seconds_until(later(t.0, deadline)) <= 0.0) {
         let why =
             "no member of etcd said that it leads: agents ask at 127.0.0.1:2381 (kubeadm's --listen-metrics-urls)";
         return Ok(Survey::Failed(format!("{why}, and none was answered within {deadline} s")));
     }
-    let there =
-        ctx.daemon_sets().list(&objects::of_run(run)).await.map_err(failed_to("look for the survey's agents"))?;
     if there.items.is_empty() {
         let members = |name: &str| snapshot.etcd.iter().any(|m| m.node == name);
         let nodes = snapshot.nodes.iter().filter(|n| members(&n.name)).cloned().collect();
@@ -100,19 +109,15 @@ async fn start(run: &RackPartition, ctx: &Context, snapshot: &Snapshot) -> Resul
     Ok(Survey::Waiting("asking the members of etcd who leads".into()))
 }
 
-/// Ends the agents that looked; true once they are gone.
-async fn is_over(run: &RackPartition, ctx: &Context) -> Result<bool, Error> {
-    end(run, ctx).await?;
-    let pods = ctx.agent_pods().list(&objects::of_run(run)).await.map_err(failed_to("list the agents' pods"))?;
-    Ok(pods.items.is_empty())
-}
-
-async fn end(run: &RackPartition, ctx: &Context) -> Result<(), Error> {
-    let deleted = ctx.daemon_sets().delete(&objects::survey_name(run), &DeleteParams::background()).await;
-    match deleted {
-        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
-        other => other.map(drop).map_err(failed_to("delete the agents of the survey")),
+/// Ends the agents that looked. One that is still there, and for how long it has been ending, seconds.
+async fn left(run: &RackPartition, ctx: &Context) -> Result<Option<(String, f64)>, Error> {
+    match ctx.daemon_sets().delete(&objects::survey_name(run), &DeleteParams::background()).await {
+        Err(kube::Error::Api(answer)) if answer.is_not_found() => {}
+        other => drop(other.map_err(failed_to("delete the agents of the survey"))?),
     }
+    let pods = ctx.agent_pods().list(&objects::of_run(run)).await.map_err(failed_to("list the agents' pods"))?;
+    let ending = |pod: &Pod| pod.metadata.deletion_timestamp.as_ref().map_or(0.0, |t| -seconds_until(t.0));
+    Ok(pods.items.first().map(|pod| (pod.name_any(), ending(pod))))
 }
 
 #[cfg(test)]

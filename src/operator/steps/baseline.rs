@@ -1,0 +1,82 @@
+//! The baseline: before a cut everybody hears everybody, and nobody is heard whom the plan does not know. Else what is seen during
+//! the cut would prove nothing.
+
+use crate::{
+    api::{Guards, NodeRecord, NodeRecordStatus, Span, SpanKind},
+    fault::{ProbeTarget, RunPlan, Sample, Way},
+};
+use std::collections::BTreeMap;
+
+/// Looks at each probe target, and datagrams on each way.
+const SAMPLES: u32 = 3;
+/// What was seen last this long before the end of its record, seconds, is no longer so.
+const FRESH: f64 = 5.0;
+
+/// What is still missing, as a reason and a sentence.
+pub fn lacks(plan: &RunPlan, agents: &[NodeRecord], guards: &Guards) -> Option<(&'static str, String)> {
+    let sample = Sample::new(plan);
+    let records: BTreeMap<&str, &NodeRecordStatus> =
+        agents.iter().filter_map(|r| Some((r.spec.node.as_str(), r.status.as_ref()?))).collect();
+    for sender in plan.members.iter().filter(|m| m.has_agent) {
+        let status = records.get(sender.name.as_str())?;
+        let port = |target: &&ProbeTarget| port_lacked(&sender.name, status, target);
+        if let Some(why) = sample.targets_of(&sender.name).iter().find_map(port) {
+            return Some(("NoBaseline", why));
+        }
+        for receiver in sample.of(&sender.name).into_iter().filter_map(|name| plan.member(name)) {
+            let heard =
+                |way: &Way| records.get(receiver.name.as_str()).is_some_and(|s| hears(s, &way.subject(&sender.name)));
+            // Not every network carries packets between pods' ranges; where the cut is about them it must.
+            let needed = |way: &Way| !way.is_of_pods() || plan.ports.pods;
+            if let Some(way) = plan.ways(sender, receiver).find(|way| needed(way) && !heard(way)) {
+                return Some(("NoBaseline", not_heard(plan, &sender.name, &receiver.name, way)));
+            }
+        }
+    }
+    if guards.allow_unplaced_sources {
+        return None;
+    }
+    let (node, source) = records.iter().find_map(|(node, status)| Some((node, stranger(status)?)))?;
+    let advice = "name it in spec.endpoints, with its rack if it is in one, or set spec.guards.allowUnplacedSources";
+    Some(("UnplacedSources", format!("{node} to hear nobody but members of the plan, and it hears {source}: {advice}")))
+}
+
+fn port_lacked(node: &str, status: &NodeRecordStatus, target: &ProbeTarget) -> Option<String> {
+    let subject = target.subject();
+    let latest = status.spans.iter().rfind(|s| s.kind == SpanKind::Probe && s.subject == subject);
+    match latest {
+        Some(span) if span.state == "open" && span.samples >= SAMPLES => None,
+        Some(span) if span.state != "open" => Some(format!(
+            "{node} to reach {subject} at {} (now {}): a firewall, or a component that is down",
+            target.address, span.state
+        )),
+        _ => Some(format!("the baseline of {node}")),
+    }
+}
+
+fn hears(status: &NodeRecordStatus, subject: &str) -> bool {
+    let latest = status.spans.iter().rfind(|s| s.kind == SpanKind::Heard && s.subject == subject);
+    latest.is_some_and(|s| s.samples >= SAMPLES && is_fresh(status, s))
+}
+
+fn not_heard(plan: &RunPlan, sender: &str, receiver: &str, way: Way) -> String {
+    let port = plan.heal.port;
+    match way.is_of_pods() {
+        false => format!(
+            "{receiver} to hear {sender} by {way:?} (UDP port {port}; what stops that would stop heal packets too)"
+        ),
+        true => {
+            format!("{receiver} to hear pods of {sender} by {way:?} (UDP port {port}, between the nodes' pod ranges)")
+        }
+    }
+}
+
+fn stranger(status: &NodeRecordStatus) -> Option<&str> {
+    let mut strangers = status.spans.iter().filter(|s| s.kind == SpanKind::Stranger && is_fresh(status, s));
+    strangers.next().map(|s| s.subject.as_str())
+}
+
+fn is_fresh(status: &NodeRecordStatus, span: &Span) -> bool {
+    let until = status.observed_until.as_ref().map(|t| t.0.as_microsecond());
+    until.is_some_and(|until| (until - span.to.wall.0.as_microsecond()) as f64 / 1e6 <= FRESH)
+}
