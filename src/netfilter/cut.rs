@@ -2,7 +2,7 @@
 
 use super::LOOPBACK;
 use super::expr::Expressions;
-use super::family::{FAMILIES, Family, Side, intervals};
+use super::family::{FAMILIES, Family, keys, matches};
 use super::numbers::*;
 use super::rule::{Effect, Hook, Port, Rule, Transport, Unit};
 use super::writer::{NETWORK_ORDER, PARTS, Set, Writer};
@@ -72,16 +72,16 @@ pub fn write(w: &mut Writer<'_>, n: usize, rule: &Rule, seed: u32) {
         Some(set) => vec![Traffic::WithPorts(set), Traffic::Portless(set)],
         None => of_ports(ports.as_ref()),
     };
-    let (sources, destinations) = (intervals(&rule.sources), intervals(&rule.destinations));
+    let (sources, destinations) = (keys(&rule.sources), keys(&rule.destinations));
     for (i, family) in FAMILIES.iter().enumerate() {
-        let sources = Side::new(w, format!("sources{}-{n}", family.name), family, &rule.sources, &sources[i]);
+        let sources = matches(w, &format!("sources{}-{n}", family.name), family, &rule.sources, &sources[i]);
         let name = format!("destinations{}-{n}", family.name);
-        let destinations = Side::new(w, name, family, &rule.destinations, &destinations[i]);
-        let (Some(sources), Some(destinations)) = (sources, destinations) else { continue };
-        for traffic in &traffic {
+        let destinations = matches(w, &name, family, &rule.destinations, &destinations[i]);
+        let ends = sources.iter().flat_map(|s| destinations.iter().map(move |d| (s, d)));
+        for ((source, destination), traffic) in ends.flat_map(|ends| traffic.iter().map(move |t| (ends, t))) {
             w.rule(chain, &format!("rule {n} for IPv{}", family.name), Some(n), |e| {
                 let e = e.meta(meta::NFPROTO).eq(&[family.number]);
-                let e = destinations.look_up(sources.look_up(e, family.source), family.destination);
+                let e = destination.look_up(source.look_up(e, family.source), family.destination);
                 let e = traffic.look_up(e);
                 match rule.effect {
                     Effect::Drop => e.counter().drop(),

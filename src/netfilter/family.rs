@@ -1,7 +1,7 @@
 //! The two families of addresses, and how rules match sources and destinations of each.
 
 use super::expr::Expressions;
-use super::interval::{self, Interval};
+use super::interval::{self, Keys};
 use super::numbers::*;
 use super::rule::Addresses;
 use super::writer::{NETWORK_ORDER, Set, Writer};
@@ -21,41 +21,49 @@ pub const FAMILIES: [Family; 2] = [
     Family { number: NFPROTO_IPV6, name: "6", address: datatype::IPV6_ADDR, length: 16, source: 8, destination: 24 },
 ];
 
-/// Sources or destinations of one family: the kernel's set of them, and whether those that are not in it are meant.
-pub struct Side {
-    set: Option<Set>,
+/// Sources or destinations of one family: what one rule of the kernel can look up, and all such rules together are meant. No
+/// packet is met by two of them.
+pub type Matches = Vec<Match>;
+
+/// Sets in which an address has to be, or must not be.
+pub struct Match {
+    sets: Vec<Set>,
     length: u32,
-    but: bool,
+    inside: bool,
 }
 
-impl Side {
-    /// `None` where no address of this family is meant.
-    pub fn new(
-        w: &mut Writer<'_>,
-        name: String,
-        family: &Family,
-        addresses: &Addresses,
-        intervals: &[Interval],
-    ) -> Option<Self> {
-        if intervals.is_empty() {
-            return (!matches!(addresses, Addresses::Of(_))).then_some(Self { set: None, length: 0, but: false });
+impl Match {
+    pub fn look_up<'a>(&self, mut e: Expressions<'a>, offset: u32) -> Expressions<'a> {
+        if !self.sets.is_empty() {
+            e = e.payload(base::NETWORK, offset, self.length);
         }
-        let set = w.new_set(name, set::INTERVAL, (family.address, family.length), NETWORK_ORDER);
-        w.intervals(&set, intervals);
-        Some(Self { set: Some(set), length: family.length, but: matches!(addresses, Addresses::AllBut(_)) })
-    }
-    pub fn look_up<'a>(&self, e: Expressions<'a>, offset: u32) -> Expressions<'a> {
-        match &self.set {
-            None => e,
-            Some(set) => e.payload(base::NETWORK, offset, self.length).look_up(set, !self.but),
-        }
+        // Where none of them has it, the address stays in the register.
+        self.sets.iter().fold(e, |e, set| e.look_up(set, self.inside))
     }
 }
 
-/// Intervals of both families, in the order of [`FAMILIES`].
-pub fn intervals(addresses: &Addresses) -> [Vec<Interval>; 2] {
+/// Writes the sets that hold these addresses of one family. Empty where none of the family is meant.
+pub fn matches(w: &mut Writer<'_>, name: &str, family: &Family, addresses: &Addresses, keys: &Keys) -> Matches {
+    let (length, key) = (family.length, (family.address, family.length));
+    let mut sets = Vec::new();
+    if !keys.hosts.is_empty() {
+        sets.push(w.new_hash_set(name.to_owned(), key, &keys.hosts));
+    }
+    if !keys.blocks.is_empty() {
+        let set = w.new_set(format!("{name}-blocks"), set::INTERVAL, key, NETWORK_ORDER);
+        w.intervals(&set, &keys.blocks);
+        sets.push(set);
+    }
+    match addresses {
+        Addresses::Of(_) => sets.into_iter().map(|set| Match { sets: vec![set], length, inside: true }).collect(),
+        Addresses::Any | Addresses::AllBut(_) => vec![Match { sets, length, inside: false }],
+    }
+}
+
+/// Keys of both families, in the order of [`FAMILIES`].
+pub fn keys(addresses: &Addresses) -> [Keys; 2] {
     match addresses {
         Addresses::Any => Default::default(),
-        Addresses::Of(list) | Addresses::AllBut(list) => interval::of_networks(list).into(),
+        Addresses::Of(list) | Addresses::AllBut(list) => interval::of_networks(list),
     }
 }

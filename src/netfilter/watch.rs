@@ -6,7 +6,7 @@
 
 use super::cut;
 use super::decode::{Attributes, Message};
-use super::family::{FAMILIES, Side, intervals};
+use super::family::{FAMILIES, keys, matches};
 use super::handle::{is, refused};
 use super::numbers::*;
 use super::rule::{Addresses, Port};
@@ -212,13 +212,14 @@ fn count_datagrams(w: &mut Writer<'_>, spec: &WatchSpec, chain: &str, set: &Set,
 fn notice(w: &mut Writer<'_>, chain: &str, strangers: &Strangers) {
     pass_neighbour_discovery(w, chain);
     let but = Addresses::AllBut(strangers.but.clone());
-    let networks = intervals(&but);
+    let keys = keys(&but);
     let ports = (!strangers.ports.is_empty()).then(|| cut::port_set(w, "ports", &strangers.ports));
     for (i, family) in FAMILIES.iter().enumerate() {
         let set = strangers_set(i);
         w.set(&set);
-        let Some(unknown) = Side::new(w, format!("known{}", family.name), family, &but, &networks[i]) else { continue };
-        for traffic in cut::of_ports(ports.as_ref()) {
+        let unknown = matches(w, &format!("known{}", family.name), family, &but, &keys[i]);
+        let traffic = cut::of_ports(ports.as_ref());
+        for (unknown, traffic) in unknown.iter().flat_map(|u| traffic.iter().map(move |t| (u, t))) {
             w.rule(chain, "the rule for strangers", None, |e| {
                 let e = e.meta(meta::PKTTYPE).eq(&[FOR_THIS_HOST]).meta(meta::IIF).not_eq(&LOOPBACK.to_ne_bytes());
                 let e = unknown.look_up(e.meta(meta::NFPROTO).eq(&[family.number]), family.source);

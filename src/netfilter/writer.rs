@@ -18,7 +18,7 @@ pub struct Set {
     pub flags: u32,
     /// Data type for listings, and length in bytes.
     pub key: (u32, u32),
-    /// Most elements that packets may put in; 0 where they put in none.
+    /// Most elements that it will ever have, where packets put them in or the kernel is to know; else 0.
     pub size: u32,
     pub userdata: &'static [u8],
 }
@@ -62,6 +62,15 @@ impl<'a> Writer<'a> {
         let set = Set { name: name.into(), id: self.next_id, flags, key, size: 0, userdata };
         self.next_id += 1;
         self.set(&set);
+        set
+    }
+    /// A set that is found by hash, of a size that is known.
+    pub fn new_hash_set(&mut self, name: String, key: (u32, u32), keys: &[Vec<u8>]) -> Set {
+        let size = u32::try_from(keys.len()).expect("fewer than all addresses of IPv4");
+        let set = Set { name: name.into(), id: self.next_id, flags: 0, key, size, userdata: NETWORK_ORDER };
+        self.next_id += 1;
+        self.set(&set);
+        self.keys(&set, keys);
         set
     }
     /// A set of single bytes for one rule, which has to follow.
