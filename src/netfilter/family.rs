@@ -47,10 +47,10 @@ pub fn matches(w: &mut Writer<'_>, name: &str, family: &Family, addresses: &Addr
     let (length, key) = (family.length, (family.address, family.length));
     let mut sets = Vec::new();
     if !keys.hosts.is_empty() {
-        sets.push(w.new_hash_set(name.to_owned(), key, &keys.hosts));
+        sets.push(w.new_hash_set(format!("{name}-hosts"), key, &keys.hosts));
     }
     if !keys.blocks.is_empty() {
-        let set = w.new_set(format!("{name}-blocks"), set::INTERVAL, key, NETWORK_ORDER);
+        let set = w.new_set(name.to_owned(), set::INTERVAL, key, NETWORK_ORDER);
         w.intervals(&set, &keys.blocks);
         sets.push(set);
     }

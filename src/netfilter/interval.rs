@@ -31,7 +31,8 @@ pub fn of_networks(networks: &[IpNet]) -> [Keys; 2] {
 fn apart(ranges: Vec<(u128, u128)>, len: usize) -> Keys {
     let (mut hosts, blocks): (Vec<_>, Vec<_>) = ranges.into_iter().partition(|(from, to)| from == to);
     let blocks = merge(blocks);
-    let within = |n: u128| blocks.partition_point(|(from, _)| *from <= n).checked_sub(1).is_some_and(|i| n <= blocks[i].1);
+    let within =
+        |n: u128| blocks.partition_point(|(from, _)| *from <= n).checked_sub(1).is_some_and(|i| n <= blocks[i].1);
     hosts.retain(|(n, _)| !within(*n));
     hosts.sort_unstable();
     hosts.dedup();

@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(lengths.iter().sum::<usize>(), buf.len());
         assert!(lengths.iter().all(|l| *l < 1 << 16), "{lengths:?}");
         assert_eq!(labels[CREATE], "the table");
-        assert_eq!(labels[27], "elements 9500 to 9999 of set sources6-0");
+        assert_eq!(labels[27], "elements 9500 to 9999 of set sources6-0-hosts");
     }
 
     #[test]

@@ -92,7 +92,8 @@ async fn an_abort_before_the_plan_takes_the_askers_away() {
     until("agents that ask", SOON, || async { (surveyors(&cluster).await.len() == 1).then_some(()) }).await;
     // Younger, and therefore not the one that goes on. Objects tell their age in whole seconds.
     let created = cluster.runs().get("run").await.expect("the run").creation_timestamp().expect("a time").0;
-    until("another second", SOON, || async { (Timestamp::now().as_second() > created.as_second()).then_some(()) }).await;
+    until("another second", SOON, || async { (Timestamp::now().as_second() > created.as_second()).then_some(()) })
+        .await;
     cluster.begin("second", json!({})).await;
     let refused = cluster.until_phase("second", &[Phase::Refused]).await.message.expect("a message");
     assert!(refused.contains("being planned") && refused.contains("one run at a time"), "{refused}");

@@ -35,10 +35,16 @@ const ARMED: &str = r#"table inet rackpartition-test {
 		elements = { 0x00000000 timeout 1m expires … }
 	}
 
+	set sources4-0-hosts {
+		type ipv4_addr
+		size 1
+		elements = { 198.18.0.7 }
+	}
+
 	set sources4-0 {
 		type ipv4_addr
 		flags interval
-		elements = { 198.18.0.7, 198.19.4.0/24 }
+		elements = { 198.19.4.0/24 }
 	}
 
 	set sources6-0 {
@@ -49,6 +55,7 @@ const ARMED: &str = r#"table inet rackpartition-test {
 
 	chain ingress {
 		iif "lo" return
+		ip saddr @sources4-0-hosts counter packets 0 bytes 0 drop comment "rule 0"
 		ip saddr @sources4-0 counter packets 0 bytes 0 drop comment "rule 0"
 		ip6 saddr @sources6-0 counter packets 0 bytes 0 drop comment "rule 0"
 	}
@@ -144,7 +151,8 @@ fn nft_reads_the_same_as_json() {
         objects.filter_map(|o| o.get(kind)).cloned().collect::<Vec<_>>()
     };
     let sets = all("set").iter().map(|s| (s["name"].clone(), s["type"].clone())).collect::<Vec<_>>();
-    let expected = [("windows", "time"), ("gate", "mark"), ("sources4-0", "ipv4_addr"), ("sources6-0", "ipv6_addr")];
+    let expected =
+        [("windows", "time"), ("gate", "mark"), ("sources4-0-hosts", "ipv4_addr"), ("sources6-0", "ipv6_addr")];
     assert_eq!(sets, expected.map(|(n, t)| (n.into(), t.into())));
     let chain = all("chain").into_iter().find(|c| c["name"] == "prerouting").unwrap();
     assert_eq!(
@@ -173,7 +181,7 @@ fn nft_reads_the_same_as_json() {
     ];
     let expected = [
         serde_json::json!([loopback, {"return": null}]),
-        drop("ip", "@sources4-0"),
+        drop("ip", "@sources4-0-hosts"),
         drop("ip6", "@sources6-0"),
         serde_json::json!([
             is(field("udp", "dport"), 40441.into()),
