@@ -1,10 +1,11 @@
 //! What the table costs packets that it does not drop: small datagrams through a veth pair, with and without it in turns.
 
 use crate::figure::{Figure, median};
-use crate::fixture::{LONG, Net, Ns, TABLE, always};
+use crate::fixture::{LONG, Net, Ns, PORT, TABLE, always};
 use crate::stream::pair;
 use crate::table::{peers, spec};
-use rackpartition::netfilter::{Netfilter, TableSpec};
+use ipnet::IpNet;
+use rackpartition::netfilter::{Netfilter, Strangers, TableSpec, Watch, WatchSpec};
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
@@ -23,8 +24,10 @@ enum State {
     Again,
     Armed,
     Cutting,
+    /// As a node is during a cut: with the table that watches beside it.
+    Watching,
 }
-const STATES: [State; 4] = [State::Without, State::Armed, State::Again, State::Cutting];
+const STATES: [State; 5] = [State::Without, State::Armed, State::Again, State::Cutting, State::Watching];
 
 pub fn measure() -> Vec<Figure> {
     let net = Net::new();
@@ -41,6 +44,8 @@ pub fn measure() -> Vec<Figure> {
         for turn in 0..STATES.len() {
             let state = STATES[(round + turn) % STATES.len()];
             enter(&mut netfilter, &spec, state);
+            let _watch = matches!(state, State::Watching).then(|| net.right.run(|| Watch::open(watch(&net)).unwrap()));
+            std::thread::sleep(SETTLE);
             row[state as usize] = slice(&net.right, &sender);
             let dropped = netfilter.state(TABLE).unwrap().map_or(0, |s| s.dropped_packets);
             assert_eq!(dropped, 0, "failed to measure throughput: the table dropped what it should let through");
@@ -69,23 +74,32 @@ pub fn measure() -> Vec<Figure> {
         rate("no table", State::Without),
         rate("armed", State::Armed),
         rate("cutting others", State::Cutting),
+        rate("cutting others and watching", State::Watching),
         noise,
         cost("armed", State::Armed).target(1.0).beside(floor.clone()),
-        cost("cutting others", State::Cutting).target(1.0).beside(floor),
+        cost("cutting others", State::Cutting).target(1.0).beside(floor.clone()),
+        cost("cutting others and watching", State::Watching).target(1.0).beside(floor),
         added("armed", State::Armed).beside(bare.clone()),
-        added("cutting others", State::Cutting).beside(bare),
+        added("cutting others", State::Cutting).beside(bare.clone()),
+        added("cutting others and watching", State::Watching).beside(bare),
     ]
 }
 
 fn enter(netfilter: &mut Netfilter, spec: &TableSpec, state: State) {
     netfilter.remove(TABLE).unwrap();
-    if matches!(state, State::Armed | State::Cutting) {
+    if matches!(state, State::Armed | State::Cutting | State::Watching) {
         netfilter.arm(spec, LONG).unwrap();
     }
-    if matches!(state, State::Cutting) {
+    if matches!(state, State::Cutting | State::Watching) {
         netfilter.cut(TABLE, &[always()], LONG).unwrap();
     }
-    std::thread::sleep(SETTLE);
+}
+
+/// Everybody is known: whoever sends is looked up.
+fn watch(net: &Net) -> WatchSpec {
+    let own = [net.left.v4, net.left.v6, net.right.v4, net.right.v6].map(IpNet::from);
+    let strangers = Some(Strangers { but: peers(PEERS).into_iter().chain(own).collect(), ports: Vec::new() });
+    WatchSpec { name: "rackpartition_watch_bench".into(), port: PORT, mark: [7; 16], strangers }
 }
 
 /// Nanoseconds for each packet.
