@@ -32,7 +32,7 @@ impl<'a> Sample<'a> {
         Sample { plan, groups: groups.into_values().collect(), rank }
     }
 
-    /// Whom this node probes: of each group all others, or [`PER_GROUP`] of them, other ones than its neighbours in the plan do.
+    /// Whom this node probes: of each group all others, or four of them, others than its neighbours in the plan do.
     pub fn of(&self, node: &str) -> BTreeSet<&'a str> {
         let rank = self.rank.get(node).copied().unwrap_or_default();
         let of_group = |group: &Vec<&'a str>| {
