@@ -112,7 +112,10 @@ impl Module {
             }
             let missing: Vec<_> =
                 self.binaries.iter().filter(|(file, _)| files.contains(file) && missing(&file)).collect();
-            self.build_into(&folder, &missing).await?;
+            // Another lab may have built them while this one waited.
+            if !missing.is_empty() {
+                self.build_into(&folder, &missing).await?;
+            }
         }
         Ok(folder)
     }

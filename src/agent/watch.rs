@@ -25,6 +25,8 @@ const BURST: Duration = Duration::from_millis(400);
 const MAX_GAP: Duration = Duration::from_secs(1);
 /// Subject of those whom the kernel has no room for.
 const MORE_STRANGERS: &str = "others";
+/// A datagram that came and is not yet heard may be between the two hooks for as long as its processor is taken away.
+const SURE: Duration = Duration::from_millis(250);
 /// An earlier process of the run may be on its way out; its table goes with it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -44,15 +46,15 @@ pub fn pace(now: Timestamp, times: Option<Times>, burst: Duration, often: Durati
 
 /// What this node of the plan listens to.
 pub fn spec(plan: &RunPlan, node: &str) -> WatchSpec {
-    // Elsewhere nobody is cut off, so nobody can slip by; and what the class of pods' traffic hits is not told by ports.
+    // Elsewhere nobody is cut off, so nobody can slip by.
     let is_deaf = plan.members.iter().any(|m| plan.cuts(&m.name, node));
-    let by_ports = plan.ports.is_everything() || !plan.ports.ports.is_empty();
-    let strangers = Strangers { but: known(plan), ports: ports(plan) };
+    // Pods' traffic is of any port.
+    let strangers = Strangers { but: known(plan), ports: if plan.ports.pods { Vec::new() } else { ports(plan) } };
     WatchSpec {
         name: watch_table_name(&plan.run_uid),
         port: plan.heal.port,
         mark: plan.heal.mark(),
-        strangers: (is_deaf && by_ports).then_some(strangers),
+        strangers: is_deaf.then_some(strangers),
     }
 }
 
@@ -89,7 +91,10 @@ async fn open(spec: &WatchSpec) -> Result<Watch, Error> {
     let begun = tokio::time::Instant::now();
     loop {
         match Watch::open(spec.clone()) {
-            Err(Error::TableExists { .. }) if begun.elapsed() < PATIENCE => sleep(PERIOD).await,
+            // Refused means that this kernel can't; all else may pass.
+            Err(error) if !matches!(error, Error::Refused { .. } | Error::Open(_)) && begun.elapsed() < PATIENCE => {
+                sleep(PERIOD).await;
+            }
             opened => return opened,
         }
     }
@@ -121,6 +126,21 @@ async fn look_on(mut watch: Watch, mut tally: Tally<'_>, journal: &Journal, orde
     }
 }
 
+/// One look at what came and was not heard.
+struct Seemed {
+    looked_us: i64,
+    lost: u64,
+    last: Moment,
+}
+
+/// What is sure by now: the number that was lost at every look since one that is at least [`SURE`] old, and what that one's last
+/// datagram was.
+fn sure(looks: &mut Vec<Seemed>, now_us: i64) -> Option<(u64, Moment)> {
+    let old = looks.iter().rposition(|look| now_us - look.looked_us >= SURE.as_micros() as i64)?;
+    looks.drain(..old);
+    Some((looks.iter().map(|look| look.lost).min()?, looks[0].last.clone()))
+}
+
 /// What was counted up to the last look.
 struct Tally<'a> {
     /// Subjects by key.
@@ -128,8 +148,9 @@ struct Tally<'a> {
     max_gap: Duration,
     heard: HashMap<u32, u64>,
     lost: HashMap<u32, u64>,
-    /// How many seemed to be lost at the last look, and the last one's stamp. Told only if the next look agrees.
-    seemed_lost: HashMap<u32, (u64, Moment)>,
+    /// How many seemed to be lost at each of the last looks: when that was, and the stamp of the last datagram. Told only once
+    /// it has been so for [`SURE`].
+    seemed_lost: HashMap<u32, Vec<Seemed>>,
     strangers: HashMap<IpAddr, u64>,
 }
 
@@ -164,9 +185,10 @@ impl<'a> Tally<'a> {
         for count in &sight.arrived {
             let Some(subject) = self.senders.get(&count.from) else { continue };
             let lost = count.packets.saturating_sub(heard.get(&count.from).copied().unwrap_or_default());
-            let (seemed, at) =
-                self.seemed_lost.insert(count.from, (lost, before(now, count.age))).unwrap_or((0, now.clone()));
-            match risen(&mut self.lost, count.from, lost.min(seemed)) {
+            let looks = self.seemed_lost.entry(count.from).or_default();
+            looks.push(Seemed { looked_us: now.boot_us, lost, last: before(now, count.age) });
+            let Some((lost, at)) = sure(looks, now.boot_us) else { continue };
+            match risen(&mut self.lost, count.from, lost) {
                 0 => {}
                 new => news.push((SpanKind::Lost, at, seen(subject, "lost", new, max_gap))),
             }
@@ -205,24 +227,29 @@ mod tests {
     }
 
     #[test]
-    fn what_came_and_is_not_heard_by_the_next_look_is_lost_and_each_is_told_once() {
+    fn what_came_and_is_not_heard_for_a_while_is_lost_and_each_is_told_once() {
         let senders = HashMap::from([(7, "w1/Ipv4".to_owned())]);
-        let (mut tally, now) = (Tally::new(&senders, MAX_GAP), now());
-        let mut news = |arrived, heard, age| {
-            let arrived = vec![count(7, arrived, age), count(99, 5, 0)];
-            let sight = Sight { arrived, heard: vec![count(7, heard, age)], ..Default::default() };
+        let (mut tally, start) = (Tally::new(&senders, MAX_GAP), now());
+        // Milliseconds from the start to each look; told are kind, the stamp's milliseconds, and how many.
+        let mut news = |at_ms: i64, arrived, heard| {
+            let now = Moment { boot_us: start.boot_us + at_ms * 1000, ..start.clone() };
+            let arrived = vec![count(7, arrived, 10), count(99, 5, 0)];
+            let sight = Sight { arrived, heard: vec![count(7, heard, 10)], ..Default::default() };
             let told = tally.news(&sight, &now, false).into_iter();
-            told.map(|(kind, at, o)| (kind, now.boot_us - at.boot_us, o.more + 1)).collect::<Vec<_>>()
+            told.map(|(kind, at, o)| (kind, (at.boot_us - start.boot_us) / 1000, o.more + 1)).collect::<Vec<_>>()
         };
-        assert_eq!(news(3, 3, 10), [(SpanKind::Heard, 10_000, 3)]);
-        assert_eq!(news(3, 3, 260), []);
-        // One is between the two hooks: never lost.
-        assert_eq!(news(5, 4, 0), [(SpanKind::Heard, 0, 1)]);
-        assert_eq!(news(5, 5, 0), [(SpanKind::Heard, 0, 1)]);
-        assert_eq!(news(8, 5, 20), [], "not yet sure");
-        assert_eq!(news(9, 5, 0), [(SpanKind::Lost, 20_000, 3)]);
-        assert_eq!(news(9, 5, 250), [(SpanKind::Lost, 0, 1)]);
-        assert_eq!(news(9, 5, 500), [], "already told");
+        assert_eq!(news(0, 3, 3), [(SpanKind::Heard, -10, 3)]);
+        assert_eq!(news(250, 3, 3), []);
+        // One is between the two hooks for several looks: never lost.
+        assert_eq!(news(500, 5, 4), [(SpanKind::Heard, 490, 1)]);
+        assert_eq!(news(520, 5, 4), []);
+        assert_eq!(news(540, 5, 5), [(SpanKind::Heard, 530, 1)]);
+        assert_eq!(news(790, 5, 5), []);
+        assert_eq!(news(1000, 8, 5), [], "not yet sure");
+        assert_eq!(news(1020, 9, 5), [], "not yet sure");
+        assert_eq!(news(1250, 9, 5), [(SpanKind::Lost, 990, 3)]);
+        assert_eq!(news(1270, 9, 5), [(SpanKind::Lost, 1010, 1)]);
+        assert_eq!(news(1520, 9, 5), [], "already told");
     }
 
     #[test]

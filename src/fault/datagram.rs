@@ -38,7 +38,7 @@ impl Way {
     pub fn address(self, member: &Member) -> Option<IpAddr> {
         match self.is_of_pods() {
             false => member.heal_addresses.iter().copied().find(|a| a.is_ipv4() == self.is_ipv4()),
-            true => member.pod_cidrs.iter().find(|c| c.addr().is_ipv4() == self.is_ipv4()).and_then(late_host),
+            true => member.pod_cidrs.iter().filter(|c| c.addr().is_ipv4() == self.is_ipv4()).find_map(late_host),
         }
     }
 }

@@ -208,13 +208,13 @@ fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>
     }
 }
 
-/// For how long no datagram may come without a doubt, seconds: a moment of a busy machine, or as long as one of the two agents
-/// was away by its own record, being started anew.
+/// For how long no datagram may come without a doubt, seconds: a sixth of the cut, within bounds, for a machine that is busy (4 s
+/// were seen on two cores beside a compiler), or as long as one of the two agents was away by its own record, being started anew.
 fn longest_pause(case: &Case<'_>, receiver: &Track<'_>, sender: &str) -> f64 {
-    const MOMENT: f64 = 3.0;
     let away = |track: &Track<'_>| longest_hole(track.of_kind(SpanKind::Probe), 0.0, case.timeline.heal);
     let sender = case.timeline.agent(sender).map_or(0.0, away);
-    (away(receiver).max(sender) + MOMENT).min(MAX_UNWATCHED)
+    let moment = (case.timeline.heal / 6.0).clamp(3.0, 10.0);
+    (away(receiver).max(sender) + moment).min(MAX_UNWATCHED)
 }
 
 /// What was lost and what was heard within the windows.

@@ -28,6 +28,9 @@ pub fn lost_share<'s, 'a: 's>(
         all += samples;
         lost += if is_lost { samples } else { 0.0 };
     }
+    if all == 0.0 {
+        return Share::TooFew("nobody looked during the cut".into());
+    }
     let share = lost / all;
     let chance = DEVIATIONS * (expected * (1.0 - expected) / all).sqrt() + STRAY;
     match () {

@@ -80,7 +80,7 @@ fn silences<'a>(case: &Case<'a>) -> BTreeMap<&'a str, Silence> {
         let subject = direction.way.subject(direction.sender);
         // A second time of a cut that flaps is another matter.
         let near = edge(case, track);
-        let heard = track.series(SpanKind::Heard, &subject).iter().filter(|s| s.from < 0.0 && s.to <= near);
+        let heard = track.series(SpanKind::Heard, &subject).iter().filter(|s| s.to <= near);
         let lost = track.series(SpanKind::Lost, &subject).iter().filter(|s| s.from >= -near);
         let after = heard.map(|s| (s.to, s.to_error)).max_by(|a, b| a.0.total_cmp(&b.0));
         let before = lost.map(|s| s.from).min_by(f64::total_cmp);

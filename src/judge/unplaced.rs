@@ -8,10 +8,12 @@ use super::{
 use crate::api::{Check, Finding, FindingResult, SpanKind};
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
-    let heal = case.timeline.heal;
+    // Beside the ends of the cut as well: the clocks may differ by so much, and to miss one would be worse.
+    let allowed: std::time::Duration = case.evidence.spec.guards.max_clock_error.into();
+    let (begin, heal) = (-allowed.as_secs_f64(), case.timeline.heal + allowed.as_secs_f64());
     let (mut words, mut evidence) = (Vec::new(), Vec::new());
     for track in case.timeline.agents() {
-        for seen in track.of_kind(SpanKind::Stranger).filter(|s| s.meets(0.0, heal)) {
+        for seen in track.of_kind(SpanKind::Stranger).filter(|s| s.meets(begin, heal)) {
             let address = &seen.span.subject;
             let owner = case.timeline.agents().find(|t| t.status.addresses.iter().any(|a| a.to_string() == *address));
             let whose =
@@ -25,7 +27,7 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
     }
     if let Some(operator) = &case.timeline.operator {
         let known = |name: &str| case.evidence.snapshot.node(name).is_some();
-        for seen in operator.of_kind(SpanKind::Node).filter(|s| s.meets(0.0, heal) && !known(&s.span.subject)) {
+        for seen in operator.of_kind(SpanKind::Node).filter(|s| s.meets(begin, heal) && !known(&s.span.subject)) {
             let said = format!("node {} joined", seen.span.subject);
             if !words.contains(&said) {
                 words.push(said);

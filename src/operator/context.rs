@@ -65,8 +65,13 @@ impl Context {
     /// Where they can't be read.
     pub async fn records_of(&self, run: &RackPartition) -> kube::Result<(Vec<NodeRecord>, Option<NodeRecord>)> {
         let mut records = self.records().list(&objects::of_run(run)).await?.items;
-        // A run of the same name may have been here before.
+        // A run of the same name may have been here before, and so may agents that only looked before there was a plan.
         records.retain(|r| Some(&r.spec.run_uid) == run.uid().as_ref());
+        if let Some(plan) = run.status.as_ref().and_then(|s| s.plan.as_ref()) {
+            let of_another =
+                |r: &NodeRecord| r.status.as_ref().and_then(|s| s.plan_hash.as_ref()).is_some_and(|h| *h != plan.hash);
+            records.retain(|r| !of_another(r));
+        }
         let (agents, mut operators): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|r| r.spec.observer == Observer::Agent);
         Ok((agents, operators.pop()))

@@ -59,7 +59,7 @@ impl Harness {
             vec!["upgrade", "--install", "rackpartition", &chart, "--wait", "--timeout", "3m", "--reset-values"];
         let deadline = format!("agent.armDeadline={}s", ARM_DEADLINE.as_secs());
         // Under the same name another image would not be taken up by pods that are there.
-        let id = self.lab.engine().image_id(IMAGE).await.unwrap_or_default();
+        let id = self.lab.engine().image_id(IMAGE).await.context("the image is gone")?;
         let image = format!("operator.podAnnotations.image={}", id.replace(':', "-"));
         for value in ["image.repository=rackpartition", "image.tag=dev", &deadline, &image] {
             words.extend(["--set", value]);

@@ -126,15 +126,15 @@ fn a_live_direction_of_which_nothing_comes_for_a_while_is_open() {
         run.rewrite("w2", SpanKind::Heard, "w3/Ipv4", &[("heard", START, 20.0), ("heard", until, END)]);
         of(&run, "rest→rest: datagrams").result
     };
-    assert_eq!([quiet(22.0), quiet(27.0)], [FindingResult::Held, FindingResult::Inconclusive]);
+    assert_eq!([quiet(22.0), quiet(33.0)], [FindingResult::Held, FindingResult::Inconclusive]);
 }
 
 #[test]
 fn a_pause_of_the_sender_itself_is_no_doubt() {
     let mut run = passing();
     run.status("w3").spans.retain(|s| s.kind != SpanKind::Probe);
-    run.rewrite("w3", SpanKind::Probe, "w2/Kubelet", &[("open", START, 20.0), ("open", 29.0, END)]);
-    run.rewrite("w2", SpanKind::Heard, "w3/Ipv4", &[("heard", START, 20.0), ("heard", 29.0, END)]);
+    run.rewrite("w3", SpanKind::Probe, "w2/Kubelet", &[("open", START, 20.0), ("open", 33.0, END)]);
+    run.rewrite("w2", SpanKind::Heard, "w3/Ipv4", &[("heard", START, 20.0), ("heard", 33.0, END)]);
     assert_eq!(of(&run, "rest→rest: datagrams").result, FindingResult::Held, "it was started anew");
 }
 

@@ -55,7 +55,10 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
         return Ok(refuse(status, format!("node {} can't take part: {why}", unfit.spec.node)));
     }
     if let Some((node, why)) = agents.iter().find_map(|r| Some((&r.spec.node, r.status.as_ref()?.unwatched.clone()?))) {
-        return Ok(refuse(status, format!("node {node} can't prove what it hears: {why}; Linux 5.12 or later can")));
+        return Ok(refuse(
+            status,
+            format!("node {node} can't prove what it hears: {why} (it takes Linux 5.12 or later)"),
+        ));
     }
     let waits = waits_for(run, ctx, &planned, &agents).await?;
     if let Some((planned, now)) = moved_leader(&planned, &agents) {
@@ -155,6 +158,9 @@ async fn waits_for(
             return Ok(Some(("ClocksOutOfStep", why)));
         }
         Ok(_) => {}
+    }
+    if planned.fault.resolved_roles.contains_key(&Role::EtcdLeader.name()) && survey::leader(agents).is_none() {
+        return Ok(Some(("NoBaseline", "one member of etcd to say that it leads".into())));
     }
     if let Some(waits) = baseline::lacks(&planned.plan, agents, &run.spec.guards) {
         return Ok(Some(waits));

@@ -18,7 +18,9 @@ pub fn lacks(plan: &RunPlan, agents: &[NodeRecord], guards: &Guards) -> Option<(
     let records: BTreeMap<&str, &NodeRecordStatus> =
         agents.iter().filter_map(|r| Some((r.spec.node.as_str(), r.status.as_ref()?))).collect();
     for sender in plan.members.iter().filter(|m| m.has_agent) {
-        let status = records.get(sender.name.as_str())?;
+        let Some(status) = records.get(sender.name.as_str()) else {
+            return Some(("NoBaseline", format!("the record of {}", sender.name)));
+        };
         let port = |target: &&ProbeTarget| port_lacked(&sender.name, status, target);
         if let Some(why) = sample.targets_of(&sender.name).iter().find_map(port) {
             return Some(("NoBaseline", why));
@@ -72,8 +74,8 @@ fn not_heard(plan: &RunPlan, sender: &str, receiver: &str, way: Way) -> String {
 }
 
 fn stranger(status: &NodeRecordStatus) -> Option<&str> {
-    let mut strangers = status.spans.iter().filter(|s| s.kind == SpanKind::Stranger && is_fresh(status, s));
-    strangers.next().map(|s| s.subject.as_str())
+    // Also one that spoke once: it will again, and then it is too late to say who it is.
+    status.spans.iter().find(|s| s.kind == SpanKind::Stranger).map(|s| s.subject.as_str())
 }
 
 fn is_fresh(status: &NodeRecordStatus, span: &Span) -> bool {

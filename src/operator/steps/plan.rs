@@ -110,6 +110,13 @@ fn is_young(run: &RackPartition) -> bool {
     run.creation_timestamp().is_some_and(|t| seconds_until(later(t.0, PATIENCE_SECONDS)) > 0.0)
 }
 
+/// A run without a phase that may get one yet. One that can't be planned for so long must not stand in others' way.
+fn is_being_planned(run: &RackPartition) -> bool {
+    const LONGEST_SECONDS: f64 = 600.0;
+    let is_new = |t: Timestamp| seconds_until(later(t, LONGEST_SECONDS)) > 0.0;
+    run.metadata.deletion_timestamp.is_none() && run.creation_timestamp().is_some_and(|t| is_new(t.0))
+}
+
 /// One run at a time: two faults at once can't be told apart.
 async fn other_run(run: &RackPartition, ctx: &Context) -> Result<Option<Refusal>, Error> {
     let runs = ctx.runs().list(&ListParams::default()).await.map_err(failed_to("list runs"))?;
@@ -119,7 +126,7 @@ async fn other_run(run: &RackPartition, ctx: &Context) -> Result<Option<Refusal>
         let (going, phase) = match other.status.as_ref().and_then(|s| s.phase) {
             Some(phase) => (!phase.is_final() || end::may_still_cut(&other), format!("{phase:?}")),
             // It may be asking who leads etcd; of two that are being planned the older one goes on.
-            None => (other.metadata.deletion_timestamp.is_none() && age(&other) < age(run), "being planned".to_owned()),
+            None => (is_being_planned(&other) && age(&other) < age(run), "being planned".to_owned()),
         };
         (is_other && going).then(|| Refusal::AnotherRun { other: other.name_any(), phase })
     });
