@@ -34,7 +34,7 @@ pub fn rules_at(plan: &RunPlan, node: &str) -> Vec<Rule> {
         rules.push(rule(pods, Addresses::Any, &[], Hook::Ingress));
         rules.push(rule(nodes, of(own.into_iter().flat_map(|m| m.pod_cidrs.clone())), &[], Hook::Ingress));
     }
-    let out = plan.members.iter().filter(|m| plan.enforcer(node, &m.name) == Some(node));
+    let out = plan.members.iter().filter(|m| own.is_some_and(|own| plan.enforcer(own, m) == Some(node)));
     let out: Vec<IpNet> = out.flat_map(Member::all_cidrs).collect();
     if !out.is_empty() && (plan.ports.is_everything() || !ports.is_empty()) {
         rules.push(rule(Addresses::Any, of(out.into_iter()), &ports, Hook::Egress));

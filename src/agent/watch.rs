@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     api::{Moment, SpanKind, watch_table_name},
-    fault::{Effect, RunPlan, Way},
+    fault::{Effect, RunPlan},
     netfilter::{Error, Sight, Strangers, Watch, WatchSpec},
     observe::{Observation, Recorder, before, now},
 };
@@ -67,7 +67,7 @@ fn known(plan: &RunPlan) -> Vec<IpNet> {
 
 /// Looks for as long as the run lasts. Never returns: what keeps it from looking is in the record.
 pub async fn watch_all(plan: RunPlan, node: String, journal: Journal, orders: watch::Receiver<Order>) {
-    let (spec, senders) = (spec(&plan, &node), senders(&plan));
+    let (spec, senders) = (spec(&plan, &node), plan.subjects().collect());
     // One that comes and goes must not fill the record.
     let lossy = matches!(plan.pattern.effect, Effect::LossPerPacket { .. } | Effect::LossPerFlow { .. });
     let max_gap = if lossy { Recorder::MAX_GAP } else { MAX_GAP };
@@ -98,12 +98,6 @@ async fn open(spec: &WatchSpec) -> Result<Watch, Error> {
             opened => return opened,
         }
     }
-}
-
-/// Subjects by key.
-fn senders(plan: &RunPlan) -> HashMap<u32, String> {
-    let of = |name: &str, way: Way| Some((plan.key(name, way)?, way.subject(name)));
-    plan.agents().into_iter().flat_map(|name| Way::ALL.into_iter().filter_map(move |way| of(name, way))).collect()
 }
 
 async fn look_on(mut watch: Watch, mut tally: Tally<'_>, journal: &Journal, orders: &watch::Receiver<Order>) -> Error {

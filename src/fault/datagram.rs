@@ -53,6 +53,11 @@ fn late_host(range: &IpNet) -> Option<IpAddr> {
     }
 }
 
+/// Of the member with this index in the plan.
+fn key(index: usize, way: Way) -> u32 {
+    u32::try_from(index << 2 | way as usize).expect("a plan names fewer than a billion members")
+}
+
 impl Heal {
     /// What marks a datagram of this run. Made from the token, which stays secret: whoever reads one of these can heal nobody.
     pub fn mark(&self) -> [u8; 16] {
@@ -74,8 +79,13 @@ impl RunPlan {
 
     /// What a datagram on this way carries behind the mark, so that the receiver knows whose it is.
     pub fn key(&self, from: &str, way: Way) -> Option<u32> {
-        let index = self.members.iter().position(|m| m.name == from)?;
-        u32::try_from(index << 2 | way as usize).ok()
+        Some(key(self.members.iter().position(|m| m.name == from)?, way))
+    }
+
+    /// Every key, and the subject of what carries it.
+    pub fn subjects(&self) -> impl Iterator<Item = (u32, String)> {
+        let agents = self.members.iter().enumerate().filter(|(_, m)| m.has_agent);
+        agents.flat_map(|(i, m)| Way::ALL.map(|way| (key(i, way), way.subject(&m.name))))
     }
 
     /// Share of the datagrams from one to the other that should be lost while the cut has effect on the receiver.

@@ -183,20 +183,23 @@ impl RunPlan {
     }
 
     /// The node that drops packets from one member to the other, where that edge is cut and somebody does.
-    pub fn enforcer<'a>(&self, from: &'a str, to: &'a str) -> Option<&'a str> {
-        let (from, to) = (self.member(from).map(|m| (from, m.kind()))?, self.member(to).map(|m| (to, m.kind()))?);
-        self.cuts(from.0, to.0).then(|| enforcer(from, to)).flatten()
+    pub fn enforcer<'a>(&self, from: &'a Member, to: &'a Member) -> Option<&'a str> {
+        let enforcer = || enforcer((&from.name, from.kind()), (&to.name, to.kind()));
+        self.cuts(&from.name, &to.name).then(enforcer).flatten()
     }
 
     /// Whether this node drops anything.
     pub fn drops_at(&self, node: &str) -> bool {
+        let Some(own) = self.member(node) else { return false };
         let drops = |from, to| self.enforcer(from, to) == Some(node);
-        self.members.iter().any(|m| drops(&m.name, node) || drops(node, &m.name))
+        self.members.iter().any(|m| drops(m, own) || drops(own, m))
     }
 
     /// Who drops packets between the two, in either direction.
-    fn enforcers<'a>(&self, a: &'a str, b: &'a str) -> impl Iterator<Item = &'a str> {
-        [self.enforcer(a, b), self.enforcer(b, a)].into_iter().flatten()
+    fn enforcers(&self, a: &str, b: &str) -> impl Iterator<Item = &str> {
+        let both = self.member(a).zip(self.member(b));
+        let who = both.map(|(a, b)| [self.enforcer(a, b), self.enforcer(b, a)]);
+        who.into_iter().flatten().flatten()
     }
 
     /// Share of fresh connections between the two that should fail while the cut has effect: each direction takes its part.

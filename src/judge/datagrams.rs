@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 /// Around an edge of the cut a datagram may end either way, seconds: the kernel's stamps are ticks (at most 10 ms), and what
 /// is told of a look is told of its last datagram (250 ms). The clocks' errors come on top.
-const EDGE: f64 = 0.3;
+pub const EDGE: f64 = 0.3;
 
 /// Share by which the counts of spans may be mistaken: of one that reaches beyond a window only a part is counted.
 const SPAN_ERROR: f64 = 0.02;
@@ -131,12 +131,6 @@ pub fn directions<'a>(case: &Case<'a>) -> Vec<Direction<'a>> {
     all
 }
 
-/// How far from the edges of the cut a datagram may end either way, seconds.
-pub fn edge(case: &Case<'_>, track: &Track<'_>) -> f64 {
-    let allowed: std::time::Duration = case.evidence.spec.guards.max_clock_error.into();
-    EDGE + track.error + allowed.as_secs_f64()
-}
-
 fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>) -> Judged {
     let plan = case.evidence.plan;
     let subject = direction.way.subject(direction.sender);
@@ -147,7 +141,7 @@ fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>
         Judged::Pair(Outcome::Contradicted { what: format!("{} {why}", cite(track, seen)) })
     };
     let as_planned = |seen: &Seen<'_>| Judged::Pair(Outcome::AsPlanned { example: cite(track, seen), stray: 0 });
-    let (edge, heal) = (edge(case, track), case.timeline.heal);
+    let (edge, heal) = (case.edge(EDGE, track), case.timeline.heal);
     // On an overlay a datagram between pods travels in one between nodes, which is what the cut takes.
     let on_its_own = !direction.way.is_of_pods() || plan.ports.pods;
     if let Some(why) = &track.status.unwatched {

@@ -74,6 +74,15 @@ impl<'a> Case<'a> {
         let forecast = predict(evidence.snapshot, evidence.fault, evidence.sides, duration);
         Case { evidence: *evidence, forecast, timeline }
     }
+    /// How far from the ends of the cut what this node saw may be either way, seconds: every node cuts by its own clock, and these
+    /// may differ by what the run allowed. `own`: what the kind of look adds.
+    pub fn edge(&self, own: f64, track: &timeline::Track<'_>) -> f64 {
+        own + track.error + self.allowed_clock_error()
+    }
+    /// By how much the clocks may differ, seconds.
+    pub fn allowed_clock_error(&self) -> f64 {
+        Duration::from(self.evidence.spec.guards.max_clock_error).as_secs_f64()
+    }
     /// Name of the side a member is on; `outside` for what is no node and heard by both.
     pub fn side_of(&self, member: &str) -> &str {
         let sides = self.evidence.sides;

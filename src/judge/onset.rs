@@ -3,7 +3,7 @@
 
 use super::{
     Case, Said,
-    datagrams::{directions, edge},
+    datagrams::{EDGE, directions},
     pairs::seen_by,
 };
 use crate::{
@@ -79,7 +79,7 @@ fn silences<'a>(case: &Case<'a>) -> BTreeMap<&'a str, Silence> {
         let Ok(track) = seen_by(case, direction.receiver) else { continue };
         let subject = direction.way.subject(direction.sender);
         // A second time of a cut that flaps is another matter.
-        let near = edge(case, track);
+        let near = case.edge(EDGE, track);
         let heard = track.series(SpanKind::Heard, &subject).iter().filter(|s| s.to <= near);
         let lost = track.series(SpanKind::Lost, &subject).iter().filter(|s| s.from >= -near);
         let after = heard.map(|s| (s.to, s.to_error)).max_by(|a, b| a.0.total_cmp(&b.0));

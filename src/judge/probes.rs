@@ -56,13 +56,6 @@ fn alive(seen: &Seen<'_>) -> bool {
     seen.is("open") || seen.is("refused")
 }
 
-/// How far from the edges of the cut a probe may end either way, seconds. Every node cuts by its own clock, and these may
-/// differ by what the run allowed.
-fn edge(case: &Case<'_>, track: &Track<'_>) -> f64 {
-    let allowed: std::time::Duration = case.evidence.spec.guards.max_clock_error.into();
-    EDGE + track.error + allowed.as_secs_f64()
-}
-
 /// Cut pairs that went on being silent after the heal, or became so again: in words, and who saw it.
 pub fn late(case: &Case<'_>) -> Vec<(String, String)> {
     let plan = case.evidence.plan;
@@ -74,7 +67,7 @@ pub fn late(case: &Case<'_>) -> Vec<(String, String)> {
         let rejects = plan.pattern.effect == Effect::Reject;
         for target in sample.targets_of(track.node).into_iter().filter(|t| plan.breaks_tcp(track.node, t)) {
             let spans = track.series(SpanKind::Probe, &target.subject());
-            let limit_at = heal + edge(case, track) + HEAL_SLACK;
+            let limit_at = heal + case.edge(EDGE, track) + HEAL_SLACK;
             // What rejects goes on rejecting, unless somebody is let through.
             let never_open = rejects && !spans.iter().any(|s| s.is("open") && s.to > heal);
             let rejected = spans.iter().rfind(|s| never_open && s.to > limit_at).map(|s| ("still", s));
@@ -113,7 +106,7 @@ fn judge_pair(case: &Case<'_>, track: &Track<'_>, target: &ProbeTarget, broken: 
     let unseen = |why: String| Outcome::Unseen { why: format!("{}: probe {subject}: {why}", track.who) };
     let contradicted =
         |seen: &Seen<'_>, why: &str| Outcome::Contradicted { what: format!("{} {why}", cite(track, seen)) };
-    let edge = edge(case, track);
+    let edge = case.edge(EDGE, track);
     let heal = case.timeline.heal;
 
     // A single timeout right there is a stray.

@@ -9,8 +9,8 @@ use crate::api::{Check, Finding, FindingResult, SpanKind};
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     // Beside the ends of the cut as well: the clocks may differ by so much, and to miss one would be worse.
-    let allowed: std::time::Duration = case.evidence.spec.guards.max_clock_error.into();
-    let (begin, heal) = (-allowed.as_secs_f64(), case.timeline.heal + allowed.as_secs_f64());
+    let allowed = case.allowed_clock_error();
+    let (begin, heal) = (-allowed, case.timeline.heal + allowed);
     let (mut words, mut evidence) = (Vec::new(), Vec::new());
     for track in case.timeline.agents() {
         for seen in track.of_kind(SpanKind::Stranger).filter(|s| s.meets(begin, heal)) {

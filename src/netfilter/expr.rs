@@ -23,6 +23,15 @@ impl Expressions<'_> {
             a.be32(1, REG_1).be32(2, key);
         })
     }
+    /// Goes on only where the packet is a datagram of UDP to this port whose payload begins with these bytes.
+    pub fn datagram(self, port: u16, payload: &[u8; 16]) -> Self {
+        self.meta(meta::L4PROTO)
+            .eq(&[IPPROTO_UDP])
+            .payload(base::TRANSPORT, 2, 2)
+            .eq(&port.to_be_bytes())
+            .payload(base::TRANSPORT, 8, 16)
+            .eq(payload)
+    }
     /// Goes on only where the register starts with these bytes.
     pub fn eq(self, value: &[u8]) -> Self {
         self.cmp(0, value)

@@ -93,13 +93,7 @@ fn base_chain(
 ) {
     w.base_chain(name, hook, priority);
     w.rule(name, "the heal rule", None, |e| {
-        let e = e
-            .meta(meta::L4PROTO)
-            .eq(&[IPPROTO_UDP])
-            .payload(base::TRANSPORT, 2, 2)
-            .eq(&spec.heal_port.to_be_bytes())
-            .payload(base::TRANSPORT, 8, 16)
-            .eq(&spec.heal_token);
+        let e = e.datagram(spec.heal_port, &spec.heal_token);
         match target {
             // The counter comes first: a packet that has deleted something has been counted before. See `Netfilter::cut`.
             Chain::Ingress => e.counter().constant().delete_from(&GATE_SET),

@@ -194,15 +194,8 @@ fn table(spec: &WatchSpec) -> Batch {
 /// Counts marked datagrams by their sender, and takes them if nobody is to see them after it.
 fn count_datagrams(w: &mut Writer<'_>, spec: &WatchSpec, chain: &str, set: &Set, take: bool) {
     w.rule(chain, "the rule for datagrams", None, |e| {
-        let e = e
-            .meta(meta::L4PROTO)
-            .eq(&[IPPROTO_UDP])
-            .payload(base::TRANSPORT, 2, 2)
-            .eq(&spec.port.to_be_bytes())
-            .payload(base::TRANSPORT, 8, 16)
-            .eq(&spec.mark)
-            .payload(base::TRANSPORT, KEY_OFFSET, 4)
-            .count_in(set, KEPT.as_millis() as u64);
+        let e = e.datagram(spec.port, &spec.mark).payload(base::TRANSPORT, KEY_OFFSET, 4);
+        let e = e.count_in(set, KEPT.as_millis() as u64);
         // Nobody listens there, and the node would answer that the port is unreachable.
         if take { e.drop() } else { e }
     });

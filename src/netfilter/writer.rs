@@ -59,7 +59,10 @@ impl<'a> Writer<'a> {
         key: (u32, u32),
         userdata: &'static [u8],
     ) -> Set {
-        let set = Set { name: name.into(), id: self.next_id, flags, key, size: 0, userdata };
+        self.number(Set { name: name.into(), id: 0, flags, key, size: 0, userdata })
+    }
+    fn number(&mut self, set: Set) -> Set {
+        let set = Set { id: self.next_id, ..set };
         self.next_id += 1;
         self.set(&set);
         set
@@ -67,9 +70,7 @@ impl<'a> Writer<'a> {
     /// A set that is found by hash, of a size that is known.
     pub fn new_hash_set(&mut self, name: String, key: (u32, u32), keys: &[Vec<u8>]) -> Set {
         let size = u32::try_from(keys.len()).expect("fewer than all addresses of IPv4");
-        let set = Set { name: name.into(), id: self.next_id, flags: 0, key, size, userdata: NETWORK_ORDER };
-        self.next_id += 1;
-        self.set(&set);
+        let set = self.number(Set { name: name.into(), id: 0, flags: 0, key, size, userdata: NETWORK_ORDER });
         self.keys(&set, keys);
         set
     }

@@ -1,6 +1,6 @@
 //! End: after a verdict, a refusal, an abort or a deletion. Nothing with effect is left, and nothing is said that nobody saw.
 
-use super::{Error, Planned, abort, failed_to, later, planned, seconds_until};
+use super::{Error, Planned, abort, failed_to, later, or_gone, planned, seconds_until};
 use crate::{
     api::{FINALIZER, NodeRecord, Phase, RackPartition, RackPartitionStatus, RecordPhase, conditions},
     operator::{canary, context::Context, objects},
@@ -127,16 +127,12 @@ fn healed_on(mut status: RackPartitionStatus, nodes: &BTreeSet<&str>, agents: &[
 
 /// Agents, plan and canaries go; records stay, they belong to the run.
 async fn remove(run: &RackPartition, ctx: &Context) -> Result<(), Error> {
-    let gone = |result: kube::Result<()>| match result {
-        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
-        other => other,
-    };
     let delete = DeleteParams::background();
     for name in [objects::name(run), objects::survey_name(run)] {
-        gone(ctx.daemon_sets().delete(&name, &delete).await.map(drop)).map_err(failed_to("delete the agents"))?;
+        or_gone(ctx.daemon_sets().delete(&name, &delete).await.map(drop)).map_err(failed_to("delete the agents"))?;
     }
-    gone(canary::remove(ctx, run).await).map_err(failed_to("delete the canary Leases"))?;
-    gone(ctx.plans().delete_collection(&delete, &objects::of_run(run)).await.map(drop))
+    or_gone(canary::remove(ctx, run).await).map_err(failed_to("delete the canary Leases"))?;
+    or_gone(ctx.plans().delete_collection(&delete, &objects::of_run(run)).await.map(drop))
         .map_err(failed_to("delete the plan"))?;
     Ok(())
 }
@@ -174,10 +170,7 @@ async fn set_finalizers(
     // With the version: somebody else's finalizer must not be lost.
     let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": run.resource_version()}});
     let patched = ctx.runs().patch(&run.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await;
-    match patched {
-        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
-        other => other.map(drop).map_err(failed_to("change the finalizers")),
-    }
+    or_gone(patched.map(drop)).map_err(failed_to("change the finalizers"))
 }
 
 /// Whether this phase can have left something on nodes.

@@ -48,6 +48,14 @@ pub fn failed_to(verb: &'static str) -> impl FnOnce(kube::Error) -> Error {
     move |source| Error::Api { verb, source: Box::new(source) }
 }
 
+/// What is gone need not be deleted or changed any more.
+pub fn or_gone(result: kube::Result<()>) -> kube::Result<()> {
+    match result {
+        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
+        other => other,
+    }
+}
+
 /// What follows a step.
 pub struct Next {
     pub status: RackPartitionStatus,

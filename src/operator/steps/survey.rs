@@ -1,7 +1,7 @@
 //! Survey: what only an agent can see and a plan needs, asked before there is a plan. Agents on the nodes of etcd's members, in
 //! a run without a phase, so that they arm nothing; they are gone before the plan is made.
 
-use super::{Error, failed_to, later, seconds_until};
+use super::{Error, failed_to, later, or_gone, seconds_until};
 use crate::{
     api::{NodeRecord, RackPartition, Role, SpanKind},
     fault::{Fault, PlanParts, Refusal, RunPlan},
@@ -111,10 +111,8 @@ async fn start(run: &RackPartition, ctx: &Context, snapshot: &Snapshot) -> Resul
 
 /// Ends the agents that looked. One that is still there, and for how long it has been ending, seconds.
 async fn left(run: &RackPartition, ctx: &Context) -> Result<Option<(String, f64)>, Error> {
-    match ctx.daemon_sets().delete(&objects::survey_name(run), &DeleteParams::background()).await {
-        Err(kube::Error::Api(answer)) if answer.is_not_found() => {}
-        other => drop(other.map_err(failed_to("delete the agents of the survey"))?),
-    }
+    let deleted = ctx.daemon_sets().delete(&objects::survey_name(run), &DeleteParams::background()).await;
+    or_gone(deleted.map(drop)).map_err(failed_to("delete the agents of the survey"))?;
     let pods = ctx.agent_pods().list(&objects::of_run(run)).await.map_err(failed_to("list the agents' pods"))?;
     let ending = |pod: &Pod| pod.metadata.deletion_timestamp.as_ref().map_or(0.0, |t| -seconds_until(t.0));
     Ok(pods.items.first().map(|pod| (pod.name_any(), ending(pod))))
