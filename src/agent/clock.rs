@@ -9,9 +9,11 @@ use tokio::time::Instant;
 const STA_UNSYNC: i32 = 0x40;
 /// The kernel's own bound on `maxerror`, `NTP_PHASE_LIMIT`: 16 s.
 const MAX_ERROR_US: i64 = 16_000_000;
-/// An unanswered question is asked anew after this long.
+/// An unanswered question is asked anew after this long; its answer counts all the same, should it still come.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// Questions of one round, of which the best answer is kept: the error is half of the round trip, which varies much.
+/// Open questions kept: an answer later than half a minute bounds nothing that matters.
+const OPEN: usize = 8;
+/// Questions of one round, whose answers become one anchor: the error is half of the round trip, which varies much.
 const ROUND: usize = 3;
 /// Anchors kept: the first, for the drift, and the newest.
 const ANCHORS: usize = 8;
@@ -36,15 +38,17 @@ pub fn offset(t0: i64, t1: i64, t2: i64, t3: i64) -> Option<(i64, i64)> {
     sane.then(|| (((t1 - t0) + (t2 - t3)) / 2, (round_trip + 1) / 2))
 }
 
-/// Asks in rounds and keeps the best answer of each.
+/// Asks in rounds and keeps what the answers of each say together.
 #[derive(Debug)]
 pub struct Exchange {
     anchors: Vec<ClockAnchor>,
-    /// Still to be asked in this round.
+    /// Still to be answered in this round.
     due: usize,
-    round: Vec<ClockAnchor>,
+    /// Whether the last anchor is of this round.
+    is_begun: bool,
     sequence: u32,
-    asked: Option<(ClockPing, Instant)>,
+    /// Oldest first.
+    asked: Vec<(ClockPing, Instant)>,
 }
 
 impl Exchange {
@@ -52,43 +56,56 @@ impl Exchange {
     ///
     /// Sequences begin at a random number, so that an answer to that process is not taken for one to this.
     pub fn new(anchors: Vec<ClockAnchor>) -> Self {
-        Exchange { anchors, due: 0, round: Vec::new(), sequence: rand::random::<u32>() >> 1, asked: None }
+        Exchange { anchors, due: 0, is_begun: false, sequence: rand::random::<u32>() >> 1, asked: Vec::new() }
     }
 
     /// Begins a round, unless one is going on.
     pub fn begin_round(&mut self) {
-        if self.due == 0 && self.asked.is_none() {
-            self.due = ROUND;
+        if self.due == 0 {
+            (self.due, self.is_begun) = (ROUND, false);
         }
     }
 
     /// The next question, if it is time for one. It should leave at once.
     pub fn ask(&mut self, now: &Moment) -> bool {
-        let unanswered = self.asked.as_ref().is_some_and(|(_, at)| at.elapsed() < PATIENCE);
+        let unanswered = self.asked.last().is_some_and(|(_, at)| at.elapsed() < PATIENCE);
         if self.due == 0 || unanswered {
             return false;
         }
         self.sequence = self.sequence.wrapping_add(1);
-        self.asked = Some((ClockPing { sequence: self.sequence, sent: now.wall.clone() }, Instant::now()));
+        if self.asked.len() == OPEN {
+            self.asked.remove(0);
+        }
+        self.asked.push((ClockPing { sequence: self.sequence, sent: now.wall.clone() }, Instant::now()));
         true
     }
 
-    /// Takes an answer that arrived at `now`. True if it was one to the open question.
+    /// Takes an answer that arrived at `now`. True if it was one to an open question.
     pub fn answer(&mut self, reply: &ClockReply, now: &Moment) -> bool {
-        let Some((ping, _)) = self.asked.take_if(|(ping, _)| ping.sequence == reply.sequence) else { return false };
+        let Some(i) = self.asked.iter().position(|(ping, _)| ping.sequence == reply.sequence) else { return false };
+        // The operator answers the newest that it sees: those before it stay open for ever.
+        let (ping, _) = self.asked.drain(..=i).next_back().expect("at least the one that was found");
         let [t0, t1, t2, t3] = [&ping.sent, &reply.received, &reply.answered, &now.wall].map(|t| t.0.as_microsecond());
         if let Some((offset_us, error_us)) = offset(t0, t1, t2, t3) {
-            self.round.push(ClockAnchor { at: now.clone(), offset_us, error_us });
-            self.due -= 1;
-        }
-        if self.due == 0 {
-            let best = std::mem::take(&mut self.round).into_iter().min_by_key(|a| a.error_us);
-            self.anchors.extend(best);
-            if self.anchors.len() > ANCHORS {
-                self.anchors.remove(1);
-            }
+            self.keep(ClockAnchor { at: now.clone(), offset_us, error_us });
+            self.due = self.due.saturating_sub(1);
         }
         true
+    }
+
+    /// Usable from the first answer on: on a machine that is busy the others may take their time.
+    fn keep(&mut self, new: ClockAnchor) {
+        match self.anchors.last_mut().filter(|_| self.is_begun) {
+            // Seconds lie between the two, in which no clock drifts by more than this, synchronised or not.
+            Some(last) => *last = new.narrowed_by(last, Clock::default().drift()).unwrap_or(new),
+            None => {
+                self.anchors.push(new);
+                if self.anchors.len() > ANCHORS {
+                    self.anchors.remove(1);
+                }
+            }
+        }
+        self.is_begun = true;
     }
 
     /// For the record: the open question, the anchors, and what the kernel says now.
@@ -101,7 +118,7 @@ impl Exchange {
         Clock {
             synchronised,
             max_error_us,
-            ping: self.asked.as_ref().map(|(ping, _)| ping.clone()),
+            ping: self.asked.last().map(|(ping, _)| ping.clone()),
             anchors: self.anchors.clone(),
             summary: best.map(summary).unwrap_or_default(),
         }
@@ -144,13 +161,13 @@ mod tests {
 
     /// An operator who is `ahead` milliseconds ahead and takes no time.
     fn reply(exchange: &Exchange, ahead: i64) -> ClockReply {
-        let (ping, _) = exchange.asked.as_ref().unwrap();
+        let (ping, _) = exchange.asked.last().unwrap();
         let received = MicroTime(Timestamp::now() + SignedDuration::from_millis(ahead));
         ClockReply { sequence: ping.sequence, received: received.clone(), answered: received }
     }
 
     #[test]
-    fn a_round_of_three_leaves_its_best_answer() {
+    fn a_round_of_three_leaves_one_anchor_from_its_first_answer_on() {
         let mut exchange = Exchange::new(Vec::new());
         assert!(!exchange.ask(&now()), "nobody began a round");
         exchange.begin_round();
@@ -160,12 +177,33 @@ mod tests {
             let reply = reply(&exchange, 200);
             assert!(exchange.answer(&reply, &now()));
             assert!(!exchange.answer(&reply, &now()), "seen again on the next event");
+            assert_eq!(exchange.anchors.len(), 1);
         }
         assert!(!exchange.ask(&now()));
         let clock = exchange.clock();
         assert_eq!((clock.anchors.len(), clock.ping), (1, None));
         assert!((clock.anchors[0].offset_us - 200_000).abs() < 50_000, "{:?}", clock.anchors);
         assert!(clock.summary.starts_with('+'), "{}", clock.summary);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_comes_after_the_next_question_counts() {
+        let mut exchange = Exchange::new(Vec::new());
+        exchange.begin_round();
+        exchange.ask(&now());
+        let late = reply(&exchange, 0);
+        tokio::time::advance(PATIENCE).await;
+        assert!(exchange.ask(&now()), "asked anew");
+        assert!(exchange.answer(&late, &now()));
+        assert_eq!((exchange.anchors.len(), exchange.asked.len()), (1, 1), "and the new question is still open");
+        let newest = reply(&exchange, 0);
+        assert!(exchange.answer(&newest, &now()));
+        assert!(exchange.ask(&now()), "the third of the round");
+        for _ in 0..2 * OPEN {
+            tokio::time::advance(PATIENCE).await;
+            exchange.ask(&now());
+        }
+        assert_eq!(exchange.asked.len(), OPEN);
     }
 
     #[test]

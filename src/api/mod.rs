@@ -1,5 +1,6 @@
 //! The objects people and programs see: `RackPartition`, `NodeRecord`, their conditions and reasons. No client, no effects.
 
+mod clock;
 pub mod conditions;
 pub mod crds;
 mod cut;
@@ -12,11 +13,9 @@ mod side;
 mod tests;
 mod traffic;
 
+pub use clock::{Clock, ClockAnchor, ClockPing, ClockReply};
 pub use cut::{Bridge, Chain, Cut, Edge, Isolate, Ring, Role, Selection, Split, Star};
-pub use node_record::{
-    Clock, ClockAnchor, ClockPing, ClockReply, Kernel, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer,
-    RecordPhase,
-};
+pub use node_record::{Kernel, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RecordPhase};
 pub use observation::{Moment, Span, SpanKind};
 pub use outcome::{Check, Finding, FindingResult, Onset, Prediction, Verdict, Window};
 pub use rack_partition::{

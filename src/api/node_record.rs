@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Span;
+use super::{Clock, ClockReply, Span};
 
 // Several columns are strings; the lint takes their `type_` for a repetition.
 #[allow(clippy::duplicated_attributes)]
@@ -104,54 +104,6 @@ pub struct NodeRecordStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4000))]
     pub spans: Vec<Span>,
-}
-
-/// What a machine says of its clock, and what was measured.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Clock {
-    /// adjtimex(2): whether the kernel counts its clock as synchronised. Where it does not, the clock drifts freely.
-    pub synchronised: bool,
-    /// adjtimex(2) `maxerror`, in microseconds.
-    pub max_error_us: i64,
-    /// The agent's half of the four timestamps that are still to be answered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ping: Option<ClockPing>,
-    /// Completed measurements, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub anchors: Vec<ClockAnchor>,
-    /// For the printer column: offset and error of the best measurement.
-    #[serde(default)]
-    pub summary: String,
-}
-
-/// First timestamp: the agent asks.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ClockPing {
-    pub sequence: u32,
-    /// The agent's wall clock when it sent this.
-    pub sent: MicroTime,
-}
-
-/// Second and third timestamps: the operator answers.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ClockReply {
-    pub sequence: u32,
-    /// The operator's wall clock when it saw the ping.
-    pub received: MicroTime,
-    /// The operator's wall clock when it sent this.
-    pub answered: MicroTime,
-}
-
-/// One completed measurement: the operator's wall clock is this machine's plus `offset_us`, give or take `error_us`.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ClockAnchor {
-    pub at: super::Moment,
-    pub offset_us: i64,
-    pub error_us: i64,
 }
 
 /// What the kernel of a node says of our table.

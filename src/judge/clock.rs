@@ -1,9 +1,6 @@
 //! The one place where a machine's clock becomes the operator's.
 
-use crate::api::{ClockAnchor, Moment};
-
-/// Applied worst-case drift between two clocks (Spanner, OSDI'12 §3: 200 µs per second).
-pub const DRIFT: f64 = 200e-6;
+use crate::api::{self, ClockAnchor, Moment};
 
 /// How the moments of one record are read.
 #[derive(Debug)]
@@ -11,18 +8,20 @@ pub enum Clock<'a> {
     /// The operator's own wall clock: the reference of a run. Read directly, as another replica may have gone on with a record.
     Reference,
     /// Compared with the operator's by four timestamps.
-    Compared(&'a [ClockAnchor]),
+    Compared { anchors: &'a [ClockAnchor], drift: f64 },
     /// Never compared, or the comparisons contradict each other: the error is infinite, so that nothing is ever definite.
     Unknown,
 }
 
 impl<'a> Clock<'a> {
-    /// A machine's clock from its anchors.
-    pub fn from_anchors(anchors: &'a [ClockAnchor]) -> Self {
+    /// A machine's clock from what was measured of it.
+    pub fn compared(clock: &'a api::Clock) -> Self {
+        let (anchors, drift) = (&clock.anchors[..], clock.drift());
+        let agree = |pair: &[ClockAnchor]| pair[1].narrowed_by(&pair[0], drift).is_some();
         match anchors {
             [] => Clock::Unknown,
-            all if all.windows(2).any(|pair| !agree(&pair[0], &pair[1])) => Clock::Unknown,
-            all => Clock::Compared(all),
+            all if !all.windows(2).all(agree) => Clock::Unknown,
+            anchors => Clock::Compared { anchors, drift },
         }
     }
 
@@ -37,26 +36,18 @@ impl<'a> Clock<'a> {
         match self {
             Clock::Reference => (wall(raw), 0.0),
             Clock::Unknown => (wall(raw), f64::INFINITY),
-            Clock::Compared(anchors) => anchors
+            Clock::Compared { anchors, drift } => anchors
                 .iter()
                 .map(|a| {
                     // On the monotonic clock from the anchor on, so that a stepped wall clock changes nothing.
                     let since_us = moment.boot_us - a.at.boot_us;
                     let at = wall(a.at.wall.0.as_microsecond() + a.offset_us + since_us);
-                    (at, a.error_us.max(0) as f64 / 1e6 + DRIFT * (since_us as f64 / 1e6).abs())
+                    (at, a.error_us.max(0) as f64 / 1e6 + drift * (since_us as f64 / 1e6).abs())
                 })
                 .min_by(|a, b| a.1.total_cmp(&b.1))
                 .unwrap_or((wall(raw), f64::INFINITY)),
         }
     }
-}
-
-/// Whether two comparisons are possible of one clock that drifts no more than [`DRIFT`].
-fn agree(a: &ClockAnchor, b: &ClockAnchor) -> bool {
-    let true_us = |x: &ClockAnchor| x.at.wall.0.as_microsecond() + x.offset_us;
-    let boot_us = b.at.boot_us - a.at.boot_us;
-    let apart = (true_us(b) - true_us(a) - boot_us).abs() as f64;
-    apart <= DRIFT * boot_us.abs() as f64 + (a.error_us + b.error_us) as f64
 }
 
 #[cfg(test)]
@@ -71,26 +62,30 @@ mod tests {
     fn anchor(boot_s: i64, wall_s: i64, offset_ms: i64) -> ClockAnchor {
         ClockAnchor { at: moment(boot_s, wall_s), offset_us: offset_ms * 1000, error_us: 5000 }
     }
+    fn synchronised<const N: usize>(anchors: [ClockAnchor; N]) -> api::Clock {
+        api::Clock { synchronised: true, anchors: anchors.into(), ..Default::default() }
+    }
 
     #[test]
     fn the_nearest_anchor_counts_and_the_error_grows_away_from_it() {
-        let anchors = [anchor(0, 1000, 250), anchor(600, 1600, 250)];
-        let clock = Clock::from_anchors(&anchors);
-        let (at, error) = clock.read(&moment(300, 1300), 1_000_000_000);
+        let mut clock = synchronised([anchor(0, 1000, 250), anchor(600, 1600, 250)]);
+        let read = |clock: &api::Clock| Clock::compared(clock).read(&moment(300, 1300), 1_000_000_000);
+        let (at, error) = read(&clock);
         assert!((at - 300.25).abs() < 1e-6 && (error - 0.065).abs() < 1e-6, "{at} {error}");
+        clock.synchronised = false;
+        assert!((read(&clock).1 - 0.155).abs() < 1e-6, "one that nobody disciplines runs away faster");
     }
 
     #[test]
     fn a_stepped_wall_clock_changes_nothing() {
-        let anchors = [anchor(0, 1000, 0)];
-        let (at, _) = Clock::from_anchors(&anchors).read(&moment(10, 5000), 1_000_000_000);
+        let clock = synchronised([anchor(0, 1000, 0)]);
+        let (at, _) = Clock::compared(&clock).read(&moment(10, 5000), 1_000_000_000);
         assert!((at - 10.0).abs() < 1e-6);
     }
 
     #[test]
     fn contradicting_or_missing_anchors_leave_it_open() {
-        let anchors = [anchor(0, 1000, 0), anchor(600, 1600, 400)];
-        assert!(!Clock::from_anchors(&anchors).is_known());
-        assert_eq!(Clock::from_anchors(&[]).read(&moment(10, 1010), 1_000_000_000), (10.0, f64::INFINITY));
+        assert!(!Clock::compared(&synchronised([anchor(0, 1000, 0), anchor(600, 1600, 400)])).is_known());
+        assert_eq!(Clock::compared(&synchronised([])).read(&moment(10, 1010), 1_000_000_000), (10.0, f64::INFINITY));
     }
 }

@@ -90,8 +90,8 @@ impl<'a> Timeline<'a> {
             (t.0.as_microsecond() - zero_us) as f64 / 1e6
         };
         let agent = |record: &'a NodeRecord| {
-            let anchors = record.status.as_ref().and_then(|s| s.clock.as_ref()).map_or(&[][..], |c| &c.anchors);
-            let track = Track::new(record, record.spec.node.clone(), Clock::from_anchors(anchors), zero_us)?;
+            let clock = record.status.as_ref().and_then(|s| s.clock.as_ref()).map_or(Clock::Unknown, Clock::compared);
+            let track = Track::new(record, record.spec.node.clone(), clock, zero_us)?;
             Some((record.spec.node.as_str(), track))
         };
         Timeline {
