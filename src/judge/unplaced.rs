@@ -4,43 +4,63 @@
 use super::{
     Case, Said,
     cite::{cite, some},
+    timeline::Seen,
 };
 use crate::api::{Check, Finding, FindingResult, SpanKind};
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     // Beside the ends of the cut as well: the clocks may differ by so much, and to miss one would be worse.
     let allowed = case.allowed_clock_error();
-    let (begin, heal) = (-allowed, case.timeline.heal + allowed);
-    let (mut words, mut evidence) = (Vec::new(), Vec::new());
-    for track in case.timeline.agents() {
-        for seen in track.of_kind(SpanKind::Stranger).filter(|s| s.meets(begin, heal)) {
-            let address = &seen.span.subject;
-            let owner = case.timeline.agents().find(|t| t.status.addresses.iter().any(|a| a.to_string() == *address));
-            let whose =
-                owner.map_or("nobody in the plan has it".into(), |t| format!("an interface of {} has it", t.node));
-            let said = format!("{address} ({whose})");
-            if !words.contains(&said) {
-                words.push(said);
-                evidence.push(cite(track, seen));
-            }
+    let during = (-allowed, case.timeline.heal + allowed);
+    let heard = sources(case, during).map(|(words, evidence)| {
+        let (result, advice) = match case.evidence.spec.guards.allow_unplaced_sources {
+            true => (FindingResult::Noted, ""),
+            false => (FindingResult::Inconclusive, "; name it in spec.endpoints, with its rack if it is in one"),
+        };
+        let said = Said::new(result, format!("heard: {}{advice}", some(&words)), evidence);
+        said.about(Check::FaultProven, "unplaced", "every source of packets is in the plan")
+    });
+    // No guard allows this: nobody cut that node, whichever rack it is in.
+    let joined = joined(case, during).map(|(words, evidence)| {
+        let said = Said::new(FindingResult::Inconclusive, format!("joined: {}", some(&words)), evidence);
+        said.about(Check::FaultProven, "unplaced", "no node joins during the cut")
+    });
+    heard.into_iter().chain(joined).collect()
+}
+
+/// Addresses that were heard and are nobody's, and the first evidence of them.
+fn sources(case: &Case<'_>, (begin, heal): (f64, f64)) -> Option<(Vec<String>, String)> {
+    let agents = || case.timeline.agents();
+    let owner = |address: &str| agents().find(|t| t.status.addresses.iter().any(|a| a.to_string() == address));
+    let seen = agents().flat_map(|track| {
+        track.of_kind(SpanKind::Stranger).filter(|s| s.meets(begin, heal)).map(move |seen| (track, seen))
+    });
+    let told = seen.map(|(track, seen)| {
+        let address = seen.span.subject.as_str();
+        let whose = owner(address)
+            .map_or("nobody in the plan has it".into(), |track| format!("an interface of {} has it", track.node));
+        (format!("{address} ({whose})"), cite(track, seen))
+    });
+    once(told)
+}
+
+/// Nodes that were not there when the run was planned, and the first evidence of them.
+fn joined(case: &Case<'_>, (begin, heal): (f64, f64)) -> Option<(Vec<String>, String)> {
+    let operator = case.timeline.operator.as_ref()?;
+    let unknown = |seen: &&Seen<'_>| case.evidence.snapshot.node(&seen.span.subject).is_none();
+    let seen = operator.of_kind(SpanKind::Node).filter(|s| s.meets(begin, heal)).filter(unknown);
+    once(seen.map(|seen| (format!("node {}", seen.span.subject), cite(operator, seen))))
+}
+
+/// Each word once, with the evidence of the first; `None` where there is none.
+fn once(told: impl Iterator<Item = (String, String)>) -> Option<(Vec<String>, String)> {
+    let mut told = told.peekable();
+    let (_, evidence) = told.peek()?.clone();
+    let mut words = Vec::new();
+    for (word, _) in told {
+        if !words.contains(&word) {
+            words.push(word);
         }
     }
-    if let Some(operator) = &case.timeline.operator {
-        let known = |name: &str| case.evidence.snapshot.node(name).is_some();
-        for seen in operator.of_kind(SpanKind::Node).filter(|s| s.meets(begin, heal) && !known(&s.span.subject)) {
-            let said = format!("node {} joined", seen.span.subject);
-            if !words.contains(&said) {
-                words.push(said);
-                evidence.push(cite(operator, seen));
-            }
-        }
-    }
-    let Some(first) = evidence.first().cloned() else { return Vec::new() };
-    let advice = "name it in spec.endpoints, with its rack if it is in one";
-    let (result, observed) = match case.evidence.spec.guards.allow_unplaced_sources {
-        true => (FindingResult::Noted, format!("heard: {}", some(&words))),
-        false => (FindingResult::Inconclusive, format!("heard: {}; {advice}", some(&words))),
-    };
-    let said = Said::new(result, observed, first);
-    vec![said.about(Check::FaultProven, "unplaced", "every source of packets is in the plan")]
+    Some((words, evidence))
 }
