@@ -221,6 +221,14 @@ impl Lab {
         connect(&self.kubeconfig).await
     }
 
+    /// What such a client is made of.
+    ///
+    /// # Errors
+    /// When the kubeconfig is gone.
+    pub async fn client_config(&self) -> Result<Config> {
+        read(&self.kubeconfig).await
+    }
+
     /// Copies an image of the engine's to every node.
     ///
     /// # Errors
@@ -319,11 +327,15 @@ async fn create(engine: &Engine, name: &str, options: &Options, image: &NodeImag
 }
 
 async fn connect(kubeconfig: &std::path::Path) -> Result<Client> {
+    Client::try_from(read(kubeconfig).await?).context("failed to set up a client")
+}
+
+async fn read(kubeconfig: &std::path::Path) -> Result<Config> {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).context("failed to read the kubeconfig")?;
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     // A connection that ended in a rack which is cut must not hold a test up for long.
     config.connect_timeout = Some(Duration::from_secs(5));
-    Client::try_from(config).context("failed to set up a client")
+    Ok(config)
 }
 
 /// A node's InternalIPs.

@@ -41,8 +41,8 @@ pub async fn aborted_in_mid_cut(h: &Harness) -> Result<()> {
     spec["duration"] = json!("120s");
     h.create(name, spec).await?;
     h.phase(name, &[Phase::Cut], Duration::from_secs(150)).await?;
+    h.abort(name).await?;
     let begun = Instant::now();
-    h.kubectl(&["patch", "rackpartition", name, "--type=merge", "--patch", r#"{"spec":{"abort":true}}"#]).await?;
     let status = h.phase(name, &[Phase::Aborted], Duration::from_secs(30)).await?;
     h.all_hear_each_other().await?;
     let heard_after = begun.elapsed();

@@ -11,9 +11,12 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{ListParams, PostParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
 };
-use rackpartition::api::{Finding, NodeRecord, Observer, Phase, RUN_LABEL, RackPartition, RackPartitionStatus};
+use rackpartition::{
+    api::{Finding, NodeRecord, Observer, Phase, RUN_LABEL, RackPartition, RackPartitionStatus},
+    connection::Route,
+};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -32,6 +35,9 @@ pub const AGENTS: &str = "rackpartition-agents";
 /// Short, for the runs that wait for it.
 pub const ARM_DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(250);
+/// Until kind's load balancer sends nobody to a server that is cut off: three checks, each 2 s after the last, and each given up
+/// after 5 s (its configuration), twice.
+const LOAD_BALANCER: Duration = Duration::from_secs(42);
 
 pub struct Harness {
     pub lab: Lab,
@@ -45,7 +51,9 @@ impl Harness {
         let tools = tools::ensure().await?;
         let lab = Lab::up(CLUSTER, Profile::Short).await?;
         lab.load_image(IMAGE).await.context("is the image built? `make image` does it")?;
-        let client = lab.client().await?;
+        // The product's own connections: the load balancer takes seconds to notice that a server is cut off, and a request that ended
+        // there has a deadline, and the next one a new connection.
+        let client = Route::new(lab.client_config().await?, &[]).client();
         let harness = Harness { lab, client, tools };
         harness.install().await?;
         harness.kubectl(&["apply", "--filename", &repository("examples/workload.yaml")]).await?;
@@ -178,12 +186,24 @@ impl Harness {
         Ok(status)
     }
 
+    /// Asks for the run's end, until an API server has taken it.
+    pub async fn abort(&self, name: &str) -> Result<()> {
+        self.until(&format!("the abort of {name} to be taken"), LOAD_BALANCER, async |h: &Harness| {
+            let abort = Patch::Merge(json!({"spec": {"abort": true}}));
+            Ok(Some(h.runs().patch(name, &PatchParams::default(), &abort).await.map(drop)?))
+        })
+        .await
+    }
+
+    /// Deletes the run, until an API server has taken it.
     pub async fn delete(&self, name: &str) -> Result<()> {
-        self.runs()
-            .delete(name, &Default::default())
-            .await
-            .map(drop)
-            .with_context(|| format!("failed to delete {name}"))
+        self.until(&format!("the deletion of {name} to be taken"), LOAD_BALANCER, async |h: &Harness| {
+            match h.runs().delete(name, &Default::default()).await {
+                Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(Some(())),
+                other => Ok(Some(other.map(drop)?)),
+            }
+        })
+        .await
     }
 
     pub async fn gone(&self, name: &str, deadline: Duration) -> Result<()> {
