@@ -1,6 +1,6 @@
 //! Reads the cluster into a [`Snapshot`].
 
-use super::{cni, flags::Flags};
+use super::{addresses, cni, flags::Flags};
 use crate::{
     api::{Endpoint as SpecEndpoint, RackPartitionSpec},
     fault::Refusal,
@@ -21,7 +21,7 @@ use std::net::{IpAddr, SocketAddr};
 use thiserror::Error;
 
 /// Label of the control plane's static pods (kubeadm).
-const COMPONENT: &str = "component";
+pub const COMPONENT: &str = "component";
 const ZONE: &str = "topology.kubernetes.io/zone";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 /// Name of the control-plane endpoint among members.
@@ -48,19 +48,16 @@ pub fn read(what: &'static str) -> impl FnOnce(kube::Error) -> Error {
 /// Where something can't be read; a [`Refusal`] where the control-plane endpoint can't be placed.
 pub async fn gather(client: &Client, spec: &RackPartitionSpec, namespace: &str) -> Result<Snapshot, Error> {
     let all = ListParams::default();
-    let nodes = Api::<core::Node>::all(client.clone()).list(&all).await.map_err(read("nodes"))?.items;
-    let mut nodes: Vec<Node> = nodes.iter().map(|n| node(n, &spec.rack_label)).collect();
+    let mut endpoints = spec.endpoints.iter().map(spec_endpoint).collect::<Result<Vec<_>, _>>()?;
+    let (mut nodes, components) = nodes(client, &spec.rack_label, &endpoints).await?;
     cni::add_pod_ranges(client, &mut nodes).await?;
     add_pod_addresses(client, &mut nodes).await?;
-    let system = Api::<core::Pod>::namespaced(client.clone(), "kube-system");
-    let components = system.list(&all.clone().labels(COMPONENT)).await.map_err(read("control-plane pods"))?.items;
     let leases = Api::<coordination::Lease>::namespaced(client.clone(), "kube-system");
     let leases = leases.list(&all).await.map_err(read("Leases"))?.items;
     let node_leases = Api::<coordination::Lease>::namespaced(client.clone(), "kube-node-lease");
     let node_leases = node_leases.list(&all).await.map_err(read("node Leases"))?.items;
     let operators = Api::<core::Pod>::namespaced(client.clone(), namespace);
     let operators = operators.list(&all.clone().labels(OPERATOR_LABELS)).await.map_err(read("operator pods"))?.items;
-    let mut endpoints = spec.endpoints.iter().map(spec_endpoint).collect::<Result<Vec<_>, _>>()?;
     endpoints.extend(control_plane_endpoint(client, &nodes, &endpoints).await?);
     let mut etcd: Vec<EtcdMember> = components.iter().filter(|p| is(p, "etcd")).filter_map(etcd_member).collect();
     if etcd.is_empty() {
@@ -81,6 +78,21 @@ pub async fn gather(client: &Client, spec: &RackPartitionSpec, namespace: &str) 
 
 /// Selects the operator's own pods.
 const OPERATOR_LABELS: &str = "app.kubernetes.io/name=rackpartition,app.kubernetes.io/component=operator";
+
+/// All nodes with all their addresses, and the control plane's pods.
+async fn nodes(
+    client: &Client,
+    rack_label: &str,
+    endpoints: &[Endpoint],
+) -> Result<(Vec<Node>, Vec<core::Pod>), Error> {
+    let all = ListParams::default();
+    let nodes = Api::<core::Node>::all(client.clone()).list(&all).await.map_err(read("nodes"))?.items;
+    let mut nodes: Vec<Node> = nodes.iter().map(|n| node(n, rack_label)).collect();
+    let system = Api::<core::Pod>::namespaced(client.clone(), "kube-system");
+    let components = system.list(&all.labels(COMPONENT)).await.map_err(read("control-plane pods"))?.items;
+    addresses::add_of_components(&components, endpoints, &mut nodes);
+    Ok((nodes, components))
+}
 
 fn node(node: &core::Node, rack_label: &str) -> Node {
     let status = node.status.clone().unwrap_or_default();
@@ -123,7 +135,8 @@ fn is(pod: &core::Pod, component: &str) -> bool {
     pod.labels().get(COMPONENT).is_some_and(|c| c == component)
 }
 
-fn node_of(pod: &core::Pod) -> Option<String> {
+/// The node that the pod runs on.
+pub fn node_of(pod: &core::Pod) -> Option<String> {
     pod.spec.as_ref().and_then(|s| s.node_name.clone())
 }
 
@@ -169,9 +182,9 @@ async fn api_servers(client: &Client, nodes: &[Node]) -> Result<Vec<ApiServer>, 
 /// # Errors
 /// Where nodes or endpoints can't be read.
 pub async fn find_api_servers(client: &Client) -> Result<Vec<ApiServer>, Error> {
-    let nodes = Api::<core::Node>::all(client.clone());
-    let nodes = nodes.list(&ListParams::default()).await.map_err(read("nodes"))?.items;
-    api_servers(client, &nodes.iter().map(|n| node(n, ZONE)).collect::<Vec<_>>()).await
+    // As a plan names them, or whoever compares the two would dial anew for ever.
+    let (nodes, _) = nodes(client, ZONE, &[]).await?;
+    api_servers(client, &nodes).await
 }
 
 fn spec_endpoint(endpoint: &SpecEndpoint) -> Result<Endpoint, Error> {

@@ -1,5 +1,6 @@
 //! Reconciles `RackPartition`s as steps: gather → plan → arm → cut → watch → recover → judge → status.
 
+mod addresses;
 mod canary;
 mod clocks;
 mod cni;

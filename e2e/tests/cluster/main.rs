@@ -31,7 +31,12 @@ const SCENARIOS: &[Scenario] = &[
 
 /// Too long for every change.
 const LONG: &[Scenario] = &[
-    ("shapes_are_exactly_what_they_say", |h| shapes::are_exact(h).boxed_local()),
+    ("a_bridge_is_exact", |h| shapes::of_the_example_is_exact(h, "bridge").boxed_local()),
+    ("a_one_way_cut_is_exact", |h| shapes::of_the_example_is_exact(h, "one-way").boxed_local()),
+    ("a_cut_of_etcd_peers_is_exact", |h| shapes::of_the_example_is_exact(h, "etcd-peers").boxed_local()),
+    ("a_rejecting_cut_is_exact", |h| shapes::of_the_example_is_exact(h, "reject").boxed_local()),
+    ("a_bad_link_is_exact", |h| shapes::of_the_example_is_exact(h, "bad-link").boxed_local()),
+    ("a_staggered_heal_is_exact", |h| shapes::of_the_example_is_exact(h, "staggered").boxed_local()),
     ("the_leader_of_etcd_is_found", |h| shapes::the_leader_of_etcd_is_found(h).boxed_local()),
 ];
 

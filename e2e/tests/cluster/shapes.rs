@@ -8,15 +8,12 @@ use std::time::Duration;
 
 /// Arming, a minute of cut, recovery of up to five minutes, judging.
 const WHOLE_RUN: Duration = Duration::from_secs(540);
-const SHAPES: [&str; 6] = ["bridge", "one-way", "etcd-peers", "reject", "bad-link", "staggered"];
 
-pub async fn are_exact(h: &Harness) -> Result<()> {
-    for shape in SHAPES {
-        h.spread_workload().await?;
-        let name = h.create_from(&format!("examples/shapes/{shape}.yaml")).await?;
-        is_exact(h, &name).await?;
-    }
-    Ok(())
+/// The run of `examples/shapes` of this name.
+pub async fn of_the_example_is_exact(h: &Harness, shape: &str) -> Result<()> {
+    h.spread_workload().await?;
+    let name = h.create_from(&format!("examples/shapes/{shape}.yaml")).await?;
+    is_exact(h, &name).await.map(drop)
 }
 
 /// The rack of etcd's leader, as its members tell, is cut off: another one must lead.
