@@ -10,6 +10,7 @@ mod error;
 mod etcd;
 mod firewall;
 mod follow;
+mod heal;
 mod health;
 mod journal;
 mod kernel;
@@ -23,6 +24,7 @@ mod watch;
 
 pub use decide::{Order, Times};
 pub use error::Error;
+pub use heal::{HealArgs, heal};
 pub use journal::Journal;
 pub use record::record_name;
 pub use rules::rules_at;

@@ -1,13 +1,15 @@
 //! Follows a run with a line for each thing that changes, through API servers that may be the ones being cut.
 
+use super::lifeline;
 use crate::{
-    api::{Phase, RackPartition},
+    api::{Phase, RackPartition, conditions},
     report,
 };
 use anyhow::{Context, bail};
-use kube::Api;
+use kube::{Api, Client};
 use std::{
     io::{IsTerminal, Write},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 use tokio::time::{sleep, timeout};
@@ -24,14 +26,23 @@ pub fn width() -> Option<u16> {
 ///
 /// # Errors
 /// Where there is no such run.
-pub async fn follow(runs: &Api<RackPartition>, name: &str) -> anyhow::Result<RackPartition> {
+pub async fn follow(client: &Client, name: &str) -> anyhow::Result<RackPartition> {
+    let runs: Api<RackPartition> = Api::all(client.clone());
     let mut progress = Progress::new();
+    let mut kept = None;
     loop {
         match timeout(LOOK_DEADLINE, runs.get_opt(name)).await {
             Ok(Ok(None)) => bail!("there is no run {name}"),
             Ok(Ok(Some(run))) => {
                 progress.show(&run);
+                let phase = run.status.as_ref().and_then(|s| s.phase);
+                if kept.is_none() && matches!(phase, Some(Phase::Arming | Phase::Scheduled | Phase::Cut)) {
+                    kept = Some(keep_lifeline(client, &run, &mut progress).await);
+                }
                 if run.status.as_ref().and_then(|s| s.phase).is_some_and(Phase::is_final) {
+                    if is_healed(&run) {
+                        kept.flatten().iter().for_each(lifeline::forget);
+                    }
                     progress.end();
                     print!("\n{}", report::text(&run, width()));
                     return Ok(run);
@@ -41,6 +52,29 @@ pub async fn follow(runs: &Api<RackPartition>, name: &str) -> anyhow::Result<Rac
             Ok(Err(_)) | Err(_) => progress.line("(the API does not answer; asking again)"),
         }
         sleep(PERIOD).await;
+    }
+}
+
+fn is_healed(run: &RackPartition) -> bool {
+    run.status.iter().flat_map(|s| &s.conditions).any(|c| c.type_ == conditions::HEALED && c.status == "True")
+}
+
+/// Writes down, before anything is cut, what ends the run without the API. Where that can't be had, people are told.
+async fn keep_lifeline(client: &Client, run: &RackPartition, progress: &mut Progress) -> Option<PathBuf> {
+    let kept = match lifeline::command(client, run).await {
+        Ok(command) => lifeline::keep(&run.name_any(), &command),
+        Err(error) => Err(error),
+    };
+    progress.end();
+    match kept {
+        Ok(path) => {
+            println!("Should the API be lost: {} heals every node from any machine that reaches them", path.display());
+            Some(path)
+        }
+        Err(error) => {
+            println!("(nothing to heal with is at hand should the API be lost: {error:#})");
+            None
+        }
     }
 }
 
