@@ -1,11 +1,10 @@
 //! Heals by hand: this node by its kernel, or any nodes by heal packets. Needs no API, no operator and no agent.
 
 use crate::{
-    api::TABLE_PREFIX,
     fault::Heal,
     netfilter::{Netfilter, send_heal},
 };
-use anyhow::Context;
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use std::{net::IpAddr, time::Duration};
 use tokio::time::sleep;
@@ -16,11 +15,18 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// `rackpartition heal`
 #[derive(Args, Clone, Debug)]
 pub struct HealArgs {
-    /// Heal other nodes, by packets: the run's secret token, 32 hexadecimal digits. Without it this node is healed, by its kernel.
-    #[arg(long, requires = "addresses")]
-    token: Option<String>,
+    #[command(flatten)]
+    others: Option<HealOthers>,
+}
+
+/// Which nodes, and the secret that heals them.
+#[derive(Args, Clone, Debug)]
+pub struct HealOthers {
+    /// The run's secret token, 32 hexadecimal digits: nodes are healed by packets.
+    #[arg(long, env = "RACKPARTITION_TOKEN", hide_env_values = true, required = true)]
+    token: String,
     /// Addresses of every node of the run, separated by commas: both ends of a link have to heal.
-    #[arg(long, value_delimiter = ',', requires = "token")]
+    #[arg(long, value_delimiter = ',', required = true)]
     addresses: Vec<IpAddr>,
     /// UDP port of heal packets.
     #[arg(long, default_value_t = Heal::PORT)]
@@ -30,27 +36,34 @@ pub struct HealArgs {
     rounds: u32,
 }
 
-/// Says on standard output what was done.
+/// Heals other nodes, or without any the one that this is called on. Says on standard output what was done.
 ///
 /// # Errors
-/// Where nothing could be sent, or the kernel can't be asked.
+/// Where no packet left this machine, or a table could not be removed.
 pub async fn heal(args: &HealArgs) -> anyhow::Result<()> {
-    match &args.token {
-        Some(token) => heal_others(args, token).await,
+    match &args.others {
+        Some(others) => heal_others(others).await,
         None => heal_this_node(),
     }
 }
 
-async fn heal_others(args: &HealArgs, token: &str) -> anyhow::Result<()> {
-    let heal = Heal { port: args.port, token: token.to_owned() };
+/// Sends heal packets, and says how many left.
+///
+/// # Errors
+/// Where none did.
+pub async fn heal_others(args: &HealOthers) -> anyhow::Result<()> {
+    let heal = Heal { port: args.port, token: args.token.clone() };
     let token = heal.token_bytes().context("failed to read the token: it is 32 hexadecimal digits")?;
+    let mut left = 0;
     for round in 1..=args.rounds {
         if round > 1 {
             sleep(PERIOD).await;
         }
         let sent = send_heal(&args.addresses, args.port, &token).context("failed to send heal packets")?;
         println!("round {round} of {}: {sent} of {} packets left this machine", args.rounds, args.addresses.len());
+        left += sent;
     }
+    ensure!(left > 0, "no packet left this machine: it has no route to any of the nodes");
     println!("A packet that left may not have arrived. On a node, `nft list tables` shows whether a table is still there.");
     Ok(())
 }
@@ -58,17 +71,22 @@ async fn heal_others(args: &HealArgs, token: &str) -> anyhow::Result<()> {
 fn heal_this_node() -> anyhow::Result<()> {
     let mut netfilter = Netfilter::open().context("failed to ask the kernel for its tables")?;
     let tables = netfilter.tables().context("failed to list this node's tables")?;
-    for table in tables.iter().filter(|name| name.starts_with(TABLE_PREFIX)) {
+    let mut failed = Vec::new();
+    for table in &tables {
         // Removing it heals as well; this is for a kernel that refuses to remove it.
         let closed = netfilter.close_gate(table);
-        netfilter.remove(table).with_context(|| match closed {
-            Ok(()) => format!("failed to remove {table}; its gate is closed, so it has no effect"),
-            Err(error) => format!("failed to remove {table}, and to close its gate: {error}"),
-        })?;
-        println!("removed {table}: this node hears everybody again; links to it stay cut at the other end until that heals too");
+        match (netfilter.remove(table), closed) {
+            (Ok(()), _) => println!("removed {table}: this node hears everybody again"),
+            (Err(error), Ok(())) => failed.push(format!("{error}; its gate is closed, so it has no effect")),
+            (Err(error), Err(gate)) => failed.push(format!("{error}; and {gate}")),
+        }
     }
-    if tables.is_empty() {
-        println!("no table of ours is on this node");
+    match tables.is_empty() {
+        true => println!("no table of ours is on this node"),
+        false => println!("Links to this node stay cut at the other end until that heals too."),
+    }
+    if !failed.is_empty() {
+        bail!("{}", failed.join("; "));
     }
     Ok(())
 }

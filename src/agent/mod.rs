@@ -24,7 +24,7 @@ mod watch;
 
 pub use decide::{Order, Times};
 pub use error::Error;
-pub use heal::{HealArgs, heal};
+pub use heal::{HealArgs, HealOthers, heal, heal_others};
 pub use journal::Journal;
 pub use record::record_name;
 pub use rules::rules_at;

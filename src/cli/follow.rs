@@ -6,7 +6,7 @@ use crate::{
     report,
 };
 use anyhow::{Context, bail};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use std::{
     io::{IsTerminal, Write},
     path::PathBuf,
@@ -29,20 +29,15 @@ pub fn width() -> Option<u16> {
 pub async fn follow(client: &Client, name: &str) -> anyhow::Result<RackPartition> {
     let runs: Api<RackPartition> = Api::all(client.clone());
     let mut progress = Progress::new();
-    let mut kept = None;
+    let mut lifeline = Lifeline::default();
     loop {
         match timeout(LOOK_DEADLINE, runs.get_opt(name)).await {
             Ok(Ok(None)) => bail!("there is no run {name}"),
             Ok(Ok(Some(run))) => {
                 progress.show(&run);
-                let phase = run.status.as_ref().and_then(|s| s.phase);
-                if kept.is_none() && matches!(phase, Some(Phase::Arming | Phase::Scheduled | Phase::Cut)) {
-                    kept = Some(keep_lifeline(client, &run, &mut progress).await);
-                }
+                lifeline.tend(client, &run, &mut progress).await;
                 if run.status.as_ref().and_then(|s| s.phase).is_some_and(Phase::is_final) {
-                    if is_healed(&run) {
-                        kept.flatten().iter().for_each(lifeline::forget);
-                    }
+                    lifeline.end(&run);
                     progress.end();
                     print!("\n{}", report::text(&run, width()));
                     return Ok(run);
@@ -55,25 +50,48 @@ pub async fn follow(client: &Client, name: &str) -> anyhow::Result<RackPartition
     }
 }
 
-fn is_healed(run: &RackPartition) -> bool {
-    run.status.iter().flat_map(|s| &s.conditions).any(|c| c.type_ == conditions::HEALED && c.status == "True")
+/// The file with which to heal should the API be lost.
+#[derive(Default)]
+struct Lifeline {
+    kept: Option<PathBuf>,
+    /// Why there is none, said once.
+    missing: Option<String>,
 }
 
-/// Writes down, before anything is cut, what ends the run without the API. Where that can't be had, people are told.
-async fn keep_lifeline(client: &Client, run: &RackPartition, progress: &mut Progress) -> Option<PathBuf> {
-    let kept = match lifeline::command(client, run).await {
-        Ok(command) => lifeline::keep(&run.name_any(), &command),
-        Err(error) => Err(error),
-    };
-    progress.end();
-    match kept {
-        Ok(path) => {
-            println!("Should the API be lost: {} heals every node from any machine that reaches them", path.display());
-            Some(path)
+impl Lifeline {
+    /// Has it written before anything is cut; tries again as long as nothing is.
+    async fn tend(&mut self, client: &Client, run: &RackPartition, progress: &mut Progress) {
+        let phase = run.status.as_ref().and_then(|s| s.phase);
+        if self.kept.is_some() || !matches!(phase, Some(Phase::Arming | Phase::Scheduled)) {
+            return;
         }
-        Err(error) => {
-            println!("(nothing to heal with is at hand should the API be lost: {error:#})");
-            None
+        let script = timeout(LOOK_DEADLINE, lifeline::script(client, run)).await;
+        let script = script.unwrap_or_else(|_| Err(anyhow::anyhow!("the API does not answer")));
+        match script.and_then(|script| lifeline::keep(&run.name_any(), &script)) {
+            Ok(path) => {
+                progress.end();
+                println!("Should the API be lost: {} heals every node from any machine that reaches them", path.display());
+                self.kept = Some(path);
+            }
+            Err(error) => self.missing = Some(format!("{error:#}")),
+        }
+        if phase == Some(Phase::Scheduled)
+            && self.kept.is_none()
+            && let Some(why) = self.missing.take()
+        {
+            progress.end();
+            println!("(nothing is at hand to heal with should the API be lost: {why})");
+        }
+    }
+
+    /// Nothing is left to heal, or it stays until somebody has looked.
+    fn end(&self, run: &RackPartition) {
+        let Some(path) = &self.kept else { return };
+        let status = run.status.clone().unwrap_or_default();
+        let healed = status.conditions.iter().any(|c| c.type_ == conditions::HEALED && c.status == "True");
+        match healed || status.phase == Some(Phase::Refused) {
+            true => lifeline::forget(path),
+            false => println!("{} stays: not every node has said that it is healed", path.display()),
         }
     }
 }

@@ -1,52 +1,61 @@
 //! What ends a run when the API is what was lost: written down before anything is cut.
 
 use crate::{
-    api::{RUN_LABEL, RackPartition},
+    api::{NodeRecord, RUN_LABEL, RackPartition},
     fault::RunPlan,
 };
 use anyhow::Context;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, DirBuilder, OpenOptions},
     io::Write,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
-/// The command that heals every node of the run from any machine that reaches them.
+/// A script that heals every node of the run from any machine that reaches them.
 ///
 /// # Errors
-/// Where the plan can't be read: it has the run's secret, and not everybody who may start runs may read that.
-pub async fn command(client: &Client, run: &RackPartition) -> anyhow::Result<String> {
+/// Where the plan can't be read, or is not there yet: it has the run's secret, and not everybody who may start runs may read that.
+pub async fn script(client: &Client, run: &RackPartition) -> anyhow::Result<String> {
     let of_run = ListParams::default().labels(&format!("{RUN_LABEL}={}", run.name_any()));
-    let maps = Api::<ConfigMap>::all(client.clone()).list(&of_run).await.context("failed to read the run's plan")?;
+    let records = Api::<NodeRecord>::all(client.clone()).list(&of_run).await.context("failed to read the node records")?;
+    let namespace = records.items.iter().find_map(ResourceExt::namespace).context("no agent has spoken yet")?;
+    let maps = Api::<ConfigMap>::namespaced(client.clone(), &namespace);
+    let maps = maps.list(&of_run).await.context("failed to read the run's plan")?;
     let hash = run.status.as_ref().and_then(|s| s.plan.as_ref()).map(|p| p.hash.as_str());
-    let plans = maps.items.iter().filter_map(|map| serde_json::from_str::<RunPlan>(map.data.as_ref()?.get("plan.json")?).ok());
-    let plan = plans.into_iter().find(|plan| Some(plan.hash().as_str()) == hash).context("the run's plan is gone")?;
+    let plan = |map: &ConfigMap| serde_json::from_str::<RunPlan>(map.data.as_ref()?.get(RunPlan::FILE)?).ok();
+    let plan = maps.items.iter().filter_map(plan).find(|plan| Some(plan.hash().as_str()) == hash);
+    let plan = plan.context("the run's plan is gone")?;
     let addresses: Vec<String> = plan.members.iter().flat_map(|m| &m.heal_addresses).map(ToString::to_string).collect();
     let (token, port) = (&plan.heal.token, plan.heal.port);
-    Ok(format!("kubectl rackpartition heal --token {token} --port {port} --addresses {}", addresses.join(",")))
+    // Not as an argument, which everybody on the machine sees.
+    Ok(format!(
+        "#!/bin/sh\nRACKPARTITION_TOKEN={token} exec kubectl rackpartition heal --port {port} --addresses {}\n",
+        addresses.join(",")
+    ))
 }
 
-/// Keeps the command in a file that only its owner can read, and says where.
+/// Keeps the script in a file that only its owner can read, and says where.
 ///
 /// # Errors
 /// Where it can't be written.
-pub fn keep(run: &str, command: &str) -> anyhow::Result<PathBuf> {
-    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+pub fn keep(run: &str, script: &str) -> anyhow::Result<PathBuf> {
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-    keep_in(&state.or_else(home).context("neither XDG_STATE_HOME nor HOME is set")?.join("rackpartition"), run, command)
+    keep_in(&state.or_else(home).context("neither XDG_STATE_HOME nor HOME is set")?.join("rackpartition"), run, script)
 }
 
-fn keep_in(folder: &Path, run: &str, command: &str) -> anyhow::Result<PathBuf> {
-    fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+fn keep_in(folder: &Path, run: &str, script: &str) -> anyhow::Result<PathBuf> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| format!("failed to create {}", folder.display()))?;
     let path = folder.join(format!("heal-{run}.sh"));
     // A file of another time may be readable by others.
     let _ = fs::remove_file(&path);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o700).open(&path);
     let mut file = file.with_context(|| format!("failed to create {}", path.display()))?;
-    writeln!(file, "#!/bin/sh\n{command}").with_context(|| format!("failed to write {}", path.display()))?;
+    file.write_all(script.as_bytes()).with_context(|| format!("failed to write {}", path.display()))?;
     Ok(path)
 }
 
@@ -65,10 +74,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = keep_in(folder.path(), "run", "heal them").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "#!/bin/sh\nheal them\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "heal them");
         // A second run of the name takes its place.
         assert_eq!(keep_in(folder.path(), "run", "anew").unwrap(), path);
-        assert!(fs::read_to_string(&path).unwrap().ends_with("anew\n"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "anew");
         forget(&path);
         assert!(!path.exists());
     }

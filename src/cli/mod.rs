@@ -48,15 +48,15 @@ enum Command {
     Show { name: String },
     /// Ends a run early: heals at once.
     Abort { name: String },
-    /// Heals by hand, where the API can't be reached: nodes by packets, or the node on which it is called.
-    Heal(agent::HealArgs),
+    /// Heals nodes by packets, where the API can't be reached.
+    Heal(agent::HealOthers),
 }
 
 /// # Errors
 /// Where the cluster can't be reached or refuses.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Command::Heal(args) = &args.command {
-        agent::heal(args).await?;
+        agent::heal_others(args).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let client = Client::try_default().await.context("failed to find a cluster: is KUBECONFIG set?")?;

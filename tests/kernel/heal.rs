@@ -2,8 +2,8 @@
 
 use crate::fixture::{LONG, Net, Ns, PORT, TABLE, TOKEN, always, eventually, window};
 use crate::stream::Stream;
-use jiff::{Timestamp, ToSpan};
 use clap::Parser;
+use jiff::{Timestamp, ToSpan};
 use rackpartition::agent::HealArgs;
 use rackpartition::netfilter::{Error, TableState, heal_packet, send_heal};
 use std::net::{IpAddr, SocketAddr};
