@@ -1,7 +1,7 @@
 //! The one binary of the image: operator, agent and the CRDs they share.
 
 use clap::{Parser, Subcommand};
-use rackpartition::{agent, api, operator};
+use rackpartition::{agent, api, cli, operator};
 use std::{path::PathBuf, process::ExitCode};
 use tracing_subscriber::EnvFilter;
 
@@ -21,6 +21,8 @@ enum Command {
     Agent(agent::AgentArgs),
     /// Succeeds when this pod's agent is armed. The agents' readiness probe.
     AgentReady(agent::ReadyArgs),
+    /// Heals by hand, without API, operator and agents: this node, or others by heal packets.
+    Heal(cli::HealArgs),
     /// Prints the CustomResourceDefinitions, or writes them to a folder.
     Crds {
         #[arg(long)]
@@ -37,6 +39,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::Operator(settings) => operator::run(*settings).await?,
         Command::Agent(args) => agent::run(args).await?,
         Command::AgentReady(args) => return Ok(agent::is_ready(&args)),
+        Command::Heal(args) => cli::heal(&args).await?,
         Command::Crds { out: None } => print!("{}", api::crds::all_as_yaml()),
         Command::Crds { out: Some(folder) } => api::crds::write(&folder)?,
     }

@@ -1,13 +1,15 @@
 //! Follows a run with a line for each thing that changes, through API servers that may be the ones being cut.
 
+use super::lifeline;
 use crate::{
-    api::{Phase, RackPartition},
+    api::{Phase, RackPartition, conditions},
     report,
 };
 use anyhow::{Context, bail};
-use kube::Api;
+use kube::{Api, Client, ResourceExt};
 use std::{
     io::{IsTerminal, Write},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 use tokio::time::{sleep, timeout};
@@ -24,14 +26,18 @@ pub fn width() -> Option<u16> {
 ///
 /// # Errors
 /// Where there is no such run.
-pub async fn follow(runs: &Api<RackPartition>, name: &str) -> anyhow::Result<RackPartition> {
+pub async fn follow(client: &Client, name: &str) -> anyhow::Result<RackPartition> {
+    let runs: Api<RackPartition> = Api::all(client.clone());
     let mut progress = Progress::new();
+    let mut lifeline = Lifeline::default();
     loop {
         match timeout(LOOK_DEADLINE, runs.get_opt(name)).await {
             Ok(Ok(None)) => bail!("there is no run {name}"),
             Ok(Ok(Some(run))) => {
                 progress.show(&run);
+                lifeline.tend(client, &run, &mut progress).await;
                 if run.status.as_ref().and_then(|s| s.phase).is_some_and(Phase::is_final) {
+                    lifeline.end(&run);
                     progress.end();
                     print!("\n{}", report::text(&run, width()));
                     return Ok(run);
@@ -41,6 +47,55 @@ pub async fn follow(runs: &Api<RackPartition>, name: &str) -> anyhow::Result<Rac
             Ok(Err(_)) | Err(_) => progress.line("(the API does not answer; asking again)"),
         }
         sleep(PERIOD).await;
+    }
+}
+
+/// The file with which to heal should the API be lost.
+#[derive(Default)]
+struct Lifeline {
+    kept: Option<PathBuf>,
+    /// Why there is none, said once.
+    missing: Option<String>,
+}
+
+impl Lifeline {
+    /// Has it written before anything is cut; tries again as long as nothing is.
+    async fn tend(&mut self, client: &Client, run: &RackPartition, progress: &mut Progress) {
+        let phase = run.status.as_ref().and_then(|s| s.phase);
+        if self.kept.is_some() || !matches!(phase, Some(Phase::Arming | Phase::Scheduled)) {
+            return;
+        }
+        let script = timeout(LOOK_DEADLINE, lifeline::read(client, run)).await;
+        let script = script.unwrap_or_else(|_| Err(anyhow::anyhow!("the API does not answer")));
+        match script.and_then(|script| lifeline::keep(&run.name_any(), &script)) {
+            Ok(path) => {
+                progress.end();
+                println!(
+                    "Should the API be lost: {} heals every node from any machine that reaches them",
+                    path.display()
+                );
+                self.kept = Some(path);
+            }
+            Err(error) => self.missing = Some(format!("{error:#}")),
+        }
+        if phase == Some(Phase::Scheduled)
+            && self.kept.is_none()
+            && let Some(why) = self.missing.take()
+        {
+            progress.end();
+            println!("(nothing is at hand to heal with should the API be lost: {why})");
+        }
+    }
+
+    /// Nothing is left to heal, or it stays until somebody has looked.
+    fn end(&self, run: &RackPartition) {
+        let Some(path) = &self.kept else { return };
+        let status = run.status.clone().unwrap_or_default();
+        let healed = status.conditions.iter().any(|c| c.type_ == conditions::HEALED && c.status == "True");
+        match healed || status.phase == Some(Phase::Refused) {
+            true => lifeline::forget(path),
+            false => println!("{} stays: not every node has said that it is healed", path.display()),
+        }
     }
 }
 

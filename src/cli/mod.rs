@@ -1,6 +1,11 @@
 //! The kubectl plugin: start a run and follow it to its verdict, or look at one.
 
 mod follow;
+mod heal;
+mod lifeline;
+
+pub use heal::{HealArgs, heal};
+pub use lifeline::{read as read_lifeline, script as lifeline};
 
 use crate::{
     api::{Phase, RackPartition, Verdict},
@@ -46,19 +51,25 @@ enum Command {
     Show { name: String },
     /// Ends a run early: heals at once.
     Abort { name: String },
+    /// Heals nodes by packets, where the API can't be reached.
+    Heal(HealArgs),
 }
 
 /// # Errors
 /// Where the cluster can't be reached or refuses.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if let Command::Heal(args) = &args.command {
+        heal::heal_others(args).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let client = Client::try_default().await.context("failed to find a cluster: is KUBECONFIG set?")?;
     let runs: Api<RackPartition> = Api::all(client.clone());
     match args.command {
         Command::Run { filename, replace } => {
             let run = start(&runs, &filename, replace).await?;
-            follow::follow(&runs, &run.name_any()).await.map(|run| exit_code(&run))
+            follow::follow(&client, &run.name_any()).await.map(|run| exit_code(&run))
         }
-        Command::Follow { name } => follow::follow(&runs, &name).await.map(|run| exit_code(&run)),
+        Command::Follow { name } => follow::follow(&client, &name).await.map(|run| exit_code(&run)),
         Command::Show { name } => {
             let run = runs.get(&name).await.with_context(|| format!("failed to read run {name}"))?;
             print!("{}", report::text(&run, follow::width()));
@@ -69,8 +80,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             runs.patch(&name, &Default::default(), &kube::api::Patch::Merge(patch))
                 .await
                 .with_context(|| format!("failed to abort run {name}"))?;
-            follow::follow(&runs, &name).await.map(|run| exit_code(&run))
+            follow::follow(&client, &name).await.map(|run| exit_code(&run))
         }
+        Command::Heal(_) => unreachable!("needs no cluster"),
     }
 }
 

@@ -124,6 +124,9 @@ pub struct PlanParts {
 }
 
 impl RunPlan {
+    /// The plan's name among the data of its ConfigMap, and as a file in an agent's pod.
+    pub const FILE: &str = "plan.json";
+
     pub fn new(snapshot: &Snapshot, fault: &Fault, parts: PlanParts) -> Self {
         let nodes = snapshot.nodes.iter().map(|n| Member {
             name: n.name.clone(),

@@ -22,7 +22,7 @@ use std::{collections::BTreeMap, path::Path};
 use thiserror::Error;
 
 /// Keys of the ConfigMap.
-const PLAN_KEY: &str = "plan.json";
+const PLAN_KEY: &str = RunPlan::FILE;
 const SNAPSHOT_KEY: &str = "snapshot.json";
 
 #[derive(Debug, Error)]

@@ -2,8 +2,11 @@
 
 use crate::fixture::{LONG, Net, Ns, PORT, TABLE, TOKEN, always, eventually, window};
 use crate::stream::Stream;
+use clap::Parser;
 use jiff::{Timestamp, ToSpan};
-use rackpartition::netfilter::{Error, TableState, heal_packet, send_heal};
+use rackpartition::cli::{self, HealArgs};
+use rackpartition::fault::Heal;
+use rackpartition::netfilter::{Error, TableSpec, TableState, heal_packet, send_heal};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -196,4 +199,61 @@ fn neighbour_discovery_stays_open() {
     let state = right.state(TABLE).unwrap().unwrap();
     assert_eq!(state.gate, None);
     assert!(left.state(TABLE).unwrap().unwrap().gate.is_some(), "the other end is still cut");
+}
+
+#[derive(clap::Parser)]
+struct ByHand {
+    #[command(flatten)]
+    args: HealArgs,
+}
+
+/// `rackpartition heal` with these words, on this node.
+fn by_hand(ns: &Ns, words: &[&str]) {
+    let args = ByHand::parse_from([&["heal"], words].concat()).args;
+    ns.run(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(cli::heal(&args)).unwrap();
+    });
+}
+
+#[test]
+fn by_hand_a_node_is_healed_by_its_kernel_and_others_by_packets() {
+    let net = Net::new();
+    let (mut left, mut right) = (net.left.netfilter(), net.right.netfilter());
+    left.arm(&net.left_cut_from_right(), LONG).unwrap();
+    right.arm(&net.right_cut_from_left(), LONG).unwrap();
+    left.cut(TABLE, &[always()], LONG).unwrap();
+    right.cut(TABLE, &[always()], LONG).unwrap();
+    net.right.nft(&["add", "table", "inet", "somebody-elses"]);
+
+    by_hand(&net.right, &[]);
+    assert!(right.state(TABLE).unwrap().is_none() && left.state(TABLE).unwrap().unwrap().gate.is_some());
+    assert!(net.right.nft(&["list", "tables"]).contains("somebody-elses"), "nothing else is touched");
+    by_hand(&net.right, &[]);
+
+    let token: String = TOKEN.iter().map(|b| format!("{b:02x}")).collect();
+    let addresses = format!("{},{}", net.left.v4, net.left.v6);
+    by_hand(&net.right, &["--token", &token, "--addresses", &addresses, "--rounds", "2"]);
+    eventually("left is open", || left.state(TABLE).unwrap().unwrap().gate.is_none());
+    assert!(ByHand::try_parse_from(["heal", "--token", &token]).is_err(), "whom to heal must be said");
+}
+
+/// With nothing of ours: bash sends the packets, also of a token that has the end of a line in it.
+#[test]
+fn the_script_that_is_kept_heals_both_ends() {
+    let net = Net::new();
+    let token = [b'\n', 0, 1, b'\n', b'\n', 2, 3, b'\'', b'"', b'$', b'`', b'\\', b'%', 0, b'\n', b'\n'];
+    let (mut left, mut right) = (net.left.netfilter(), net.right.netfilter());
+    let of_run = |spec: TableSpec| TableSpec { heal_token: token, ..spec };
+    left.arm(&of_run(net.left_cut_from_right()), LONG).unwrap();
+    right.arm(&of_run(net.right_cut_from_left()), LONG).unwrap();
+    left.cut(TABLE, &[always()], LONG).unwrap();
+    right.cut(TABLE, &[always()], LONG).unwrap();
+
+    let heal = Heal { port: PORT, token: token.iter().map(|b| format!("{b:02x}")).collect() };
+    let script = cli::lifeline("a run", &heal, &[net.left.v4, net.right.v6]).unwrap();
+    let output = net.right.command("bash").args(["-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    eventually("left is open", || left.state(TABLE).unwrap().unwrap().gate.is_none());
+    eventually("right is open", || right.state(TABLE).unwrap().unwrap().gate.is_none());
 }

@@ -58,3 +58,30 @@ pub async fn aborted_in_mid_cut(h: &Harness) -> Result<()> {
     println!("  aborted: everybody heard everybody {:.1} s later", heard_after.as_secs_f64());
     Ok(())
 }
+
+/// With nothing but bash and a way to the nodes, as when the API is what was lost: what is kept before the cut heals every node.
+pub async fn healed_by_hand(h: &Harness) -> Result<()> {
+    let name = "by-hand";
+    let mut spec = isolate(&["r1"]);
+    spec["duration"] = json!("120s");
+    h.create(name, spec).await?;
+    h.phase(name, &[Phase::Scheduled, Phase::Cut], Duration::from_secs(150)).await?;
+    let script = h
+        .until("the script", Duration::from_secs(30), async |h: &Harness| {
+            let run = h.runs().get(name).await?;
+            Ok(Some(rackpartition::cli::read_lifeline(&h.client, &run).await?))
+        })
+        .await?;
+    let status = h.phase(name, &[Phase::Cut], Duration::from_secs(60)).await?;
+    ensure!(h.all_hear_each_other().await.is_err(), "nobody was cut, so nothing could be healed");
+    let output = tokio::process::Command::new("bash").args(["-c", &script]).output().await?;
+    ensure!(output.status.success(), "{output:?}");
+    h.all_hear_each_other().await.context("after the script")?;
+    let left = seconds_until(status.schedule.context("no schedule")?.heal_at.0);
+    ensure!(left > 30.0, "healed only {left:.0} s before the windows' end, so maybe by that");
+    h.abort(name).await?;
+    h.phase(name, &[Phase::Aborted], Duration::from_secs(60)).await?;
+    h.no_tables(Duration::from_secs(60)).await?;
+    println!("  healed by hand {left:.0} s before the windows' end");
+    Ok(())
+}

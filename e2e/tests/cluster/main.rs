@@ -31,6 +31,7 @@ const SCENARIOS: &[Scenario] = &[
 
 /// Too long for every change.
 const LONG: &[Scenario] = &[
+    ("healed_by_hand", |h| endings::healed_by_hand(h).boxed_local()),
     ("a_bridge_is_exact", |h| shapes::of_the_example_is_exact(h, "bridge").boxed_local()),
     ("a_one_way_cut_is_exact", |h| shapes::of_the_example_is_exact(h, "one-way").boxed_local()),
     ("a_cut_of_etcd_peers_is_exact", |h| shapes::of_the_example_is_exact(h, "etcd-peers").boxed_local()),
