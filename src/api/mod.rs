@@ -1,5 +1,6 @@
 //! The objects people and programs see: `RackPartition`, `NodeRecord`, their conditions and reasons. No client, no effects.
 
+mod abort_when;
 mod clock;
 pub mod conditions;
 pub mod crds;
@@ -13,6 +14,7 @@ mod side;
 mod tests;
 mod traffic;
 
+pub use abort_when::{AbortWhen, HttpProbe, PrometheusQuery, WorkloadBelow, WorkloadKind};
 pub use clock::{Clock, ClockAnchor, ClockPing, ClockReply};
 pub use cut::{Bridge, Chain, Cut, Edge, Isolate, Ring, Role, Selection, Split, Star};
 pub use node_record::{Kernel, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RecordPhase};

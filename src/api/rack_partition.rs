@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time};
 
-use super::{Cut, Effect, Finding, Flap, Onset, Prediction, Side, Traffic, Verdict};
+use super::{AbortWhen, Cut, Effect, Finding, Flap, Onset, Prediction, Side, Traffic, Verdict};
 
 /// One cut of the cluster: what is cut from what, for how long, and what is watched meanwhile.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -30,7 +30,7 @@ use super::{Cut, Effect, Finding, Flap, Onset, Prediction, Side, Traffic, Verdic
     validation = Rule::new("size(self.metadata.name) <= 40")
         .message("the name must have at most 40 characters: the run's DaemonSet and records are named after it"),
     validation = Rule::new(
-        "!has(oldSelf.status) || !has(oldSelf.status.phase) || (self.spec.cut == oldSelf.spec.cut && self.spec.rackLabel == oldSelf.spec.rackLabel && self.spec.duration == oldSelf.spec.duration && self.spec.effect == oldSelf.spec.effect && has(self.spec.traffic) == has(oldSelf.spec.traffic) && (!has(self.spec.traffic) || self.spec.traffic == oldSelf.spec.traffic) && has(self.spec.flap) == has(oldSelf.spec.flap) && (!has(self.spec.flap) || self.spec.flap == oldSelf.spec.flap) && has(self.spec.stagger) == has(oldSelf.spec.stagger) && (!has(self.spec.stagger) || self.spec.stagger == oldSelf.spec.stagger) && self.spec.recovery == oldSelf.spec.recovery && self.spec.workloads == oldSelf.spec.workloads && self.spec.endpoints == oldSelf.spec.endpoints && self.spec.expect == oldSelf.spec.expect && self.spec.guards == oldSelf.spec.guards)"
+        "!has(oldSelf.status) || !has(oldSelf.status.phase) || (self.spec.cut == oldSelf.spec.cut && self.spec.rackLabel == oldSelf.spec.rackLabel && self.spec.duration == oldSelf.spec.duration && self.spec.effect == oldSelf.spec.effect && has(self.spec.traffic) == has(oldSelf.spec.traffic) && (!has(self.spec.traffic) || self.spec.traffic == oldSelf.spec.traffic) && has(self.spec.flap) == has(oldSelf.spec.flap) && (!has(self.spec.flap) || self.spec.flap == oldSelf.spec.flap) && has(self.spec.stagger) == has(oldSelf.spec.stagger) && (!has(self.spec.stagger) || self.spec.stagger == oldSelf.spec.stagger) && self.spec.recovery == oldSelf.spec.recovery && self.spec.workloads == oldSelf.spec.workloads && self.spec.endpoints == oldSelf.spec.endpoints && self.spec.expect == oldSelf.spec.expect && self.spec.guards == oldSelf.spec.guards && has(self.spec.abortWhen) == has(oldSelf.spec.abortWhen) && (!has(self.spec.abortWhen) || self.spec.abortWhen == oldSelf.spec.abortWhen))"
     )
     .message("a run is immutable once it has started, save spec.abort; create another one"),
     validation = Rule::new("!oldSelf.spec.abort || self.spec.abort").message("an abort can't be taken back")
@@ -90,6 +90,9 @@ pub struct RackPartitionSpec {
     /// Guards that you open knowingly.
     #[serde(default)]
     pub guards: Guards,
+    /// End the run early when one of these is met.
+    #[serde(default, skip_serializing_if = "AbortWhen::is_empty")]
+    pub abort_when: AbortWhen,
     /// End the run early: heal at once.
     #[serde(default)]
     pub abort: bool,

@@ -42,6 +42,9 @@ fn what_can_be_refused_without_a_cluster_is_refused() {
         (with("flap", json!({"down": "5s", "up": "0s"})), "from 1s to 1h"),
         (with("stagger", json!("1h")), "stagger the heal by"),
         (with("guards", json!({"maxClockError": "1h"})), "clock error"),
+        (with("abortWhen", json!({"http": [{"url": "ftp://shop"}]})), "http or https"),
+        (with("abortWhen", json!({"apiUnavailable": "0s"})), "1s to 1h"),
+        (with("abortWhen", json!({"apiUnavailable": "5s", "holdsFor": "1h"})), "0s to 10m"),
     ] {
         let error = run(spec.clone()).validate_cel().expect_err(&spec.to_string());
         assert!(format!("{error:?}").contains(word), "{spec}: {error:?}");
@@ -64,6 +67,10 @@ fn a_started_run_is_immutable_save_for_abort() {
     };
     other_rack.validate_cel_update(&new).expect("not started yet");
     other_rack.validate_cel_update(&started).expect_err("started");
+
+    let mut watched = new.clone();
+    watched.spec.abort_when.api_unavailable = Some(std::time::Duration::from_secs(30).into());
+    watched.validate_cel_update(&started).expect_err("what ends it is part of it");
 
     let mut aborted = started.clone();
     aborted.spec.abort = true;

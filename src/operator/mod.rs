@@ -1,6 +1,7 @@
 //! Reconciles `RackPartition`s as steps: gather → plan → arm → cut → watch → recover → judge → status.
 
 mod addresses;
+mod alarms;
 mod canary;
 mod clocks;
 mod cni;

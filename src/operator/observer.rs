@@ -1,8 +1,13 @@
 //! Watches a run from the operator's side, writes down what it saw every few seconds, and goes on where another replica ended.
 
-use super::{canary, context::Context, convergence, objects};
+use super::{
+    alarms::{self, Alarms},
+    canary,
+    context::Context,
+    convergence, objects,
+};
 use crate::{
-    api::{NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RackPartition, SpanKind},
+    api::{NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RackPartition, Side, Span, SpanKind},
     fault::RunPlan,
     observe::{Observation, Recorder, boot_id, now},
     topology::Snapshot,
@@ -41,6 +46,7 @@ struct Watching {
     /// Ends with this value.
     _tasks: JoinSet<()>,
     convergence: watch::Receiver<Option<String>>,
+    alarms: watch::Receiver<Option<Alarms>>,
     record: Record,
 }
 
@@ -52,6 +58,14 @@ impl Record {
     /// Writes down one observation made now.
     pub fn observe(&self, kind: SpanKind, seen: Observation) {
         self.0.lock().expect("no holder panics").observe(kind, now(), seen);
+    }
+
+    /// How long ago this was seen last to be so.
+    pub fn since(&self, kind: SpanKind, subject: &str, state: &str) -> Option<Duration> {
+        let recorder = self.0.lock().expect("no holder panics");
+        let is_it = |s: &&Span| s.kind == kind && s.subject == subject && s.state == state;
+        let last = recorder.spans().0.iter().filter(is_it).map(|s| s.to.boot_us).max()?;
+        Some(Duration::from_micros(u64::try_from(now().boot_us - last).unwrap_or_default()))
     }
 }
 
@@ -77,6 +91,12 @@ impl Observers {
             None => Err(()),
             Some(waiting) => Ok(Some(waiting).filter(|w| !w.is_empty())),
         }
+    }
+
+    /// What `spec.abortWhen` says; `None` before the first look.
+    pub fn alarms(&self, run_uid: &str) -> Option<Alarms> {
+        let watching = self.0.lock().expect("no holder panics");
+        watching.get(run_uid)?.alarms.borrow().clone()
     }
 
     /// Seconds for which the cluster has been seen whole without a break, up to now.
@@ -123,14 +143,18 @@ impl Watching {
         }
         let record = Record(Arc::new(Mutex::new(recorder)));
         let (whole, convergence) = watch::channel(None);
+        let (bells, alarms) = watch::channel(None);
         let mut tasks = JoinSet::new();
         tasks.spawn(watch_leases(ctx.clone(), record.clone()));
         tasks.spawn(convergence::watch_cluster(ctx.clone(), run.clone(), snapshot.clone(), record.clone(), whole));
         tasks.spawn(write_down(ctx.clone(), run.clone(), record.clone()));
+        let sides: Vec<Side> =
+            run.status.iter().filter_map(|s| s.plan.as_ref()).flat_map(|p| p.sides.clone()).collect();
+        tasks.spawn(alarms::watch_all(ctx.clone(), run.clone(), sides, record.clone(), bells));
         for server in &plan.api_servers {
             tasks.spawn(canary::write_through(ctx.clone(), run.clone(), server.clone(), record.clone()));
         }
-        Watching { _tasks: tasks, convergence, record }
+        Watching { _tasks: tasks, convergence, alarms, record }
     }
 }
 

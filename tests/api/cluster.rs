@@ -134,7 +134,7 @@ impl Cluster {
         pods.delete(name, &now).await.expect("a pod to remove");
     }
 
-    async fn create<K>(&self, api: &Api<K>, object: Value)
+    pub async fn create<K>(&self, api: &Api<K>, object: Value)
     where
         K: Resource + Clone + DeserializeOwned + Serialize + std::fmt::Debug,
     {

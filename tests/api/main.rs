@@ -3,6 +3,7 @@
 //! Nodes and control-plane pods are objects only, agents are played by the tests, and every replica of the operator runs in a
 //! runtime of its own, so that it can die as a process does.
 
+mod abort_when;
 mod agents;
 mod arm;
 mod cluster;

@@ -23,6 +23,13 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
     Ok(next(status, "aborted by spec.abort"))
 }
 
+/// What follows where `spec.abortWhen` has been met for long enough.
+pub async fn when(ctx: &Context, plan: &RunPlan, status: &RackPartitionStatus) -> Option<Next> {
+    let why = ctx.observers.alarms(&plan.run_uid)?.ends?;
+    send_heal_packets(plan).await;
+    Some(next(status.clone(), format!("aborted by {why}")))
+}
+
 /// The status of a run that ends early. What was cut is healed until proven.
 pub fn next(status: RackPartitionStatus, why: impl Into<String>) -> Next {
     let why = why.into();

@@ -165,6 +165,14 @@ async fn waits_for(
     if let Some(waits) = baseline::lacks(&planned.plan, agents, &run.spec.guards) {
         return Ok(Some(waits));
     }
+    match ctx.observers.alarms(&planned.plan.run_uid) {
+        None => return Ok(Some(("NoBaseline", "a first look at spec.abortWhen".into()))),
+        Some(alarms) => {
+            if let Some(why) = alarms.rings {
+                return Ok(Some(("AbortCondition", format!("what would end the run at once to be over: {why}"))));
+            }
+        }
+    }
     if run.spec.guards.allow_unhealthy_baseline {
         return Ok(None);
     }

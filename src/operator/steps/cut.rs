@@ -33,6 +33,9 @@ pub async fn scheduled(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, 
         abort::send_heal_packets(&planned.plan).await;
         return Ok(abort::next(status, format!("not cut: etcd's leader moved from {was} to {now}; run it again")));
     }
+    if let Some(next) = abort::when(ctx, &planned.plan, &status).await {
+        return Ok(next);
+    }
     let gave_up = agents.iter().any(arm::has_given_up);
     if loaded < wanted && left > LAST_CALL_SECONDS && !gave_up {
         let message = format!("windows loaded on {loaded} of {wanted} nodes; cutting in {left:.0} s");
@@ -76,6 +79,9 @@ pub async fn cutting(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Er
     ctx.observers.ensure(ctx, run, &planned.plan, &planned.snapshot, operator.as_ref());
     let left = seconds_until(schedule.heal_at.0) + AFTER_HEAL_SECONDS;
     if left > 0.0 {
+        if let Some(next) = abort::when(ctx, &planned.plan, &status).await {
+            return Ok(next);
+        }
         let message = format!("cut; heals in {:.0} s", (left - AFTER_HEAL_SECONDS).max(0.0));
         return Ok(Next::wait(status, Duration::from_secs_f64(left.min(1.0)), message));
     }

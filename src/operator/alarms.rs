@@ -1,0 +1,203 @@
+//! Looks at `spec.abortWhen` while a run goes on.
+
+use super::{
+    context::Context,
+    observer::{Record, every, look},
+};
+use crate::api::{AbortWhen, HttpProbe, PrometheusQuery, RackPartition, Side, SpanKind, WorkloadBelow, WorkloadKind};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use kube::Api;
+use serde::Deserialize;
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::watch, time::Instant};
+
+const PERIOD: Duration = Duration::from_secs(1);
+/// For one answer of Prometheus, or of a URL.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// What was seen last.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Alarms {
+    /// A condition that is met now, or can't be seen, for however short a time.
+    pub rings: Option<String>,
+    /// One that has been so for long enough to end the run.
+    pub ends: Option<String>,
+}
+
+/// Since when each condition is met without a break.
+struct Bell {
+    since: Option<Instant>,
+    hold: Duration,
+}
+
+impl Bell {
+    /// `seen`: why it is met, or can't be seen. True when that has been so for long enough.
+    fn has_held(&mut self, seen: Option<&str>, now: Instant) -> bool {
+        let since = seen.map(|_| *self.since.get_or_insert(now));
+        self.since = since;
+        since.is_some_and(|since| now.duration_since(since) >= self.hold)
+    }
+}
+
+/// Looks until dropped. `alarms` stays `None` until everything has been looked at once.
+pub async fn watch_all(
+    ctx: Arc<Context>,
+    run: RackPartition,
+    sides: Vec<Side>,
+    record: Record,
+    alarms: watch::Sender<Option<Alarms>>,
+) {
+    let wanted = &run.spec.abort_when;
+    if wanted.is_empty() {
+        alarms.send_replace(Some(Alarms::default()));
+        return std::future::pending().await;
+    }
+    // Nothing is sent on to where an answer points: a probe is of one URL.
+    let http = match reqwest::Client::builder().timeout(DEADLINE).redirect(reqwest::redirect::Policy::none()).build() {
+        Ok(client) => client,
+        Err(error) => {
+            let why = format!("spec.abortWhen can't be looked at: {error}");
+            alarms.send_replace(Some(Alarms { rings: Some(why.clone()), ends: Some(why) }));
+            return std::future::pending().await;
+        }
+    };
+    let servers: Vec<String> =
+        Side::most_writable(&sides).into_iter().flat_map(|s| s.api_servers.iter().cloned()).collect();
+    let (mut bells, begun) = (Vec::new(), Instant::now());
+    let mut ticks = every(PERIOD);
+    loop {
+        ticks.tick().await;
+        let api = wanted.api_unavailable.map(|limit| unavailable(&record, &servers, limit.into(), begun.elapsed()));
+        let mut seen: Vec<(Duration, Option<String>)> = api.into_iter().map(|why| (Duration::ZERO, why)).collect();
+        let looks: FuturesOrdered<BoxFuture<'_, Option<String>>> = looks(&ctx, &http, wanted).into_iter().collect();
+        let hold = Duration::from(wanted.holds_for);
+        seen.extend(looks.collect::<Vec<_>>().await.into_iter().map(|why| (hold, why)));
+        bells.resize_with(seen.len(), || Bell { since: None, hold: Duration::ZERO });
+        let (now, mut all) = (Instant::now(), Alarms::default());
+        for (bell, (hold, why)) in bells.iter_mut().zip(seen) {
+            bell.hold = hold;
+            if bell.has_held(why.as_deref(), now) {
+                all.ends = all.ends.or_else(|| why.clone());
+            }
+            all.rings = all.rings.or(why);
+        }
+        alarms.send_replace(Some(all));
+    }
+}
+
+/// Why the API counts as unavailable; `watched` is how long anybody has looked.
+fn unavailable(record: &Record, servers: &[String], limit: Duration, watched: Duration) -> Option<String> {
+    let last = servers.iter().filter_map(|server| record.since(SpanKind::Canary, server, "acknowledged")).min();
+    let silent = last.unwrap_or(watched).min(watched);
+    let (limit_s, silent_s) = (limit.as_secs_f64(), silent.as_secs_f64());
+    (silent >= limit)
+        .then(|| format!("spec.abortWhen.apiUnavailable {limit_s} s: no write was acknowledged for {silent_s:.1} s"))
+}
+
+fn looks<'a>(ctx: &'a Context, http: &'a reqwest::Client, wanted: &'a AbortWhen) -> Vec<BoxFuture<'a, Option<String>>> {
+    let workloads = wanted.workloads.iter().map(|w| workload(ctx, w).boxed());
+    let queries = wanted.prometheus.iter().map(|q| query(http, q).boxed());
+    let probes = wanted.http.iter().map(|p| probe(http, p).boxed());
+    workloads.chain(queries).chain(probes).collect()
+}
+
+async fn workload(ctx: &Context, below: &WorkloadBelow) -> Option<String> {
+    let (namespace, name, client) = (&below.namespace, &below.name, ctx.client.clone());
+    let ready = match below.kind {
+        WorkloadKind::Deployment => {
+            let found = look("a Deployment", Api::<Deployment>::namespaced(client, namespace).get(name)).await;
+            found.map(|d| d.status.and_then(|s| s.ready_replicas))
+        }
+        WorkloadKind::StatefulSet => {
+            let found = look("a StatefulSet", Api::<StatefulSet>::namespaced(client, namespace).get(name)).await;
+            found.map(|s| s.status.and_then(|s| s.ready_replicas))
+        }
+        WorkloadKind::DaemonSet => {
+            let found = look("a DaemonSet", Api::<DaemonSet>::namespaced(client, namespace).get(name)).await;
+            found.map(|d| d.status.map(|s| s.number_ready))
+        }
+    };
+    let who = format!("spec.abortWhen.workloads: {:?} {namespace}/{name}", below.kind);
+    match ready.map(|r| u32::try_from(r.unwrap_or_default()).unwrap_or_default()) {
+        None => Some(format!("{who} can't be read")),
+        Some(ready) if ready < below.ready_below => {
+            Some(format!("{who} has {ready} ready pods, fewer than {}", below.ready_below))
+        }
+        Some(_) => None,
+    }
+}
+
+/// What of an answer matters (Prometheus HTTP API, "Format overview" and "Instant queries").
+#[derive(Deserialize)]
+struct Answer {
+    status: String,
+    error: Option<String>,
+    data: Option<Data>,
+}
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Data {
+    result_type: String,
+    result: Vec<serde_json::Value>,
+}
+
+async fn query(http: &reqwest::Client, wanted: &PrometheusQuery) -> Option<String> {
+    let who = format!("spec.abortWhen.prometheus: {}", wanted.query);
+    match ask(http, wanted).await {
+        Err(why) => Some(format!("{who} can't be asked: {why}")),
+        Ok(0) => None,
+        Ok(results) => Some(format!("{who} has {results} results")),
+    }
+}
+
+/// The number of series in the result.
+async fn ask(http: &reqwest::Client, wanted: &PrometheusQuery) -> Result<usize, String> {
+    let url = format!("{}/api/v1/query", wanted.url.trim_end_matches('/'));
+    let request = http.get(url).query(&[("query", &wanted.query)]);
+    let answer = request.send().await.map_err(|e| root(&e))?;
+    let code = answer.status();
+    let answer: Answer = answer.json().await.map_err(|e| format!("{code}: {}", root(&e)))?;
+    match (answer.status.as_str(), answer.data) {
+        ("success", Some(data)) if data.result_type == "vector" => Ok(data.result.len()),
+        // A scalar always has a value, so it would always be met.
+        ("success", Some(data)) => Err(format!("the result is a {}, not a vector: compare it", data.result_type)),
+        _ => Err(answer.error.unwrap_or_else(|| code.to_string())),
+    }
+}
+
+async fn probe(http: &reqwest::Client, wanted: &HttpProbe) -> Option<String> {
+    let who = format!("spec.abortWhen.http: {}", wanted.url);
+    match http.get(&wanted.url).send().await {
+        Err(error) => Some(format!("{who} does not answer: {}", root(&error))),
+        Ok(answer) if answer.status().is_success() => None,
+        Ok(answer) => Some(format!("{who} answers {}", answer.status())),
+    }
+}
+
+/// The innermost cause: the others only say that a request failed.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_must_hold_without_a_break() {
+        let (mut bell, start) = (Bell { since: None, hold: Duration::from_secs(5) }, Instant::now());
+        let mut at = |seconds, seen: Option<&str>| bell.has_held(seen, start + Duration::from_secs(seconds));
+        assert!(!at(0, Some("503")));
+        assert!(!at(4, Some("503")));
+        assert!(!at(5, None));
+        assert!(!at(6, Some("503")));
+        assert!(!at(10, Some("no answer")));
+        assert!(at(11, Some("503")), "what it says may change");
+        assert!(Bell { since: None, hold: Duration::ZERO }.has_held(Some("met"), start));
+    }
+}
