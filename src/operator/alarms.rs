@@ -7,7 +7,10 @@ use super::{
 use crate::api::{AbortWhen, HttpProbe, PrometheusQuery, RackPartition, Side, SpanKind, WorkloadBelow, WorkloadKind};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
-use kube::Api;
+use kube::{
+    Api,
+    api::{ListParams, ObjectList},
+};
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
@@ -104,18 +107,20 @@ fn looks<'a>(ctx: &'a Context, http: &'a reqwest::Client, wanted: &'a AbortWhen)
 
 async fn workload(ctx: &Context, below: &WorkloadBelow) -> Option<String> {
     let (namespace, name, client) = (&below.namespace, &below.name, ctx.client.clone());
+    // Listed, which the operator may do anyway, and not read by name, for which it would need another right.
+    let named = ListParams::default().fields(&format!("metadata.name={name}"));
     let ready = match below.kind {
         WorkloadKind::Deployment => {
-            let found = look("a Deployment", Api::<Deployment>::namespaced(client, namespace).get(name)).await;
-            found.map(|d| d.status.and_then(|s| s.ready_replicas))
+            let found = look("a Deployment", Api::<Deployment>::namespaced(client, namespace).list(&named)).await;
+            one(found).map(|d| d.status.and_then(|s| s.ready_replicas))
         }
         WorkloadKind::StatefulSet => {
-            let found = look("a StatefulSet", Api::<StatefulSet>::namespaced(client, namespace).get(name)).await;
-            found.map(|s| s.status.and_then(|s| s.ready_replicas))
+            let found = look("a StatefulSet", Api::<StatefulSet>::namespaced(client, namespace).list(&named)).await;
+            one(found).map(|s| s.status.and_then(|s| s.ready_replicas))
         }
         WorkloadKind::DaemonSet => {
-            let found = look("a DaemonSet", Api::<DaemonSet>::namespaced(client, namespace).get(name)).await;
-            found.map(|d| d.status.map(|s| s.number_ready))
+            let found = look("a DaemonSet", Api::<DaemonSet>::namespaced(client, namespace).list(&named)).await;
+            one(found).map(|d| d.status.map(|s| s.number_ready))
         }
     };
     let who = format!("spec.abortWhen.workloads: {:?} {namespace}/{name}", below.kind);
@@ -126,6 +131,10 @@ async fn workload(ctx: &Context, below: &WorkloadBelow) -> Option<String> {
         }
         Some(_) => None,
     }
+}
+
+fn one<K: Clone>(found: Option<ObjectList<K>>) -> Option<K> {
+    found?.items.into_iter().next()
 }
 
 /// What of an answer matters (Prometheus HTTP API, "Format overview" and "Instant queries").

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use rackpartition::api::{Check, Finding, FindingResult, Phase, SpanKind, Verdict};
 use std::time::Duration;
 
-/// Arming, 75 s of cut, recovery of up to 3 minutes, judging.
+/// Arming, 85 s of cut, recovery of up to 3 minutes, judging.
 const WHOLE_RUN: Duration = Duration::from_secs(480);
 
 pub async fn passes(h: &Harness) -> Result<()> {
