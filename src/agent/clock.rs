@@ -13,6 +13,8 @@ const MAX_ERROR_US: i64 = 16_000_000;
 const PATIENCE: Duration = Duration::from_secs(4);
 /// Open questions kept: an answer later than half a minute bounds nothing that matters.
 const OPEN: usize = 8;
+/// Answers of one round further apart are two anchors: one before a cut and one after it bound what happens in between.
+const NEAR: Duration = Duration::from_secs(10);
 /// Questions of one round, whose answers become one anchor: the error is half of the round trip, which varies much.
 const ROUND: usize = 3;
 /// Anchors kept: the first, for the drift, and the newest.
@@ -48,7 +50,14 @@ pub struct Exchange {
     is_begun: bool,
     sequence: u32,
     /// Oldest first.
-    asked: Vec<(ClockPing, Instant)>,
+    asked: Vec<Asked>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    ping: ClockPing,
+    at: Moment,
+    since: Instant,
 }
 
 impl Exchange {
@@ -68,7 +77,7 @@ impl Exchange {
 
     /// The next question, if it is time for one. It should leave at once.
     pub fn ask(&mut self, now: &Moment) -> bool {
-        let unanswered = self.asked.last().is_some_and(|(_, at)| at.elapsed() < PATIENCE);
+        let unanswered = self.asked.last().is_some_and(|asked| asked.since.elapsed() < PATIENCE);
         if self.due == 0 || unanswered {
             return false;
         }
@@ -76,18 +85,21 @@ impl Exchange {
         if self.asked.len() == OPEN {
             self.asked.remove(0);
         }
-        self.asked.push((ClockPing { sequence: self.sequence, sent: now.wall.clone() }, Instant::now()));
+        let ping = ClockPing { sequence: self.sequence, sent: now.wall.clone() };
+        self.asked.push(Asked { ping, at: now.clone(), since: Instant::now() });
         true
     }
 
     /// Takes an answer that arrived at `now`. True if it was one to an open question.
     pub fn answer(&mut self, reply: &ClockReply, now: &Moment) -> bool {
-        let Some(i) = self.asked.iter().position(|(ping, _)| ping.sequence == reply.sequence) else { return false };
+        let Some(i) = self.asked.iter().position(|a| a.ping.sequence == reply.sequence) else { return false };
         // The operator answers the newest that it sees: those before it stay open for ever.
-        let (ping, _) = self.asked.drain(..=i).next_back().expect("at least the one that was found");
-        let [t0, t1, t2, t3] = [&ping.sent, &reply.received, &reply.answered, &now.wall].map(|t| t.0.as_microsecond());
+        let asked = self.asked.drain(..=i).next_back().expect("at least the one that was found");
+        let [t1, t2, t3] = [&reply.received, &reply.answered, &now.wall].map(|t| t.0.as_microsecond());
+        // By the monotonic clock, should the wall clock have been stepped meanwhile.
+        let t0 = t3 - (now.boot_us - asked.at.boot_us);
         if let Some((offset_us, error_us)) = offset(t0, t1, t2, t3) {
-            self.keep(ClockAnchor { at: now.clone(), offset_us, error_us });
+            self.keep(ClockAnchor { at: now.clone(), offset_us, error_us, clock: reply.clock.clone() });
             self.due = self.due.saturating_sub(1);
         }
         true
@@ -95,8 +107,9 @@ impl Exchange {
 
     /// Usable from the first answer on: on a machine that is busy the others may take their time.
     fn keep(&mut self, new: ClockAnchor) {
-        match self.anchors.last_mut().filter(|_| self.is_begun) {
-            // Seconds lie between the two, in which no clock drifts by more than this, synchronised or not.
+        let soon = |last: &ClockAnchor| new.at.boot_us - last.at.boot_us < NEAR.as_micros() as i64;
+        match self.anchors.last_mut().filter(|last| self.is_begun && soon(last)) {
+            // No clock drifts by more than this, synchronised or not.
             Some(last) => *last = new.narrowed_by(last, Clock::default().drift()).unwrap_or(new),
             None => {
                 self.anchors.push(new);
@@ -118,7 +131,7 @@ impl Exchange {
         Clock {
             synchronised,
             max_error_us,
-            ping: self.asked.last().map(|(ping, _)| ping.clone()),
+            ping: self.asked.last().map(|asked| asked.ping.clone()),
             anchors: self.anchors.clone(),
             summary: best.map(summary).unwrap_or_default(),
         }
@@ -161,9 +174,9 @@ mod tests {
 
     /// An operator who is `ahead` milliseconds ahead and takes no time.
     fn reply(exchange: &Exchange, ahead: i64) -> ClockReply {
-        let (ping, _) = exchange.asked.last().unwrap();
+        let ping = &exchange.asked.last().unwrap().ping;
         let received = MicroTime(Timestamp::now() + SignedDuration::from_millis(ahead));
-        ClockReply { sequence: ping.sequence, received: received.clone(), answered: received }
+        ClockReply { sequence: ping.sequence, received: received.clone(), answered: received, clock: "b1".into() }
     }
 
     #[test]
@@ -217,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_first_and_the_newest_anchors_are_kept() {
-        let anchor = |offset_us| ClockAnchor { at: now(), offset_us, error_us: 1 };
+        let anchor = |offset_us| ClockAnchor { at: now(), offset_us, error_us: 1, clock: "b1".into() };
         let mut exchange = Exchange::new((0..8).map(anchor).collect());
         exchange.begin_round();
         for _ in 0..ROUND {

@@ -52,7 +52,7 @@ pub struct WorkloadBelow {
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// Fewer ready pods than this end the run.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
     pub ready_below: u32,
 }
 
@@ -70,7 +70,7 @@ pub enum WorkloadKind {
 pub struct PrometheusQuery {
     /// Of the server, without `/api/v1/query`.
     #[schemars(length(max = 512))]
-    #[x_kube(validation = Rule::new("self.startsWith('http://') || self.startsWith('https://')").message("give a URL of http or https"))]
+    #[x_kube(validation = Rule::new("self.matches('^https?://[^@]+$')").message("give a URL of http or https, without a password: it is shown in events"))]
     pub url: String,
     #[schemars(length(min = 1, max = 2048))]
     pub query: String,
@@ -81,7 +81,7 @@ pub struct PrometheusQuery {
 #[serde(rename_all = "camelCase")]
 pub struct HttpProbe {
     #[schemars(length(max = 512))]
-    #[x_kube(validation = Rule::new("self.startsWith('http://') || self.startsWith('https://')").message("give a URL of http or https"))]
+    #[x_kube(validation = Rule::new("self.matches('^https?://[^@]+$')").message("give a URL of http or https, without a password: it is shown in events"))]
     pub url: String,
 }
 

@@ -46,6 +46,9 @@ pub struct ClockReply {
     pub received: MicroTime,
     /// The operator's wall clock when it sent this.
     pub answered: MicroTime,
+    /// Whose clock that is: the boot id of the machine. Another replica of the operator may be on another one.
+    #[serde(default)]
+    pub clock: String,
 }
 
 /// One completed measurement: the operator's wall clock is this machine's plus `offset_us`, give or take `error_us`.
@@ -55,6 +58,9 @@ pub struct ClockAnchor {
     pub at: super::Moment,
     pub offset_us: i64,
     pub error_us: i64,
+    /// With whose clock it was compared.
+    #[serde(default)]
+    pub clock: String,
 }
 
 impl Clock {
@@ -74,23 +80,31 @@ impl Clock {
 }
 
 impl ClockAnchor {
-    /// What both measurements say together, at the time of this one, of a clock that drifts by this share. The slow half of one
+    /// What both measurements say together, where both are of the same clock, at the time of this one, of a clock that drifts by this share. The slow half of one
     /// round trip is often the fast half of another, so this is better than the best of them.
     ///
     /// `None` where they contradict each other, as they do when the operator's clock was stepped in between. A step of this
     /// machine's own wall clock changes nothing: they are compared along the monotonic one.
     pub fn narrowed_by(&self, other: &ClockAnchor, drift: f64) -> Option<ClockAnchor> {
+        let (low, high) = self.common(other, drift).filter(|_| self.clock == other.clock)?;
+        let (offset_us, error_us) = ((low + high).div_euclid(2), (high - low + 1) / 2);
+        Some(ClockAnchor { offset_us, error_us, ..self.clone() })
+    }
+
+    /// Whether both can be true.
+    pub fn agrees_with(&self, other: &ClockAnchor, drift: f64) -> bool {
+        self.common(other, drift).is_some()
+    }
+
+    /// The lowest and the highest offset that both allow at the time of this one.
+    fn common(&self, other: &ClockAnchor, drift: f64) -> Option<(i64, i64)> {
         let wall_us = |a: &ClockAnchor| a.at.wall.0.as_microsecond();
         let since_us = self.at.boot_us - other.at.boot_us;
         let offset_us = wall_us(other) + other.offset_us + since_us - wall_us(self);
         let error_us = other.error_us + (since_us.unsigned_abs() as f64 * drift).ceil() as i64;
         let low = (self.offset_us - self.error_us).max(offset_us - error_us);
         let high = (self.offset_us + self.error_us).min(offset_us + error_us);
-        (low <= high).then(|| ClockAnchor {
-            at: self.at.clone(),
-            offset_us: (low + high).div_euclid(2),
-            error_us: (high - low + 1) / 2,
-        })
+        (low <= high).then_some((low, high))
     }
 }
 
@@ -103,7 +117,7 @@ mod tests {
 
     fn anchor(boot_us: i64, wall_us: i64, offset_us: i64, error_us: i64) -> ClockAnchor {
         let wall = MicroTime(Timestamp::from_microsecond(wall_us).unwrap());
-        ClockAnchor { at: Moment { boot_us, wall }, offset_us, error_us }
+        ClockAnchor { at: Moment { boot_us, wall }, offset_us, error_us, clock: "b1".into() }
     }
 
     #[test]
@@ -112,6 +126,15 @@ mod tests {
         let (there, back) = (anchor(0, 0, 190_000, 200_000), anchor(1_000_000, 1_000_000, -190_000, 200_000));
         let both = back.narrowed_by(&there, 500e-6).unwrap();
         assert_eq!((both.at, both.offset_us, both.error_us), (back.at, -250, 10_250));
+    }
+
+    #[test]
+    fn what_is_of_two_clocks_narrows_nothing() {
+        let (one, other) = (anchor(0, 0, 0, 1000), ClockAnchor { clock: "b2".into(), ..anchor(0, 0, 1500, 1000) });
+        assert_eq!(one.narrowed_by(&other, 0.0), None);
+        assert!(one.agrees_with(&other, 0.0), "and yet both can be true");
+        let clock = Clock { anchors: vec![one, other.clone()], ..Default::default() };
+        assert_eq!(clock.known(), Some(other));
     }
 
     #[test]

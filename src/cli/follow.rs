@@ -6,7 +6,7 @@ use crate::{
     report,
 };
 use anyhow::{Context, bail};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use std::{
     io::{IsTerminal, Write},
     path::PathBuf,
@@ -16,6 +16,9 @@ use tokio::time::{sleep, timeout};
 
 const PERIOD: Duration = Duration::from_millis(500);
 const LOOK_DEADLINE: Duration = Duration::from_secs(3);
+
+/// After the end of a run, until every node should have said that it has healed.
+const HEAL_SEEN: Duration = Duration::from_secs(30);
 
 /// Columns of the terminal, where that is known.
 pub fn width() -> Option<u16> {
@@ -32,13 +35,18 @@ pub async fn follow(client: &Client, name: &str) -> anyhow::Result<RackPartition
     let mut lifeline = Lifeline::default();
     loop {
         match timeout(LOOK_DEADLINE, runs.get_opt(name)).await {
-            Ok(Ok(None)) => bail!("there is no run {name}"),
+            Ok(Ok(None)) => {
+                // It goes when the heal was seen, and at its deadline at the latest.
+                lifeline.end(true);
+                bail!("there is no run {name}")
+            }
             Ok(Ok(Some(run))) => {
                 progress.show(&run);
                 lifeline.tend(client, &run, &mut progress).await;
-                if run.status.as_ref().and_then(|s| s.phase).is_some_and(Phase::is_final) {
-                    lifeline.end(&run);
+                let ended = run.status.as_ref().and_then(|s| s.phase).is_some_and(Phase::is_final);
+                if ended && !lifeline.waits_for(&run) {
                     progress.end();
+                    lifeline.end(is_healed(&run));
                     print!("\n{}", report::text(&run, width()));
                     return Ok(run);
                 }
@@ -54,49 +62,59 @@ pub async fn follow(client: &Client, name: &str) -> anyhow::Result<RackPartition
 #[derive(Default)]
 struct Lifeline {
     kept: Option<PathBuf>,
-    /// Why there is none, said once.
-    missing: Option<String>,
+    /// Whether it was said that there is none.
+    said: bool,
+    /// Since when the run is over.
+    over: Option<Instant>,
 }
 
 impl Lifeline {
-    /// Has it written before anything is cut; tries again as long as nothing is.
+    /// Has it written before anything is cut, and tries again as long as the run goes on.
     async fn tend(&mut self, client: &Client, run: &RackPartition, progress: &mut Progress) {
         let phase = run.status.as_ref().and_then(|s| s.phase);
-        if self.kept.is_some() || !matches!(phase, Some(Phase::Arming | Phase::Scheduled)) {
+        if self.kept.is_some() || !matches!(phase, Some(Phase::Arming | Phase::Scheduled | Phase::Cut)) {
             return;
         }
         let script = timeout(LOOK_DEADLINE, lifeline::read(client, run)).await;
         let script = script.unwrap_or_else(|_| Err(anyhow::anyhow!("the API does not answer")));
-        match script.and_then(|script| lifeline::keep(&run.name_any(), &script)) {
+        match script.and_then(|script| lifeline::keep(run, &script)) {
             Ok(path) => {
                 progress.end();
-                println!(
-                    "Should the API be lost: {} heals every node from any machine that reaches them",
-                    path.display()
-                );
+                let path_shown = path.display();
+                println!("Should the API be lost: {path_shown} heals every node from any machine that reaches them");
                 self.kept = Some(path);
             }
-            Err(error) => self.missing = Some(format!("{error:#}")),
-        }
-        if phase == Some(Phase::Scheduled)
-            && self.kept.is_none()
-            && let Some(why) = self.missing.take()
-        {
-            progress.end();
-            println!("(nothing is at hand to heal with should the API be lost: {why})");
+            // While agents are being started it may only be too early.
+            Err(error) if phase != Some(Phase::Arming) && !self.said => {
+                progress.end();
+                println!("(nothing is at hand to heal with should the API be lost: {error:#})");
+                self.said = true;
+            }
+            Err(_) => {}
         }
     }
 
-    /// Nothing is left to heal, or it stays until somebody has looked.
-    fn end(&self, run: &RackPartition) {
-        let Some(path) = &self.kept else { return };
-        let status = run.status.clone().unwrap_or_default();
-        let healed = status.conditions.iter().any(|c| c.type_ == conditions::HEALED && c.status == "True");
-        match healed || status.phase == Some(Phase::Refused) {
-            true => lifeline::forget(path),
-            false => println!("{} stays: not every node has said that it is healed", path.display()),
+    /// Whether somebody is still to say that every node has healed: after an abort that takes seconds.
+    fn waits_for(&mut self, run: &RackPartition) -> bool {
+        let since = *self.over.get_or_insert_with(Instant::now);
+        self.kept.is_some() && !is_healed(run) && since.elapsed() < HEAL_SEEN
+    }
+
+    /// Removes it where nothing is left to heal.
+    fn end(&self, healed: bool) {
+        match &self.kept {
+            Some(path) if healed => lifeline::forget(path),
+            Some(path) => println!("{} stays: not every node has said that it is healed", path.display()),
+            None => {}
         }
     }
+}
+
+/// Whether every node has said so, or nothing was ever cut.
+fn is_healed(run: &RackPartition) -> bool {
+    let Some(status) = &run.status else { return true };
+    let healed = status.conditions.iter().any(|c| c.type_ == conditions::HEALED && c.status == "True");
+    healed || status.phase == Some(Phase::Refused)
 }
 
 /// # Errors

@@ -25,8 +25,10 @@ const ROUNDS: u32 = 5;
 /// Where the plan can't be read, or is not there yet: it has the run's secret, and not everybody who may start runs may read that.
 pub async fn read(client: &Client, run: &RackPartition) -> anyhow::Result<String> {
     let of_run = ListParams::default().labels(&format!("{RUN_LABEL}={}", run.name_any()));
-    let records =
-        Api::<NodeRecord>::all(client.clone()).list(&of_run).await.context("failed to read the node records")?;
+    let records = Api::<NodeRecord>::all(client.clone())
+        .list(&of_run.clone().limit(1))
+        .await
+        .context("failed to read the node records")?;
     let namespace = records.items.iter().find_map(ResourceExt::namespace).context("no agent has spoken yet")?;
     let maps = Api::<ConfigMap>::namespaced(client.clone(), &namespace);
     let maps = maps.list(&of_run).await.context("failed to read the run's plan")?;
@@ -65,10 +67,14 @@ echo "Sent. On a node, 'nft list tables' shows whether a table is still there."
 ///
 /// # Errors
 /// Where it can't be written.
-pub fn keep(run: &str, script: &str) -> anyhow::Result<PathBuf> {
+pub fn keep(run: &RackPartition, script: &str) -> anyhow::Result<PathBuf> {
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-    keep_in(&state.or_else(home).context("neither XDG_STATE_HOME nor HOME is set")?.join("rackpartition"), run, script)
+    let state = state.or_else(home).context("neither XDG_STATE_HOME nor HOME is set")?;
+    // Another cluster may have a run of the same name.
+    let uid = run.uid().unwrap_or_default();
+    let name = format!("{}-{}", run.name_any(), uid.split('-').next().unwrap_or_default());
+    keep_in(&state.join("rackpartition"), &name, script)
 }
 
 fn keep_in(folder: &Path, run: &str, script: &str) -> anyhow::Result<PathBuf> {

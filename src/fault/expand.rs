@@ -2,7 +2,7 @@
 
 use super::{
     Block, Refusal,
-    enforce::{enforcer, kind},
+    enforce::{Kind, enforcer, kind},
     pattern::{Pattern, pattern},
     select::{Members, Resolver},
     shape,
@@ -72,7 +72,22 @@ pub fn expand(spec: &RackPartitionSpec, snapshot: &Snapshot) -> Result<Fault, Re
             return Err(Refusal::Unenforced { from, to });
         }
     }
-    Ok(Fault { assumptions, resolved_roles: resolver.roles, ports, pattern: pattern(spec, snapshot)?, ..fault })
+    Ok(Fault {
+        assumptions,
+        resolved_roles: resolver.roles,
+        ports,
+        pattern: pattern(spec, &dropping(&fault, snapshot))?,
+        ..fault
+    })
+}
+
+/// Racks with a node that drops something.
+fn dropping<'a>(fault: &Fault, snapshot: &'a Snapshot) -> BTreeSet<&'a str> {
+    let egress = |name: &String| kind(snapshot, name) == Kind::Endpoint { egress: true };
+    let drops = |name: &String| {
+        fault.blocks.iter().any(|b| b.to.contains(name) || (b.from.contains(name) && b.to.iter().any(egress)))
+    };
+    snapshot.nodes.iter().filter(|n| drops(&n.name)).filter_map(|n| n.rack.as_deref()).collect()
 }
 
 /// Whether somebody drops each of its packets' kind for at least one pair: a node what it receives, or what it sends to an

@@ -1,12 +1,12 @@
 //! What becomes of the packets of a cut edge, and when: effect, flapping, staggered heal.
 
 use super::Refusal;
-use crate::{
-    api::{LossPer, RackPartitionSpec},
-    topology::Snapshot,
-};
+use crate::api::{LossPer, RackPartitionSpec};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -62,9 +62,11 @@ impl Pattern {
     }
 }
 
+/// `racks`: those that drop something, and so have something to heal, sorted.
+///
 /// # Errors
 /// Where racks would heal before the cut has begun.
-pub fn pattern(spec: &RackPartitionSpec, snapshot: &Snapshot) -> Result<Pattern, Refusal> {
+pub fn pattern(spec: &RackPartitionSpec, racks: &BTreeSet<&str>) -> Result<Pattern, Refusal> {
     let effect = match (&spec.effect.reject, &spec.effect.loss) {
         (Some(_), _) => Effect::Reject,
         (None, Some(loss)) if loss.per == LossPer::Flow => Effect::LossPerFlow { percent: loss.percent },
@@ -75,10 +77,9 @@ pub fn pattern(spec: &RackPartitionSpec, snapshot: &Snapshot) -> Result<Pattern,
     let flap = spec.flap.as_ref().map(|f| (seconds(f.down), seconds(f.up)));
     let mut early_seconds = BTreeMap::new();
     if let Some(apart) = spec.stagger.map(seconds) {
-        let racks = snapshot.racks();
         let last = racks.len().saturating_sub(1);
-        for (i, rack) in racks.into_iter().enumerate().filter(|(i, _)| *i < last) {
-            early_seconds.insert(rack.to_owned(), (last - i) as f64 * apart);
+        for (i, rack) in racks.iter().enumerate().filter(|(i, _)| *i < last) {
+            early_seconds.insert((*rack).to_owned(), (last - i) as f64 * apart);
         }
         let (needed, length) = (last as f64 * apart, seconds(spec.duration));
         if needed >= length {

@@ -4,16 +4,15 @@
 use super::{PortClass, ProbeTarget, RunPlan};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Members to which the cut does the same and that serve the same ports are probed by everybody up to this many, and beyond it
-/// by a share of the others in turns. Ours: every node has more than one witness for each kind of pair.
+/// Members to which the cut does the same and that serve the same ports are a group. Each member chooses this many of each group,
+/// and who is chosen looks back: so everybody has as many witnesses for each kind of pair, however small its own group is.
 const PER_GROUP: usize = 4;
 
-/// The pairs that are probed.
+/// The pairs that are probed, both ways.
 #[derive(Debug)]
 pub struct Sample<'a> {
     plan: &'a RunPlan,
-    groups: Vec<Vec<&'a str>>,
-    rank: BTreeMap<&'a str, usize>,
+    chosen: BTreeMap<&'a str, BTreeSet<&'a str>>,
 }
 
 impl<'a> Sample<'a> {
@@ -28,19 +27,27 @@ impl<'a> Sample<'a> {
             let edges = plan.edges.iter().map(|b| (b.from.contains(name), b.to.contains(name)));
             groups.entry((edges.collect::<Vec<_>>(), ports.get(name))).or_default().push(name);
         }
-        let rank = plan.members.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
-        Sample { plan, groups: groups.into_values().collect(), rank }
+        let groups: Vec<Vec<&str>> = groups.into_values().collect();
+        let mut chosen: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for (i, own) in groups.iter().enumerate() {
+            for (rank, &node) in own.iter().enumerate() {
+                for (j, group) in groups.iter().enumerate() {
+                    // Of its own group those that follow it; of another one others than its neighbours choose.
+                    let turn = if i == j { rank + 1 } else { rank * PER_GROUP };
+                    let others = (0..group.len()).map(|k| group[(turn + k) % group.len()]).filter(|name| *name != node);
+                    for other in others.take(PER_GROUP) {
+                        chosen.entry(node).or_default().insert(other);
+                        chosen.entry(other).or_default().insert(node);
+                    }
+                }
+            }
+        }
+        Sample { plan, chosen }
     }
 
-    /// Whom this node probes: of each group all others, or four of them, others than its neighbours in the plan do.
+    /// Whom this node probes: on a small cluster everybody else.
     pub fn of(&self, node: &str) -> BTreeSet<&'a str> {
-        let rank = self.rank.get(node).copied().unwrap_or_default();
-        let of_group = |group: &Vec<&'a str>| {
-            let others: Vec<&'a str> = group.iter().copied().filter(|name| *name != node).collect();
-            let turn = if others.len() > PER_GROUP { rank * PER_GROUP } else { 0 };
-            (0..others.len().min(PER_GROUP)).map(|i| others[(turn + i) % others.len()]).collect::<Vec<_>>()
-        };
-        self.groups.iter().flat_map(of_group).collect()
+        self.chosen.get(node).cloned().unwrap_or_default()
     }
 
     /// The ports that this node connects to.
@@ -55,26 +62,28 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// `racks` racks of `size` nodes, the first cut off both ways.
-    fn plan(racks: usize, size: usize) -> RunPlan {
-        let name = |rack: usize, i: usize| format!("n{rack}-{i}");
-        let nodes = |racks: std::ops::Range<usize>| -> Vec<String> {
-            racks.flat_map(|r| (0..size).map(move |i| name(r, i))).collect()
-        };
+    /// Racks of so many nodes, the first cut off both ways. Nodes of a rack do not follow each other by name.
+    fn plan(sizes: &[usize]) -> RunPlan {
+        let name = |(rack, i): (usize, usize)| format!("n{i:03}-{rack}");
+        let of_rack = |rack: usize| (0..sizes[rack]).map(move |i| name((rack, i)));
+        let (cut, rest): (Vec<String>, Vec<String>) =
+            (of_rack(0).collect(), (1..sizes.len()).flat_map(of_rack).collect());
+        let mut all = [&cut[..], &rest].concat();
+        all.sort();
         let member = |n: &String| json!({"name": n, "hasAgent": true, "cidrs": [], "healAddresses": []});
         let probe = |n: &String| json!({"member": n, "class": "Kubelet", "address": "198.18.0.1:10250"});
         serde_json::from_value(json!({
-            "run": "r", "runUid": "u", "members": nodes(0..racks).iter().map(member).collect::<Vec<_>>(),
-            "edges": [{"from": nodes(0..1), "to": nodes(1..racks)}, {"from": nodes(1..racks), "to": nodes(0..1)}],
+            "run": "r", "runUid": "u", "members": all.iter().map(member).collect::<Vec<_>>(),
+            "edges": [{"from": cut, "to": rest}, {"from": rest, "to": cut}],
             "heal": {"port": 1, "token": "00"}, "durationSeconds": 1.0, "longestSeconds": 1.0,
-            "probes": nodes(0..racks).iter().map(probe).collect::<Vec<_>>(), "apiServers": [], "writable": [],
+            "probes": all.iter().map(probe).collect::<Vec<_>>(), "apiServers": [], "writable": [],
         }))
         .unwrap()
     }
 
     #[test]
     fn in_a_small_cluster_everybody_probes_everybody_else() {
-        let plan = plan(3, 2);
+        let plan = plan(&[2, 2, 2]);
         let sample = Sample::new(&plan);
         for node in plan.agents() {
             assert_eq!(sample.of(node).len(), 5, "{node}");
@@ -83,22 +92,26 @@ mod tests {
     }
 
     #[test]
-    fn in_a_large_one_pairs_grow_with_the_nodes_and_nobody_is_left_out() {
-        let plan = plan(10, 50);
-        let sample = Sample::new(&plan);
-        let (mut probed, mut pairs) = (BTreeSet::new(), 0);
-        for node in plan.agents() {
-            let of = sample.of(node);
-            assert!(!of.contains(node));
-            let across = of.iter().filter(|other| plan.breaks(node, other)).count();
-            assert_eq!(
-                (across, of.len()),
-                (PER_GROUP, 2 * PER_GROUP),
-                "{node} looks across the cut and at its own side"
-            );
-            pairs += of.len();
-            probed.extend(of);
+    fn in_a_large_one_pairs_grow_with_the_nodes_and_nobody_is_without_witnesses() {
+        for sizes in [vec![50; 10], vec![12; 3], vec![24; 3], vec![5, 55], vec![55, 5], vec![1, 30, 30]] {
+            let plan = plan(&sizes);
+            let (sample, nodes) = (Sample::new(&plan), sizes.iter().sum::<usize>());
+            let mut pairs = 0;
+            for node in plan.agents() {
+                let of = sample.of(node);
+                assert!(!of.contains(node));
+                let (across, own): (Vec<&str>, Vec<&str>) = of.iter().partition(|other| plan.breaks(node, other));
+                let (other_side, own_side) = match node.ends_with("-0") {
+                    true => (nodes - sizes[0], sizes[0] - 1),
+                    false => (sizes[0], nodes - sizes[0] - 1),
+                };
+                assert!(across.len() >= other_side.min(PER_GROUP), "{sizes:?}: {node} across: {across:?}");
+                assert!(own.len() >= own_side.min(PER_GROUP), "{sizes:?}: {node} on its own side: {own:?}");
+                assert!(across.iter().all(|other| sample.of(other).contains(node)), "and is looked at");
+                pairs += of.len();
+            }
+            // Two groups, each chooses and is chosen.
+            assert!(pairs <= nodes * 4 * PER_GROUP, "{sizes:?}: {pairs} pairs of {nodes} nodes");
         }
-        assert_eq!((probed.len(), pairs), (500, 500 * 2 * PER_GROUP));
     }
 }

@@ -53,7 +53,7 @@ fn of_class(class: TrafficClass, snapshot: &Snapshot) -> impl Iterator<Item = u1
         TrafficClass::EtcdPeer => members.map(|m| m.peer_port).collect(),
         TrafficClass::EtcdClient => members.map(|m| m.client_port).collect(),
         TrafficClass::ApiServer => {
-            let relays = snapshot.relays().flat_map(|e| e.ports.iter().copied());
+            let relays = snapshot.endpoints.iter().flat_map(|e| snapshot.relayed_ports(e));
             snapshot.api_servers.iter().map(|a| a.address.port()).chain(relays).collect()
         }
         TrafficClass::Kubelet => BTreeSet::from([KUBELET_PORT]),

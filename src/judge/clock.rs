@@ -17,7 +17,7 @@ impl<'a> Clock<'a> {
     /// A machine's clock from what was measured of it.
     pub fn compared(clock: &'a api::Clock) -> Self {
         let (anchors, drift) = (&clock.anchors[..], clock.drift());
-        let agree = |pair: &[ClockAnchor]| pair[1].narrowed_by(&pair[0], drift).is_some();
+        let agree = |pair: &[ClockAnchor]| pair[1].agrees_with(&pair[0], drift);
         match anchors {
             [] => Clock::Unknown,
             all if !all.windows(2).all(agree) => Clock::Unknown,
@@ -60,7 +60,7 @@ mod tests {
         Moment { boot_us: boot_s * 1_000_000, wall }
     }
     fn anchor(boot_s: i64, wall_s: i64, offset_ms: i64) -> ClockAnchor {
-        ClockAnchor { at: moment(boot_s, wall_s), offset_us: offset_ms * 1000, error_us: 5000 }
+        ClockAnchor { at: moment(boot_s, wall_s), offset_us: offset_ms * 1000, error_us: 5000, clock: String::new() }
     }
     fn synchronised<const N: usize>(anchors: [ClockAnchor; N]) -> api::Clock {
         api::Clock { synchronised: true, anchors: anchors.into(), ..Default::default() }

@@ -1,12 +1,20 @@
 //! Looks at `spec.abortWhen` while a run goes on.
 
 use super::{
+    canary::Acknowledged,
     context::Context,
-    observer::{Record, every, look},
+    observer::{every, look},
+    steps::abort,
 };
-use crate::api::{AbortWhen, HttpProbe, PrometheusQuery, RackPartition, Side, SpanKind, WorkloadBelow, WorkloadKind};
+use crate::{
+    api::{AbortWhen, HttpProbe, PrometheusQuery, RackPartition, Schedule, WorkloadBelow, WorkloadKind},
+    fault::RunPlan,
+};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::{
+    api::apps::v1::{DaemonSet, Deployment, StatefulSet},
+    jiff::Timestamp,
+};
 use kube::{
     Api,
     api::{ListParams, ObjectList},
@@ -19,6 +27,9 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// For one answer of Prometheus, or of a URL.
 const DEADLINE: Duration = Duration::from_secs(2);
 
+/// Bytes of one answer of Prometheus.
+const LARGEST: usize = 1 << 20;
+
 /// What was seen last.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Alarms {
@@ -28,30 +39,35 @@ pub struct Alarms {
     pub ends: Option<String>,
 }
 
-/// Since when each condition is met without a break.
-struct Bell {
-    since: Option<Instant>,
-    hold: Duration,
-}
+/// Since when a condition is met without a break.
+#[derive(Default)]
+struct Bell(Option<Instant>);
 
 impl Bell {
     /// `seen`: why it is met, or can't be seen. True when that has been so for long enough.
-    fn has_held(&mut self, seen: Option<&str>, now: Instant) -> bool {
-        let since = seen.map(|_| *self.since.get_or_insert(now));
-        self.since = since;
-        since.is_some_and(|since| now.duration_since(since) >= self.hold)
+    fn has_held(&mut self, seen: Option<&str>, hold: Duration, now: Instant) -> bool {
+        self.0 = seen.map(|_| *self.0.get_or_insert(now));
+        self.0.is_some_and(|since| now.duration_since(since) >= hold)
     }
 }
 
+/// What the alarms of one run are about.
+pub struct Watched {
+    pub run: RackPartition,
+    pub plan: RunPlan,
+    pub acknowledged: Acknowledged,
+    /// What has ended the run already, should this be the second look at it.
+    pub ended: Option<String>,
+    /// When the run cuts, as soon as that is known.
+    pub schedule: watch::Receiver<Option<Schedule>>,
+}
+
 /// Looks until dropped. `alarms` stays `None` until everything has been looked at once.
-pub async fn watch_all(
-    ctx: Arc<Context>,
-    run: RackPartition,
-    sides: Vec<Side>,
-    record: Record,
-    alarms: watch::Sender<Option<Alarms>>,
-) {
-    let wanted = &run.spec.abort_when;
+///
+/// In the cut this sends the heal packets itself, and goes on sending them: where the API is what was lost, no step of the run
+/// gets so far as to ask.
+pub async fn watch_all(ctx: Arc<Context>, watched: Watched, alarms: watch::Sender<Option<Alarms>>) {
+    let wanted = &watched.run.spec.abort_when;
     if wanted.is_empty() {
         alarms.send_replace(Some(Alarms::default()));
         return std::future::pending().await;
@@ -65,34 +81,48 @@ pub async fn watch_all(
             return std::future::pending().await;
         }
     };
-    let servers: Vec<String> =
-        Side::most_writable(&sides).into_iter().flat_map(|s| s.api_servers.iter().cloned()).collect();
-    let (mut bells, begun) = (Vec::new(), Instant::now());
+    let hold = Duration::from(wanted.holds_for);
+    let (mut bells, begun, mut ended) = (Vec::new(), Instant::now(), watched.ended.clone());
     let mut ticks = every(PERIOD);
     loop {
         ticks.tick().await;
-        let api = wanted.api_unavailable.map(|limit| unavailable(&record, &servers, limit.into(), begun.elapsed()));
+        let api = wanted.api_unavailable.map(|limit| unavailable(&watched, limit.into(), begun));
         let mut seen: Vec<(Duration, Option<String>)> = api.into_iter().map(|why| (Duration::ZERO, why)).collect();
         let looks: FuturesOrdered<BoxFuture<'_, Option<String>>> = looks(&ctx, &http, wanted).into_iter().collect();
-        let hold = Duration::from(wanted.holds_for);
         seen.extend(looks.collect::<Vec<_>>().await.into_iter().map(|why| (hold, why)));
-        bells.resize_with(seen.len(), || Bell { since: None, hold: Duration::ZERO });
+        bells.resize_with(seen.len(), Bell::default);
         let (now, mut all) = (Instant::now(), Alarms::default());
         for (bell, (hold, why)) in bells.iter_mut().zip(seen) {
-            bell.hold = hold;
-            if bell.has_held(why.as_deref(), now) {
+            if bell.has_held(why.as_deref(), hold, now) {
                 all.ends = all.ends.or_else(|| why.clone());
             }
             all.rings = all.rings.or(why);
         }
+        // Before the cut a packet would only undo the arming that a condition may hold up.
+        if is_cut(watched.schedule.borrow().as_ref()) {
+            ended = ended.or(all.ends.take());
+            if ended.is_some() {
+                abort::send_heal_packets(&watched.plan).await;
+            }
+        }
+        // Once packets have left there is no way back.
+        all.ends = ended.clone().or(all.ends);
         alarms.send_replace(Some(all));
     }
 }
 
-/// Why the API counts as unavailable; `watched` is how long anybody has looked.
-fn unavailable(record: &Record, servers: &[String], limit: Duration, watched: Duration) -> Option<String> {
-    let last = servers.iter().filter_map(|server| record.since(SpanKind::Canary, server, "acknowledged")).min();
-    let silent = last.unwrap_or(watched).min(watched);
+/// Whether the windows of this schedule are open now.
+pub fn is_cut(schedule: Option<&Schedule>) -> bool {
+    schedule.is_some_and(|s| (s.cut_at.0..s.heal_at.0).contains(&Timestamp::now()))
+}
+
+/// Why the API counts as unavailable. `begun`: since when anybody has looked.
+fn unavailable(watched: &Watched, limit: Duration, begun: Instant) -> Option<String> {
+    let plan = &watched.plan;
+    let all = || plan.api_servers.iter().map(|s| s.name.clone()).collect();
+    // Where no side stays writable for sure, or API servers are no nodes, any of them will do.
+    let servers: Vec<String> = if plan.writable.is_empty() { all() } else { plan.writable.clone() };
+    let silent = watched.acknowledged.latest(&servers).unwrap_or(begun).elapsed();
     let (limit_s, silent_s) = (limit.as_secs_f64(), silent.as_secs_f64());
     (silent >= limit)
         .then(|| format!("spec.abortWhen.apiUnavailable {limit_s} s: no write was acknowledged for {silent_s:.1} s"))
@@ -166,13 +196,25 @@ async fn ask(http: &reqwest::Client, wanted: &PrometheusQuery) -> Result<usize, 
     let request = http.get(url).query(&[("query", &wanted.query)]);
     let answer = request.send().await.map_err(|e| root(&e))?;
     let code = answer.status();
-    let answer: Answer = answer.json().await.map_err(|e| format!("{code}: {}", root(&e)))?;
+    let answer: Answer = serde_json::from_slice(&body(answer).await?).map_err(|e| format!("{code}: {e}"))?;
     match (answer.status.as_str(), answer.data) {
         ("success", Some(data)) if data.result_type == "vector" => Ok(data.result.len()),
         // A scalar always has a value, so it would always be met.
         ("success", Some(data)) => Err(format!("the result is a {}, not a vector: compare it", data.result_type)),
         _ => Err(answer.error.unwrap_or_else(|| code.to_string())),
     }
+}
+
+/// The answer's body, which must not be larger than any sensible one.
+async fn body(mut answer: reqwest::Response) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|e| root(&e))? {
+        body.extend_from_slice(&chunk);
+        if body.len() > LARGEST {
+            return Err(format!("the answer is larger than {LARGEST} bytes"));
+        }
+    }
+    Ok(body)
 }
 
 async fn probe(http: &reqwest::Client, wanted: &HttpProbe) -> Option<String> {
@@ -199,14 +241,14 @@ mod tests {
 
     #[test]
     fn a_condition_must_hold_without_a_break() {
-        let (mut bell, start) = (Bell { since: None, hold: Duration::from_secs(5) }, Instant::now());
-        let mut at = |seconds, seen: Option<&str>| bell.has_held(seen, start + Duration::from_secs(seconds));
+        let (mut bell, start, hold) = (Bell::default(), Instant::now(), Duration::from_secs(5));
+        let mut at = |seconds, seen: Option<&str>| bell.has_held(seen, hold, start + Duration::from_secs(seconds));
         assert!(!at(0, Some("503")));
         assert!(!at(4, Some("503")));
         assert!(!at(5, None));
         assert!(!at(6, Some("503")));
         assert!(!at(10, Some("no answer")));
         assert!(at(11, Some("503")), "what it says may change");
-        assert!(Bell { since: None, hold: Duration::ZERO }.has_held(Some("met"), start));
+        assert!(Bell::default().has_held(Some("met"), Duration::ZERO, start));
     }
 }

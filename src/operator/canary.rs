@@ -16,16 +16,42 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::json;
-use std::{sync::Arc, time::Duration};
-use tokio::time::timeout;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::time::{Instant, timeout};
 
 const PERIOD: Duration = Duration::from_millis(500);
 /// A healthy write takes milliseconds; etcd without a leader answers after 7 s or never.
 const DEADLINE: Duration = Duration::from_secs(2);
 
+/// When each API server acknowledged a write last, as this process saw it: spans may be another machine's, and a full record
+/// takes no more of them.
+#[derive(Clone, Debug, Default)]
+pub struct Acknowledged(Arc<Mutex<HashMap<String, Instant>>>);
+
+impl Acknowledged {
+    fn now(&self, server: &str) {
+        self.0.lock().expect("no holder panics").insert(server.to_owned(), Instant::now());
+    }
+    /// The latest by any of these servers.
+    pub fn latest(&self, servers: &[String]) -> Option<Instant> {
+        let latest = self.0.lock().expect("no holder panics");
+        servers.iter().filter_map(|server| latest.get(server)).max().copied()
+    }
+}
+
 /// Writes until dropped. Each failure dials anew, so that an old connection's retransmission back-off is never mistaken for an
 /// API server that can't write.
-pub async fn write_through(ctx: Arc<Context>, run: RackPartition, server: ApiServer, record: Record) {
+pub async fn write_through(
+    ctx: Arc<Context>,
+    run: RackPartition,
+    server: ApiServer,
+    record: Record,
+    acknowledged: Acknowledged,
+) {
     let name = format!("rackpartition-canary-operator-{}", server.name.replace(':', "-"));
     let mut ticks = every(PERIOD);
     let mut connection = None;
@@ -53,6 +79,7 @@ pub async fn write_through(ctx: Arc<Context>, run: RackPartition, server: ApiSer
         let (state, detail) = match write {
             Ok(Ok(_)) => {
                 connection = Some(client);
+                acknowledged.now(&server.name);
                 ("acknowledged", None)
             }
             // Connection refused and 403 included: an API server without etcd refuses everybody.

@@ -1,6 +1,9 @@
 //! The operator's half of the four timestamps: answers agents' clock pings as fast as it sees them.
 
-use crate::api::NodeRecord;
+use crate::{
+    api::{ClockReply, NodeRecord},
+    observe::boot_id,
+};
 use futures::StreamExt;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
 use kube::{
@@ -18,6 +21,7 @@ const AT_ONCE: usize = 32;
 pub async fn answer(client: Client, namespace: String) {
     let records: Api<NodeRecord> = Api::namespaced(client, &namespace);
     let config = watcher::Config::default().timeout(20);
+    let own = boot_id().unwrap_or_default();
     let mut answered = HashMap::new();
     watcher(records.clone(), config)
         .default_backoff()
@@ -27,11 +31,12 @@ pub async fn answer(client: Client, namespace: String) {
             std::future::ready(asked.ok().and_then(|record| question(&record, &mut answered)))
         })
         .for_each_concurrent(AT_ONCE, |(name, sequence)| {
-            let records = records.clone();
+            let (records, own) = (records.clone(), own.clone());
             async move {
                 // Answered as soon as it was received.
                 let now = MicroTime(Timestamp::now());
-                let reply = json!({"spec": {"clockReply": {"sequence": sequence, "received": now, "answered": now}}});
+                let reply = ClockReply { sequence, received: now.clone(), answered: now, clock: own };
+                let reply = json!({"spec": {"clockReply": reply}});
                 if let Err(error) = records.patch(&name, &PatchParams::default(), &Patch::Merge(reply)).await {
                     tracing::debug!(%error, record = name, "failed to answer a clock ping");
                 }
@@ -54,13 +59,13 @@ fn question(record: &NodeRecord, answered: &mut HashMap<String, u32>) -> Option<
 /// Microseconds.
 ///
 /// # Errors
-/// The name of a node that has not been measured.
-pub fn largest_error_us(records: &[NodeRecord], seconds: f64) -> Result<i64, String> {
+/// The name of a node that has not been measured, or only against the clock of another machine than this one, whose boot id is `own`.
+pub fn largest_error_us(records: &[NodeRecord], own: &str, seconds: f64) -> Result<i64, String> {
     let now = Timestamp::now().as_microsecond();
     let (mut low, mut high) = (0, 0);
     for record in records {
         let clock = record.status.as_ref().and_then(|s| s.clock.as_ref());
-        let Some((clock, known)) = clock.and_then(|c| Some((c, c.known()?))) else {
+        let Some((clock, known)) = clock.and_then(|c| Some((c, c.known().filter(|k| k.clock == own)?))) else {
             return Err(record.spec.node.clone());
         };
         let age_us = (now - known.at.wall.0.as_microsecond()).max(0) as f64;

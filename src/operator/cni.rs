@@ -8,7 +8,7 @@ use kube::{
     api::{ApiResource, DynamicObject, ListParams},
 };
 use serde_json::Value;
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 /// Objects in which a CNI says which node has which range.
 struct Source {
@@ -59,17 +59,29 @@ pub async fn add_pod_ranges(client: &Client, nodes: &mut [Node]) -> Result<(), E
             Err(kube::Error::Api(answer)) if answer.code == 404 => continue,
             objects => objects.map_err(read(source.what))?,
         };
+        let mut of_nodes: BTreeMap<String, Vec<IpNet>> = BTreeMap::new();
         for (name, ranges) in objects.items.iter().map(source.read) {
-            let Some(node) = nodes.iter_mut().find(|n| n.name == name) else { continue };
-            for range in ranges {
-                if !node.pod_cidrs.iter().any(|known| known.contains(&range)) {
-                    // In front: what the CNI uses is what probes between pods should use.
-                    node.pod_cidrs.insert(0, range);
-                }
-            }
+            of_nodes.entry(name).or_default().extend(ranges);
+        }
+        for node in nodes.iter_mut() {
+            use_ranges(&mut node.pod_cidrs, of_nodes.remove(&node.name).unwrap_or_default());
         }
     }
     Ok(())
+}
+
+/// What the CNI says takes the place of `spec.podCIDRs`: where it does not use those, another node's pods may have addresses in
+/// them. Single addresses say nothing of ranges.
+fn use_ranges(known: &mut Vec<IpNet>, ranges: Vec<IpNet>) {
+    let is_range = |net: &IpNet| net.prefix_len() < net.max_prefix_len();
+    let same_family = |a: &IpNet, b: &IpNet| a.max_prefix_len() == b.max_prefix_len();
+    known.retain(|old| !ranges.iter().any(|new| is_range(new) && same_family(old, new)));
+    for range in ranges {
+        if !known.iter().any(|known| known.contains(&range)) {
+            // In front: what the CNI uses is what probes between pods should use.
+            known.insert(0, range);
+        }
+    }
 }
 
 /// `spec.node` and `spec.cidr` (`lib/apis/crd.projectcalico.org/v1`).
@@ -102,6 +114,20 @@ mod tests {
 
     fn nets(list: &[&str]) -> Vec<IpNet> {
         list.iter().map(|c| c.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn what_the_cni_says_takes_the_place_of_the_nodes_own_ranges() {
+        let mut known = nets(&["198.19.1.0/24", "fd00:1::/64"]);
+        use_ranges(&mut known, nets(&["198.19.7.0/26", "198.19.9.64/26", "198.19.9.70/32"]));
+        assert_eq!(known, nets(&["198.19.9.64/26", "198.19.7.0/26", "fd00:1::/64"]), "of the family that it names");
+        let mut same = nets(&["198.19.1.0/24"]);
+        use_ranges(&mut same, nets(&["198.19.1.0/24", "198.19.1.7/32"]));
+        assert_eq!(same, nets(&["198.19.1.0/24"]));
+        use_ranges(&mut same, nets(&["198.19.5.7/32"]));
+        assert_eq!(same, nets(&["198.19.5.7/32", "198.19.1.0/24"]), "a single address takes nothing away");
+        use_ranges(&mut same, Vec::new());
+        assert_eq!(same.len(), 2);
     }
 
     #[test]

@@ -143,7 +143,8 @@ fn deployment_waits(set: &Deployment) -> Option<String> {
 fn stateful_set_waits(set: &StatefulSet) -> Option<String> {
     let wanted = set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
     let has = set.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or(0);
-    (has < wanted).then(|| format!("StatefulSet {} ({has} of {wanted} ready)", set.name_any()))
+    let settled = set.status.as_ref().and_then(|s| s.observed_generation) == set.metadata.generation;
+    (has < wanted || !settled).then(|| format!("StatefulSet {} ({has} of {wanted} ready)", set.name_any()))
 }
 
 fn daemon_set_waits(set: &DaemonSet) -> Option<String> {
@@ -151,7 +152,8 @@ fn daemon_set_waits(set: &DaemonSet) -> Option<String> {
     if set.labels().contains_key(RUN_LABEL) {
         return None;
     }
-    let status = set.status.as_ref()?;
+    let status = set.status.clone().unwrap_or_default();
     let (has, wanted) = (status.number_ready, status.desired_number_scheduled);
-    (has < wanted).then(|| format!("DaemonSet {} ({has} of {wanted} ready)", set.name_any()))
+    let settled = status.observed_generation == set.metadata.generation;
+    (has < wanted || !settled).then(|| format!("DaemonSet {} ({has} of {wanted} ready)", set.name_any()))
 }

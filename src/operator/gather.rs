@@ -4,7 +4,10 @@ use super::{addresses, cni, flags::Flags};
 use crate::{
     api::{Endpoint as SpecEndpoint, RackPartitionSpec},
     fault::Refusal,
-    topology::{ApiServer, Endpoint, EtcdMember, Lease, Node, OperatorReplica, Pod, Snapshot, Timer, Timers},
+    topology::{
+        ApiServer, CONTROL_PLANE_ENDPOINT, Endpoint, EtcdMember, Lease, Node, OperatorReplica, Pod, Snapshot, Timer,
+        Timers,
+    },
 };
 use ipnet::IpNet;
 use k8s_openapi::api::{
@@ -24,8 +27,6 @@ use thiserror::Error;
 pub const COMPONENT: &str = "component";
 const ZONE: &str = "topology.kubernetes.io/zone";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
-/// Name of the control-plane endpoint among members.
-pub const CONTROL_PLANE_ENDPOINT: &str = "control-plane-endpoint";
 
 #[derive(Debug, Error)]
 pub enum Error {

@@ -76,7 +76,10 @@ async fn campaign(ctx: Arc<Context>) {
     dial_by_address(&ctx).await;
     let mut election = Election::new(ctx.client.clone(), &ctx.settings.namespace, &ctx.settings.pod);
     loop {
-        election.win(|| stands_aside(&ctx)).await;
+        tokio::select! {
+            () = election.win(|| stands_aside(&ctx)) => {}
+            () = end_kept(&ctx) => {}
+        }
         // Control-plane nodes come and go; what was found at the start may be gone.
         dial_by_address(&ctx).await;
         tracing::info!(pod = ctx.settings.pod, node = ctx.settings.node, "leads");
@@ -91,8 +94,16 @@ async fn campaign(ctx: Arc<Context>) {
             () = controller::run(ctx.clone()) => Ended::Lost,
             () = clocks::answer(ctx.client.clone(), ctx.settings.agent.agent_namespace.clone()) => Ended::Lost,
         };
-        ctx.observers.end_all();
+        ctx.observers.keep_alarms();
         tracing::info!(?ended, "leads no more");
+    }
+}
+
+/// Ends the alarms that were kept when their cuts are over. Never returns.
+async fn end_kept(ctx: &Context) {
+    loop {
+        sleep(Duration::from_secs(1)).await;
+        ctx.observers.end_kept();
     }
 }
 

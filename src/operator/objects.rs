@@ -136,7 +136,7 @@ pub fn daemon_set(run: &RackPartition, namespace: &str, plan: &RunPlan, settings
     if let (Some(directory), Some(file)) = (socket.parent(), socket.file_name()) {
         // The directory and not the socket, so that a runtime's restart does not leave a dead inode.
         volumes.push(json!({"name": "runtime", "hostPath": {"path": directory, "type": "Directory"}}));
-        mounts.push(json!({"name": "runtime", "mountPath": "/run/runtime"}));
+        mounts.push(json!({"name": "runtime", "mountPath": "/run/runtime", "readOnly": true}));
         env.push(json!({"name": "RUNTIME_SOCKET", "value": Path::new("/run/runtime").join(file)}));
     }
     let mut security = json!({

@@ -7,7 +7,7 @@ use super::{
     convergence, objects,
 };
 use crate::{
-    api::{NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RackPartition, Side, Span, SpanKind},
+    api::{NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RackPartition, Schedule, SpanKind},
     fault::RunPlan,
     observe::{Observation, Recorder, boot_id, now},
     topology::Snapshot,
@@ -45,8 +45,11 @@ pub struct Observers(Mutex<HashMap<String, Watching>>);
 struct Watching {
     /// Ends with this value.
     _tasks: JoinSet<()>,
+    /// Writes the record down; none once another replica may do so.
+    writer: Option<JoinSet<()>>,
     convergence: watch::Receiver<Option<String>>,
     alarms: watch::Receiver<Option<Alarms>>,
+    schedule: watch::Sender<Option<Schedule>>,
     record: Record,
 }
 
@@ -58,14 +61,6 @@ impl Record {
     /// Writes down one observation made now.
     pub fn observe(&self, kind: SpanKind, seen: Observation) {
         self.0.lock().expect("no holder panics").observe(kind, now(), seen);
-    }
-
-    /// How long ago this was seen last to be so.
-    pub fn since(&self, kind: SpanKind, subject: &str, state: &str) -> Option<Duration> {
-        let recorder = self.0.lock().expect("no holder panics");
-        let is_it = |s: &&Span| s.kind == kind && s.subject == subject && s.state == state;
-        let last = recorder.spans().0.iter().filter(is_it).map(|s| s.to.boot_us).max()?;
-        Some(Duration::from_micros(u64::try_from(now().boot_us - last).unwrap_or_default()))
     }
 }
 
@@ -79,8 +74,13 @@ impl Observers {
         snapshot: &Snapshot,
         earlier: Option<&NodeRecord>,
     ) {
-        let mut watching = self.0.lock().expect("no holder panics");
-        watching.entry(plan.run_uid.clone()).or_insert_with(|| Watching::begin(ctx, run, plan, snapshot, earlier));
+        let mut all = self.0.lock().expect("no holder panics");
+        // What was only kept is begun anew: another replica may have gone on with the record.
+        let kept = all.extract_if(|uid, watching| *uid == plan.run_uid && watching.writer.is_none()).next();
+        let ended = kept.and_then(|(_, watching)| watching.alarms.borrow().clone()?.ends);
+        let begin = || Watching::begin(ctx, run, plan, snapshot, earlier, ended);
+        let watching = all.entry(plan.run_uid.clone()).or_insert_with(begin);
+        watching.schedule.send_replace(run.status.as_ref().and_then(|s| s.schedule.clone()));
     }
 
     /// What the cluster waits for to be whole; None when it is whole, Err before the first look.
@@ -122,9 +122,23 @@ impl Observers {
         self.0.lock().expect("no holder panics").remove(run_uid);
     }
 
-    /// Stops everything: this replica leads no more.
+    /// Stops everything: this process ends.
     pub fn end_all(&self) {
         self.0.lock().expect("no holder panics").clear();
+    }
+
+    /// Stops everything but the alarms of a cut: this replica leads no more, and maybe nobody does, because the API is what was
+    /// lost. Then nobody else would see it.
+    pub fn keep_alarms(&self) {
+        let mut all = self.0.lock().expect("no holder panics");
+        all.values_mut().for_each(|watching| watching.writer = None);
+        all.retain(|_, watching| alarms::is_cut(watching.schedule.borrow().as_ref()));
+    }
+
+    /// Stops what was kept of cuts that are over.
+    pub fn end_kept(&self) {
+        let mut all = self.0.lock().expect("no holder panics");
+        all.retain(|_, w| w.writer.is_some() || alarms::is_cut(w.schedule.borrow().as_ref()));
     }
 }
 
@@ -135,6 +149,7 @@ impl Watching {
         plan: &RunPlan,
         snapshot: &Snapshot,
         earlier: Option<&NodeRecord>,
+        ended: Option<String>,
     ) -> Self {
         let status = earlier.and_then(|r| r.status.clone()).unwrap_or_default();
         let mut recorder = Recorder::resume(status.spans, status.spans_left_out);
@@ -147,14 +162,23 @@ impl Watching {
         let mut tasks = JoinSet::new();
         tasks.spawn(watch_leases(ctx.clone(), record.clone()));
         tasks.spawn(convergence::watch_cluster(ctx.clone(), run.clone(), snapshot.clone(), record.clone(), whole));
-        tasks.spawn(write_down(ctx.clone(), run.clone(), record.clone()));
-        let sides: Vec<Side> =
-            run.status.iter().filter_map(|s| s.plan.as_ref()).flat_map(|p| p.sides.clone()).collect();
-        tasks.spawn(alarms::watch_all(ctx.clone(), run.clone(), sides, record.clone(), bells));
+        let mut writer = JoinSet::new();
+        writer.spawn(write_down(ctx.clone(), run.clone(), record.clone()));
+        let (schedule, scheduled) = watch::channel(None);
+        let acknowledged = canary::Acknowledged::default();
+        let watched = alarms::Watched {
+            run: run.clone(),
+            plan: plan.clone(),
+            acknowledged: acknowledged.clone(),
+            ended,
+            schedule: scheduled,
+        };
+        tasks.spawn(alarms::watch_all(ctx.clone(), watched, bells));
         for server in &plan.api_servers {
-            tasks.spawn(canary::write_through(ctx.clone(), run.clone(), server.clone(), record.clone()));
+            let (ctx, run, acknowledged) = (ctx.clone(), run.clone(), acknowledged.clone());
+            tasks.spawn(canary::write_through(ctx, run, server.clone(), record.clone(), acknowledged));
         }
-        Watching { _tasks: tasks, convergence, alarms, record }
+        Watching { _tasks: tasks, writer: Some(writer), convergence, alarms, schedule, record }
     }
 }
 

@@ -52,6 +52,9 @@ pub struct EtcdMember {
     pub peer_port: u16,
 }
 
+/// Name of the control-plane endpoint among members, where it is no node.
+pub const CONTROL_PLANE_ENDPOINT: &str = "control-plane-endpoint";
+
 /// An API server by its own address, not through a Service or a load balancer.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -182,10 +185,16 @@ impl Snapshot {
         let rack = of_node.or_else(|| self.endpoints.iter().find(|e| e.name == member).map(|e| &e.rack));
         rack?.as_deref()
     }
-    /// Endpoints that pass requests on to API servers: those that serve a port of theirs.
+    /// Endpoints that pass requests on to API servers: those that serve a port of theirs, and the control plane's own, which may
+    /// serve another one.
     pub fn relays(&self) -> impl Iterator<Item = &Endpoint> {
-        let serves = |e: &&Endpoint| self.api_servers.iter().any(|a| e.ports.contains(&a.address.port()));
-        self.endpoints.iter().filter(serves)
+        self.endpoints.iter().filter(|e| self.relayed_ports(e).next().is_some())
+    }
+    /// On which of its ports an endpoint passes requests on to API servers.
+    pub fn relayed_ports<'a>(&'a self, endpoint: &'a Endpoint) -> impl Iterator<Item = u16> + 'a {
+        let is_own = endpoint.name == CONTROL_PLANE_ENDPOINT;
+        let serves = move |port: &u16| is_own || self.api_servers.iter().any(|a| a.address.port() == *port);
+        endpoint.ports.iter().copied().filter(serves)
     }
     /// All racks, sorted.
     pub fn racks(&self) -> Vec<&str> {

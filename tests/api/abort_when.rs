@@ -5,6 +5,7 @@ use crate::{
     cluster::{Cluster, GOOD},
     heal::Packets,
     replica::Replica,
+    wait::{SOON, until_or},
 };
 use k8s_openapi::{api::apps::v1::Deployment, jiff::Timestamp};
 use kube::{
@@ -138,4 +139,20 @@ async fn a_condition_that_is_met_before_keeps_from_cutting() {
     let message = status.message.clone().unwrap_or_default();
     assert!(message.contains("spec.abortWhen.prometheus") && message.contains("not a vector"), "{message}");
     assert!(status.schedule.is_none());
+}
+
+/// Where the API is what was lost, no step of the run can be taken, and yet the nodes are told.
+#[tokio::test]
+async fn nodes_are_healed_while_the_api_is_silent() {
+    let cluster = Cluster::start().await;
+    let _replica = Replica::start(&cluster.plane, GOOD.0, GOOD.1);
+    let packets = Packets::receive(&cluster);
+    let (_agents, cut) = until_cut(&cluster, "silent", json!({"apiUnavailable": "4s"})).await;
+    let token = cluster.plan_of("silent").await.expect("a plan").heal.token_bytes().expect("a token");
+    packets.forget();
+    cluster.plane.freeze();
+    let told = until_or(SOON, || async { packets.are_everywhere(&token).then_some(()) }).await;
+    cluster.plane.thaw();
+    assert!(told.is_some(), "no heal packets arrived while the API was silent");
+    assert_ended(&cluster, "silent", &cut, &packets, "spec.abortWhen.apiUnavailable 4 s").await;
 }

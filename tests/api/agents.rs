@@ -198,7 +198,8 @@ impl Agent {
         // exchange itself must have bounded it, or the operator's half is wrong.
         let (offset_us, measured, error) = (-self.manner.ahead_ms * 1000, (there + home) / 2, (there - home) / 2);
         assert!((measured - offset_us).abs() <= error + 1000, "measured {measured} ± {error} µs, true {offset_us} µs");
-        clock.anchors.push(ClockAnchor { at, offset_us, error_us: error.min(50_000) });
+        let clock_of = reply.clock.clone();
+        clock.anchors.push(ClockAnchor { at, offset_us, error_us: error.min(50_000), clock: clock_of });
     }
 
     /// Does what the run asks.

@@ -53,6 +53,10 @@ impl Packets {
         self.0.lock().expect("no panic").iter().any(|(n, packet, _)| *n == node && packet == token)
     }
 
+    pub fn are_everywhere(&self, token: &[u8]) -> bool {
+        NODES.iter().all(|node| self.has(node, token))
+    }
+
     pub fn assert_everywhere(&self, token: &[u8]) {
         for node in NODES {
             assert!(self.has(node, token), "no heal packet with the run's token arrived at {node}");

@@ -46,7 +46,7 @@ pub async fn passes(h: &Harness) -> Result<()> {
         "the operator's first connection did not end in the rack that was cut, so nothing was shown about it"
     );
     reached_no_api_server_outside(h, &name, status.schedule.context("no schedule")?).await?;
-    h.no_tables(Duration::from_secs(10)).await?;
+    h.no_tables(Duration::from_secs(30)).await?;
     h.all_hear_each_other().await?;
     let left = h.kubectl(&["--namespace", AGENTS, "get", "daemonsets,configmaps", "--output", "name"]).await?;
     ensure!(!left.contains(&name), "left behind: {left}");

@@ -225,7 +225,7 @@ impl Harness {
     /// Tables of ours on a node, by `nft` in the node itself.
     pub async fn tables_on(&self, node: &str) -> Result<Vec<String>> {
         let tables = self.lab.exec(node, &["nft", "list", "tables"]).await?;
-        Ok(tables.lines().filter(|l| l.contains("rackpartition-")).map(str::to_owned).collect())
+        Ok(tables.lines().filter(|l| l.contains("inet rackpartition")).map(str::to_owned).collect())
     }
 
     /// No table of ours on any node, by the deadline.

@@ -1,8 +1,8 @@
 //! The operator's own leader sits in the rack that is cut.
 
-use crate::{harness::Harness, refusals::isolate};
+use crate::{harness::Harness, refusals::isolate, shapes::is_exact};
 use anyhow::{Context, Result, ensure};
-use rackpartition::api::{Check, FindingResult, Phase};
+use rackpartition::api::Phase;
 use serde_json::json;
 use std::time::Duration;
 
@@ -18,9 +18,5 @@ pub async fn in_the_cut_rack(h: &Harness) -> Result<()> {
     let after = h.operator_leader_node().await?;
     let now_in = h.lab.nodes().iter().find(|n| n.name == after).context("unknown node")?.rack.clone();
     ensure!(now_in != rack, "the operator still leads in {rack}, which is about to be cut");
-    let status = h.phase("leader-inside", &[Phase::Done], Duration::from_secs(400)).await?;
-    let proven = status.findings.iter().find(|f| f.check == Check::FaultProven).context("no proof")?;
-    ensure!(proven.result == FindingResult::Held, "{proven:?}");
-    println!("{}", rackpartition::report::findings_table(&status, Some(160)));
-    Ok(())
+    is_exact(h, "leader-inside").await.map(drop)
 }

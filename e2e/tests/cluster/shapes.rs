@@ -30,7 +30,7 @@ pub async fn the_leader_of_etcd_is_found(h: &Harness) -> Result<()> {
 }
 
 /// Follows the run to its end: the fault is proven, and no check failed.
-async fn is_exact(h: &Harness, name: &str) -> Result<RackPartitionStatus> {
+pub async fn is_exact(h: &Harness, name: &str) -> Result<RackPartitionStatus> {
     let status = h.phase(name, &[Phase::Done], WHOLE_RUN).await?;
     let findings = &status.findings;
     println!("{name}: {}", status.plan.as_ref().context("no plan")?.cut);
@@ -43,7 +43,7 @@ async fn is_exact(h: &Harness, name: &str) -> Result<RackPartitionStatus> {
     }
     let fine = [Some(Verdict::Pass), Some(Verdict::Degraded)];
     ensure!(fine.contains(&status.verdict), "{name}: {:?}: {}", status.verdict, told(findings));
-    h.no_tables(Duration::from_secs(10)).await?;
+    h.no_tables(Duration::from_secs(30)).await?;
     h.all_hear_each_other().await?;
     h.clear().await?;
     Ok(status)

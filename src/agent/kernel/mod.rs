@@ -27,7 +27,7 @@ use tokio::{sync::watch, time::sleep};
 const PERIOD: Duration = Duration::from_secs(1);
 /// The gate outlives the windows by this much, so that on a healthy clock the windows end the cut and not the gate.
 const GATE_MARGIN: Duration = Duration::from_millis(250);
-/// No schedule ends later than a cut's duration and this from now: the operator writes it 6 s ahead, the rest is for clocks.
+/// No schedule ends later than a cut's duration and this from now: the operator writes it 10 s ahead, the rest is for clocks.
 /// One that does meets a wall clock that was stepped back.
 const AHEAD: Duration = Duration::from_secs(15);
 /// Heal packets are datagrams: each is sent this many times, one period apart.

@@ -236,7 +236,12 @@ pub fn passing() -> Run {
         recover_by: wall(CUT + 180.0),
         observed_until: Some(wall(END)),
     };
-    let anchor = |at: f64| ClockAnchor { at: moment(OFFSET, at), offset_us: (OFFSET * 1e6) as i64, error_us: 3000 };
+    let anchor = |at: f64| ClockAnchor {
+        at: moment(OFFSET, at),
+        offset_us: (OFFSET * 1e6) as i64,
+        error_us: 3000,
+        clock: String::new(),
+    };
     let agent = |node: &str| NodeRecordStatus {
         phase: Some(RecordPhase::Healed),
         clock: Some(Clock { synchronised: true, anchors: vec![anchor(-20.0), anchor(100.0)], ..Clock::default() }),

@@ -23,9 +23,10 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
     Ok(next(status, "aborted by spec.abort"))
 }
 
-/// What follows where `spec.abortWhen` has been met for long enough.
-pub async fn when(ctx: &Context, plan: &RunPlan, status: &RackPartitionStatus) -> Option<Next> {
-    let why = ctx.observers.alarms(&plan.run_uid)?.ends?;
+/// What follows where `spec.abortWhen` is met: `at_once`, or for long enough.
+pub async fn when(ctx: &Context, plan: &RunPlan, status: &RackPartitionStatus, at_once: bool) -> Option<Next> {
+    let alarms = ctx.observers.alarms(&plan.run_uid)?;
+    let why = if at_once { alarms.rings } else { alarms.ends }?;
     send_heal_packets(plan).await;
     Some(next(status.clone(), format!("aborted by {why}")))
 }

@@ -6,6 +6,7 @@ use crate::{
         AgentCount, NodeRecord, Phase, RackPartition, RackPartitionStatus, RecordPhase, Role, Schedule, Side,
         conditions,
     },
+    observe::boot_id,
     operator::{clocks, context::Context, convergence, objects},
 };
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
@@ -147,7 +148,8 @@ async fn waits_for(
         return Ok(Some(("AgentsMissing", format!("the agent on {node} ({why})"))));
     }
     let allowed = Duration::from(run.spec.guards.max_clock_error).as_micros() as i64;
-    match clocks::largest_error_us(agents, LEAD_SECONDS + planned.plan.duration_seconds) {
+    let own = boot_id().unwrap_or_default();
+    match clocks::largest_error_us(agents, &own, LEAD_SECONDS + planned.plan.duration_seconds) {
         Err(node) => return Ok(Some(("ClocksUnmeasured", format!("the clock of {node} to be measured")))),
         Ok(error) if error > allowed => {
             let why = format!(

@@ -33,8 +33,18 @@ pub async fn scheduled(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, 
         abort::send_heal_packets(&planned.plan).await;
         return Ok(abort::next(status, format!("not cut: etcd's leader moved from {was} to {now}; run it again")));
     }
-    if let Some(next) = abort::when(ctx, &planned.plan, &status).await {
+    // Nothing is cut yet, so there is no reason to wait and see.
+    if let Some(next) = abort::when(ctx, &planned.plan, &status, left > 0.0).await {
         return Ok(next);
+    }
+    // This replica may just have taken over.
+    let unseen = !run.spec.abort_when.is_empty() && ctx.observers.alarms(&planned.plan.run_uid).is_none();
+    if unseen && left > 0.0 {
+        if left > LAST_CALL_SECONDS {
+            return Ok(Next::wait(status, Duration::from_millis(200), "waiting for a first look at spec.abortWhen"));
+        }
+        abort::send_heal_packets(&planned.plan).await;
+        return Ok(abort::next(status, "not cut: nobody has looked at spec.abortWhen in time"));
     }
     let gave_up = agents.iter().any(arm::has_given_up);
     if loaded < wanted && left > LAST_CALL_SECONDS && !gave_up {
@@ -78,10 +88,12 @@ pub async fn cutting(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Er
     let (_, operator) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
     ctx.observers.ensure(ctx, run, &planned.plan, &planned.snapshot, operator.as_ref());
     let left = seconds_until(schedule.heal_at.0) + AFTER_HEAL_SECONDS;
+    if left > AFTER_HEAL_SECONDS
+        && let Some(next) = abort::when(ctx, &planned.plan, &status, false).await
+    {
+        return Ok(next);
+    }
     if left > 0.0 {
-        if let Some(next) = abort::when(ctx, &planned.plan, &status).await {
-            return Ok(next);
-        }
         let message = format!("cut; heals in {:.0} s", (left - AFTER_HEAL_SECONDS).max(0.0));
         return Ok(Next::wait(status, Duration::from_secs_f64(left.min(1.0)), message));
     }
