@@ -1,7 +1,8 @@
 //! The dead-man switch: whatever happens to the process, the kernel closes the gate.
 
 use crate::child::{self, Child};
-use crate::fixture::{LONG, Net, TABLE, always, eventually, window};
+use crate::fixture::{LONG, Net, TABLE, TOKEN, always, eventually, window};
+use crate::heal::heal;
 use crate::stream::{ALLOWANCE, Stream, sleep_until};
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use rackpartition::netfilter::{Error, TimeWindow};
@@ -84,4 +85,34 @@ fn a_killed_agent_heals_by_the_window() {
 #[test]
 fn a_killed_agent_heals_by_the_gate() {
     the_cut_ends_without_its_process("KILL", 60_000, 1200);
+}
+
+/// Held in mid-cut, its process hears of nothing; the kernel takes the packet all the same.
+fn a_heal_packet_opens_a_node_whose_process_is_stopped(v4: bool) {
+    let net = Net::new();
+    let stream = Stream::start(&net.left, &net.right, v4);
+    let source = net.left.address(v4).to_string();
+    let mut child = Child::start(&net.right, child::CUT, &[&source, "60000", "60000"]);
+    let from: Timestamp = child.line().split(' ').next().unwrap().parse().unwrap();
+    sleep_until(from + 200.milliseconds());
+    child.signal("STOP");
+    stream.run_past(Timestamp::now());
+    let before = Timestamp::now();
+    heal(&net.left, net.right.address(v4), &TOKEN);
+    let after = Timestamp::now();
+    stream.run_past(after + 300.milliseconds());
+    let trace = stream.stop();
+    trace.assert_lost_in("until the packet", &[TimeWindow { from, to: before }]);
+    trace.assert_open_after(after, Duration::from_millis(100));
+    assert_eq!(trace.gaps().len(), 1, "no gap after the heal");
+}
+
+#[test]
+fn a_stopped_agents_node_heals_by_a_packet_over_ipv4() {
+    a_heal_packet_opens_a_node_whose_process_is_stopped(true);
+}
+
+#[test]
+fn a_stopped_agents_node_heals_by_a_packet_over_ipv6() {
+    a_heal_packet_opens_a_node_whose_process_is_stopped(false);
 }
