@@ -83,6 +83,10 @@ pub struct RackPartitionSpec {
     /// What takes part and is no node: load balancers, external etcd members.
     #[serde(default)]
     #[schemars(length(max = 64))]
+    #[x_kube(
+        validation = Rule::new("self.all(e, self.exists_one(other, other.name == e.name))")
+            .message("give each endpoint a name of its own")
+    )]
     pub endpoints: Vec<Endpoint>,
     /// What you accept. It can tighten or loosen a finding, and never turns missing evidence into Pass.
     #[serde(default)]

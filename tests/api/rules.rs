@@ -40,6 +40,17 @@ async fn the_api_server_refuses_what_needs_no_cluster_to_refuse() {
         ("guards", json!({"maxClockError": "1h"}), "allow a clock error"),
         ("endpoints", json!([{"name": "lb", "cidrs": ["nowhere"]}]), "give CIDRs"),
         ("endpoints", json!([{"name": "lb", "cidrs": []}]), "spec.endpoints[0].cidrs"),
+        (
+            "endpoints",
+            json!([{"name": "lb", "cidrs": ["198.18.0.40/32"]}, {"name": "lb", "cidrs": ["198.18.0.41/32"]}]),
+            "a name of its own",
+        ),
+        (
+            "abortWhen",
+            json!({"workloads": [{"namespace": "a", "name": "b", "readyBelow": 4_294_967_296_u64}]}),
+            "readyBelow",
+        ),
+        ("abortWhen", json!({"http": [{"url": "https://user:secret@shop"}]}), "without a password"),
         ("rackLabel", json!(""), "spec.rackLabel"),
     ] {
         let message = refusal(&cluster, "refused", json!({field: value})).await;
