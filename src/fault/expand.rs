@@ -2,7 +2,7 @@
 
 use super::{
     Block, Refusal,
-    enforce::{Kind, enforcer, kind},
+    enforce::{enforcer, kind},
     pattern::{Pattern, pattern},
     select::{Members, Resolver},
     shape,
@@ -76,18 +76,23 @@ pub fn expand(spec: &RackPartitionSpec, snapshot: &Snapshot) -> Result<Fault, Re
         assumptions,
         resolved_roles: resolver.roles,
         ports,
-        pattern: pattern(spec, &dropping(&fault, snapshot))?,
+        pattern: pattern(spec, || dropping(&fault, snapshot))?,
         ..fault
     })
 }
 
 /// Racks with a node that drops something.
 fn dropping<'a>(fault: &Fault, snapshot: &'a Snapshot) -> BTreeSet<&'a str> {
-    let egress = |name: &String| kind(snapshot, name) == Kind::Endpoint { egress: true };
-    let drops = |name: &String| {
-        fault.blocks.iter().any(|b| b.to.contains(name) || (b.from.contains(name) && b.to.iter().any(egress)))
-    };
-    snapshot.nodes.iter().filter(|n| drops(&n.name)).filter_map(|n| n.rack.as_deref()).collect()
+    let kinds = |names: &Members| names.iter().map(|n| (n.clone(), kind(snapshot, n))).collect::<Vec<_>>();
+    let mut dropping = BTreeSet::new();
+    for block in &fault.blocks {
+        let (from, to) = (kinds(&block.from), kinds(&block.to));
+        for ((from, from_kind), (to, to_kind)) in from.iter().flat_map(|from| to.iter().map(move |to| (from, to))) {
+            let who = enforcer((from.as_str(), *from_kind), (to.as_str(), *to_kind));
+            dropping.extend(who.and_then(|node| snapshot.rack_of(node)));
+        }
+    }
+    dropping
 }
 
 /// Whether somebody drops each of its packets' kind for at least one pair: a node what it receives, or what it sends to an

@@ -66,7 +66,7 @@ impl Pattern {
 ///
 /// # Errors
 /// Where racks would heal before the cut has begun.
-pub fn pattern(spec: &RackPartitionSpec, racks: &BTreeSet<&str>) -> Result<Pattern, Refusal> {
+pub fn pattern<'a>(spec: &RackPartitionSpec, racks: impl FnOnce() -> BTreeSet<&'a str>) -> Result<Pattern, Refusal> {
     let effect = match (&spec.effect.reject, &spec.effect.loss) {
         (Some(_), _) => Effect::Reject,
         (None, Some(loss)) if loss.per == LossPer::Flow => Effect::LossPerFlow { percent: loss.percent },
@@ -77,6 +77,7 @@ pub fn pattern(spec: &RackPartitionSpec, racks: &BTreeSet<&str>) -> Result<Patte
     let flap = spec.flap.as_ref().map(|f| (seconds(f.down), seconds(f.up)));
     let mut early_seconds = BTreeMap::new();
     if let Some(apart) = spec.stagger.map(seconds) {
+        let racks = racks();
         let last = racks.len().saturating_sub(1);
         for (i, rack) in racks.iter().enumerate().filter(|(i, _)| *i < last) {
             early_seconds.insert((*rack).to_owned(), (last - i) as f64 * apart);
