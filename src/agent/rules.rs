@@ -31,9 +31,9 @@ pub fn rules_at(plan: &RunPlan, node: &str) -> Vec<Rule> {
     if plan.ports.pods {
         // From their pods to anybody here, and from themselves to pods here: no packet is in both.
         let (pods, nodes) = (of(cut_from.iter().flat_map(|m| m.pod_cidrs.clone())), of(own_cidrs(&cut_from)));
-        let not_the_racks =
-            || sealed(plan).flat_map(Member::all_cidrs).chain(cut_from.iter().flat_map(|m| m.pod_cidrs.clone()));
-        let others = if plan.sealed.contains(node) { Addresses::AllBut(merged(not_the_racks())) } else { nodes };
+        // Where the rack is sealed: whoever is neither in it nor in the rule before.
+        let named = sealed(plan).flat_map(Member::all_cidrs).chain(cut_from.iter().flat_map(|m| m.pod_cidrs.clone()));
+        let others = if plan.sealed.contains(node) { Addresses::AllBut(merged(named)) } else { nodes };
         rules.push(rule(pods, Addresses::Any, &[], Hook::Ingress));
         rules.push(rule(others, of(own.into_iter().flat_map(|m| m.pod_cidrs.clone())), &[], Hook::Ingress));
     }

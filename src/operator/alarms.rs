@@ -10,7 +10,10 @@ use crate::{
     api::{AbortWhen, HttpProbe, PrometheusQuery, RackPartition, Schedule, WorkloadBelow, WorkloadKind},
     fault::RunPlan,
 };
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use k8s_openapi::{
     api::apps::v1::{DaemonSet, Deployment, StatefulSet},
     jiff::Timestamp,
@@ -31,7 +34,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const LARGEST: usize = 1 << 20;
 
 /// What was seen last.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Alarms {
     /// A condition that is met now, or can't be seen, for however short a time.
     pub rings: Option<String>,
@@ -88,8 +91,7 @@ pub async fn watch_all(ctx: Arc<Context>, watched: Watched, alarms: watch::Sende
         ticks.tick().await;
         let api = wanted.api_unavailable.map(|limit| unavailable(&watched, limit.into(), begun));
         let mut seen: Vec<(Duration, Option<String>)> = api.into_iter().map(|why| (Duration::ZERO, why)).collect();
-        let looks: FuturesOrdered<BoxFuture<'_, Option<String>>> = looks(&ctx, &http, wanted).into_iter().collect();
-        seen.extend(looks.collect::<Vec<_>>().await.into_iter().map(|why| (hold, why)));
+        seen.extend(join_all(looks(&ctx, &http, wanted)).await.into_iter().map(|why| (hold, why)));
         bells.resize_with(seen.len(), Bell::default);
         let (now, mut all) = (Instant::now(), Alarms::default());
         for (bell, (hold, why)) in bells.iter_mut().zip(seen) {

@@ -63,6 +63,7 @@ pub async fn serve_until(settings: Settings, route: Route, stop: impl Future<Out
     let ctx = Arc::new(Context::new(settings, route));
     tokio::select! {
         () = campaign(ctx.clone()) => {}
+        () = end_kept(&ctx) => {}
         () = stop => {}
     }
     ctx.observers.end_all();
@@ -76,10 +77,7 @@ async fn campaign(ctx: Arc<Context>) {
     dial_by_address(&ctx).await;
     let mut election = Election::new(ctx.client.clone(), &ctx.settings.namespace, &ctx.settings.pod);
     loop {
-        tokio::select! {
-            () = election.win(|| stands_aside(&ctx)) => {}
-            () = end_kept(&ctx) => {}
-        }
+        election.win(|| stands_aside(&ctx)).await;
         // Control-plane nodes come and go; what was found at the start may be gone.
         dial_by_address(&ctx).await;
         tracing::info!(pod = ctx.settings.pod, node = ctx.settings.node, "leads");

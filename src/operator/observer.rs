@@ -43,10 +43,12 @@ const LOOK_DEADLINE: Duration = Duration::from_secs(2);
 pub struct Observers(Mutex<HashMap<String, Watching>>);
 
 struct Watching {
-    /// Ends with this value.
-    _tasks: JoinSet<()>,
-    /// Writes the record down; none once another replica may do so.
-    writer: Option<JoinSet<()>>,
+    /// The alarms and what they need. Ends with this value.
+    _alarms: JoinSet<()>,
+    /// Whether there is any condition to look at.
+    has_alarms: bool,
+    /// Everything else, the record's writer among it; none once another replica may do that.
+    looks: Option<JoinSet<()>>,
     convergence: watch::Receiver<Option<String>>,
     alarms: watch::Receiver<Option<Alarms>>,
     schedule: watch::Sender<Option<Schedule>>,
@@ -76,7 +78,7 @@ impl Observers {
     ) {
         let mut all = self.0.lock().expect("no holder panics");
         // What was only kept is begun anew: another replica may have gone on with the record.
-        let kept = all.extract_if(|uid, watching| *uid == plan.run_uid && watching.writer.is_none()).next();
+        let kept = all.extract_if(|uid, watching| *uid == plan.run_uid && watching.looks.is_none()).next();
         let ended = kept.and_then(|(_, watching)| watching.alarms.borrow().clone()?.ends);
         let begin = || Watching::begin(ctx, run, plan, snapshot, earlier, ended);
         let watching = all.entry(plan.run_uid.clone()).or_insert_with(begin);
@@ -131,14 +133,14 @@ impl Observers {
     /// lost. Then nobody else would see it.
     pub fn keep_alarms(&self) {
         let mut all = self.0.lock().expect("no holder panics");
-        all.values_mut().for_each(|watching| watching.writer = None);
-        all.retain(|_, watching| alarms::is_cut(watching.schedule.borrow().as_ref()));
+        all.retain(|_, watching| watching.has_alarms && alarms::is_cut(watching.schedule.borrow().as_ref()));
+        all.values_mut().for_each(|watching| watching.looks = None);
     }
 
     /// Stops what was kept of cuts that are over.
     pub fn end_kept(&self) {
         let mut all = self.0.lock().expect("no holder panics");
-        all.retain(|_, w| w.writer.is_some() || alarms::is_cut(w.schedule.borrow().as_ref()));
+        all.retain(|_, w| w.looks.is_some() || alarms::is_cut(w.schedule.borrow().as_ref()));
     }
 }
 
@@ -159,11 +161,10 @@ impl Watching {
         let record = Record(Arc::new(Mutex::new(recorder)));
         let (whole, convergence) = watch::channel(None);
         let (bells, alarms) = watch::channel(None);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(watch_leases(ctx.clone(), record.clone()));
-        tasks.spawn(convergence::watch_cluster(ctx.clone(), run.clone(), snapshot.clone(), record.clone(), whole));
-        let mut writer = JoinSet::new();
-        writer.spawn(write_down(ctx.clone(), run.clone(), record.clone()));
+        let (mut looks, mut tasks) = (JoinSet::new(), JoinSet::new());
+        looks.spawn(watch_leases(ctx.clone(), record.clone()));
+        looks.spawn(convergence::watch_cluster(ctx.clone(), run.clone(), snapshot.clone(), record.clone(), whole));
+        looks.spawn(write_down(ctx.clone(), run.clone(), record.clone()));
         let (schedule, scheduled) = watch::channel(None);
         let acknowledged = canary::Acknowledged::default();
         let watched = alarms::Watched {
@@ -178,7 +179,8 @@ impl Watching {
             let (ctx, run, acknowledged) = (ctx.clone(), run.clone(), acknowledged.clone());
             tasks.spawn(canary::write_through(ctx, run, server.clone(), record.clone(), acknowledged));
         }
-        Watching { _tasks: tasks, writer: Some(writer), convergence, alarms, schedule, record }
+        let has_alarms = !run.spec.abort_when.is_empty();
+        Watching { _alarms: tasks, has_alarms, looks: Some(looks), convergence, alarms, schedule, record }
     }
 }
 
