@@ -307,12 +307,20 @@ pub async fn down(name: &str) -> Result<()> {
 
 /// Stops the engine that the lab has started, if it has. The nodes' network goes first: an engine that is only stopped leaves its
 /// bridge and its firewall rules in the kernel, and where its state is lost (a package purged, say), the next network of the
-/// same addresses gets no packet through.
+/// same addresses gets no packet through. Left alone while containers run on it: another cluster, or something of the user's.
 ///
 /// # Errors
-/// When the engine does not end.
+/// When the engine does not answer or does not end.
 pub async fn leave_engine() -> Result<()> {
     if let Some(engine) = Engine::running().await.filter(|_| Engine::is_own()) {
+        let running = run::text(engine.docker().args(["ps", "--format", "{{.Names}}"])).await?;
+        if !running.trim().is_empty() {
+            step(format!(
+                "left the engine alone, for it runs {}",
+                running.split_whitespace().collect::<Vec<_>>().join(", ")
+            ));
+            return Ok(());
+        }
         network::remove(&engine).await;
     }
     Engine::stop_own().await

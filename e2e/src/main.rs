@@ -34,7 +34,7 @@ enum Command {
     },
     /// Remove the cluster
     Down {
-        /// Stop the container engine as well, if the lab started it
+        /// Stop the container engine as well, if the lab started it and nothing else runs on it
         #[arg(long)]
         engine: bool,
         #[command(flatten)]
@@ -62,7 +62,11 @@ enum Command {
     /// Print the folder that contains etcd and kube-apiserver, built if need be
     Assets,
     /// Print shell lines for kind, kubectl, helm and the container engine, built or started if need be; no cluster is needed
-    Tools,
+    Tools {
+        /// For work that needs no container engine
+        #[arg(long)]
+        no_engine: bool,
+    },
 }
 
 #[tokio::main]
@@ -109,9 +113,10 @@ async fn run() -> Result<()> {
             progress::to_stderr();
             println!("{}", assets::control_plane_folder().await?.display());
         }
-        Command::Tools => {
+        Command::Tools { no_engine } => {
             progress::to_stderr();
-            print_tools(&Engine::ensure().await?).await?;
+            let engine = if no_engine { None } else { Some(Engine::ensure().await?) };
+            print_tools(engine.as_ref()).await?;
         }
     }
     Ok(())
@@ -121,12 +126,12 @@ async fn env(name: &str) -> Result<()> {
     progress::to_stderr();
     let lab = Lab::find(name).await?;
     println!("export KUBECONFIG={}", quote(&lab.kubeconfig().to_string_lossy()));
-    print_tools(lab.engine()).await
+    print_tools(Some(lab.engine())).await
 }
 
-async fn print_tools(engine: &Engine) -> Result<()> {
+async fn print_tools(engine: Option<&Engine>) -> Result<()> {
     let tools = tools::ensure().await?;
-    if let Some(version) = &engine.api_version {
+    if let Some(version) = engine.and_then(|e| e.api_version.as_ref()) {
         println!("export DOCKER_API_VERSION={}", quote(version));
     }
     let path: Vec<_> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();

@@ -1,13 +1,13 @@
 //! Sends marked datagrams to other agents' nodes, whose kernels count them: see [`super::watch`].
 
 use super::{decide::Order, watch::pace};
-use crate::fault::{FLOWS, RunPlan, Sample, Way};
+use crate::fault::{Effect, FLOWS, RunPlan, Sample, Way};
 use jiff::Timestamp;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
-    collections::BTreeMap,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 use tokio::{sync::watch, time::sleep};
@@ -21,27 +21,36 @@ const BURST: Duration = Duration::from_millis(100);
 /// One datagram of a round.
 struct Target {
     way: Way,
+    /// The address to send from, where it is not for the kernel to choose.
+    from: Option<IpAddr>,
     to: SocketAddr,
     payload: Vec<u8>,
+    /// Connected, so that none of them takes what others send: an agent has no open port. Empty until the kernel has a way there.
+    flows: Vec<Socket>,
 }
 
 /// Sends a round to everybody in this node's sample, again and again. Never returns.
 pub async fn send_all(plan: RunPlan, node: String, orders: watch::Receiver<Order>) {
-    let targets = targets(&plan, &node);
-    let mut flows = BTreeMap::new();
+    allow_many_sockets();
+    let mut targets = targets(&plan, &node);
+    // Chance decides about each flow of its own only where the cut is made so.
+    let flows = if let Effect::LossPerFlow { .. } = plan.pattern.effect { FLOWS } else { 1 };
     let mut turn = 0;
     loop {
-        for target in &targets {
-            let flows: &mut Vec<Socket> = flows.entry(target.way).or_insert_with(|| open_all(&plan, &node, target.way));
-            if !flows.is_empty() {
-                let flow = &flows[turn % flows.len()];
-                // Whatever is lost on its way out is missed by the receiver, and that says it all.
-                let _ = flow.send_to(&target.payload, &SockAddr::from(target.to));
-            }
+        for target in &mut targets {
+            target.send(turn, flows);
         }
         turn += 1;
         let times = orders.borrow().times;
         sleep(pace(Timestamp::now(), times, BURST, BURST_PERIOD, PERIOD)).await;
+    }
+}
+
+/// Many flows to two dozen nodes on four ways are more than the usual soft limit of 1024.
+fn allow_many_sockets() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "failed to raise the limit of open files");
     }
 }
 
@@ -53,34 +62,47 @@ fn targets(plan: &RunPlan, node: &str) -> Vec<Target> {
         plan.ways(own, other).filter_map(move |way| {
             let key = plan.key(node, way)?;
             let payload = [&plan.heal.mark()[..], &key.to_be_bytes()].concat();
-            Some(Target { way, to: SocketAddr::new(way.address(other)?, plan.heal.port), payload })
+            let from = way.address(own).filter(|_| way.is_of_pods());
+            let to = SocketAddr::new(way.address(other)?, plan.heal.port);
+            Some(Target { way, from, to, payload, flows: Vec::new() })
         })
     };
     others.flat_map(to_one).collect()
 }
 
-/// The sockets of one way; none where the kernel refuses, which shows in nobody hearing anything.
-fn open_all(plan: &RunPlan, node: &str, way: Way) -> Vec<Socket> {
-    let source = plan.member(node).and_then(|m| way.address(m)).filter(|_| way.is_of_pods());
-    let opened: io::Result<Vec<Socket>> = (0..FLOWS).map(|_| open(way, source)).collect();
-    opened.unwrap_or_else(|error| {
-        tracing::warn!(%error, ?way, "failed to open the sockets for datagrams");
-        Vec::new()
-    })
-}
-
-/// `source`: an address that no interface has to have. Else the kernel chooses, as it does for everybody on this node.
-fn open(way: Way, source: Option<IpAddr>) -> io::Result<Socket> {
-    let v4 = way.is_ipv4();
-    let socket = Socket::new(if v4 { Domain::IPV4 } else { Domain::IPV6 }, Type::DGRAM, None)?;
-    socket.set_nonblocking(true)?;
-    let any = if v4 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
-    match source {
-        // IPv4 does not even route what comes from an address that is not its own without it.
-        Some(_) if v4 => socket.set_ip_transparent_v4(true)?,
-        Some(_) => socket.set_freebind_v6(true)?,
-        None => {}
+impl Target {
+    /// Sends one datagram. Whatever is lost on its way out is missed by the receiver, and that says it all.
+    fn send(&mut self, turn: usize, flows: usize) {
+        if self.flows.is_empty() {
+            let opened: io::Result<Vec<Socket>> = (0..flows).map(|_| self.open()).collect();
+            match opened {
+                Ok(opened) => self.flows = opened,
+                Err(error) => {
+                    return tracing::debug!(%error, way = ?self.way, to = %self.to, "no way to send datagrams");
+                }
+            }
+        }
+        let flow = &self.flows[turn % self.flows.len()];
+        // An error is first told of the last one, which somebody rejected, and keeps this one from being sent.
+        if flow.send(&self.payload).is_err() {
+            let _ = flow.send(&self.payload);
+        }
     }
-    socket.bind(&SockAddr::from(SocketAddr::new(source.unwrap_or(any), 0)))?;
-    Ok(socket)
+
+    fn open(&self) -> io::Result<Socket> {
+        let v4 = self.way.is_ipv4();
+        let socket = Socket::new(if v4 { Domain::IPV4 } else { Domain::IPV6 }, Type::DGRAM, None)?;
+        socket.set_nonblocking(true)?;
+        if let Some(from) = self.from {
+            // An address that no interface has to have. IPv4 does not even route what comes from such a one without it.
+            if v4 {
+                socket.set_ip_transparent_v4(true)?
+            } else {
+                socket.set_freebind_v6(true)?
+            }
+            socket.bind(&SockAddr::from(SocketAddr::new(from, 0)))?;
+        }
+        socket.connect(&SockAddr::from(self.to))?;
+        Ok(socket)
+    }
 }

@@ -12,7 +12,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    task::block_in_place,
+    time::{MissedTickBehavior, interval},
+};
 
 /// What the kernel task has to say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -172,7 +175,7 @@ impl Journal {
             ticks.tick().await;
             let revision = self.revision();
             if revision != written {
-                match store.write_journal(&self.status()) {
+                match block_in_place(|| store.write_journal(&self.status())) {
                     Ok(()) => written = revision,
                     Err(error) => tracing::warn!(%error, "the journal is behind"),
                 }

@@ -14,7 +14,7 @@ use crate::{
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use std::{collections::HashMap, hash::Hash, net::IpAddr, time::Duration};
-use tokio::{sync::watch, time::sleep};
+use tokio::{sync::watch, task::block_in_place, time::sleep};
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -90,7 +90,7 @@ pub async fn watch_all(plan: RunPlan, node: String, journal: Journal, orders: wa
 async fn open(spec: &WatchSpec) -> Result<Watch, Error> {
     let begun = tokio::time::Instant::now();
     loop {
-        match Watch::open(spec.clone()) {
+        match block_in_place(|| Watch::open(spec.clone())) {
             // Refused means that this kernel can't; all else may pass.
             Err(error) if !matches!(error, Error::Refused { .. } | Error::Open(_)) && begun.elapsed() < PATIENCE => {
                 sleep(PERIOD).await;
@@ -104,7 +104,7 @@ async fn look_on(mut watch: Watch, mut tally: Tally<'_>, journal: &Journal, orde
     let mut last = Timestamp::now();
     loop {
         let (begun, times) = (now(), orders.borrow().times);
-        match watch.look() {
+        match block_in_place(|| watch.look()) {
             Ok(sight) => {
                 // Spans end with the cut and begin with it, so that what is counted in one is all before, during or after it.
                 let ends = times.map(|t| [t.cut_at, t.heal_at]).into_iter().flatten();

@@ -80,8 +80,8 @@ impl Clock {
 }
 
 impl ClockAnchor {
-    /// What both measurements say together, where both are of the same clock, at the time of this one, of a clock that drifts by this share. The slow half of one
-    /// round trip is often the fast half of another, so this is better than the best of them.
+    /// What both measurements say together, where both are of the same clock, at the time of this one, of a clock that drifts by
+    /// this share. The slow half of one round trip is often the fast half of another, so this is better than the best of them.
     ///
     /// `None` where they contradict each other, as they do when the operator's clock was stepped in between. A step of this
     /// machine's own wall clock changes nothing: they are compared along the monotonic one.
@@ -96,15 +96,26 @@ impl ClockAnchor {
         self.common(other, drift).is_some()
     }
 
+    /// How far the two clocks that this one was compared with may be apart at the time of this measurement, microseconds.
+    pub fn largest_difference_us(&self, other: &ClockAnchor, drift: f64) -> i64 {
+        let (offset_us, error_us) = other.carried_to(self, drift);
+        (self.offset_us - offset_us).abs() + self.error_us + error_us
+    }
+
     /// The lowest and the highest offset that both allow at the time of this one.
     fn common(&self, other: &ClockAnchor, drift: f64) -> Option<(i64, i64)> {
-        let wall_us = |a: &ClockAnchor| a.at.wall.0.as_microsecond();
-        let since_us = self.at.boot_us - other.at.boot_us;
-        let offset_us = wall_us(other) + other.offset_us + since_us - wall_us(self);
-        let error_us = other.error_us + (since_us.unsigned_abs() as f64 * drift).ceil() as i64;
+        let (offset_us, error_us) = other.carried_to(self, drift);
         let low = (self.offset_us - self.error_us).max(offset_us - error_us);
         let high = (self.offset_us + self.error_us).min(offset_us + error_us);
         (low <= high).then_some((low, high))
+    }
+
+    /// What this measurement says of the offset at the time of another one, and the error by then, both in microseconds.
+    fn carried_to(&self, then: &ClockAnchor, drift: f64) -> (i64, i64) {
+        let wall_us = |a: &ClockAnchor| a.at.wall.0.as_microsecond();
+        let since_us = then.at.boot_us - self.at.boot_us;
+        let offset_us = wall_us(self) + self.offset_us + since_us - wall_us(then);
+        (offset_us, self.error_us + (since_us.unsigned_abs() as f64 * drift).ceil() as i64)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is cut from what: shapes over racks, nodes, endpoints and roles.
 
-use kube::KubeSchema;
+use kube::{KubeSchema, core::Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,14 @@ pub struct Cut {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub edges: Option<Vec<Edge>>,
+}
+
+/// Nothing is named in two groups of a list. What roles stand for is known only to the operator.
+fn disjoint(field: &str) -> Rule {
+    Rule::new(format!(
+        "self.all(g, !has(g.{field}) || g.{field}.all(name, self.exists_one(other, has(other.{field}) && name in other.{field})))"
+    ))
+    .message(format!("name each of the {field} in one group only").as_str())
 }
 
 /// Who is meant: all that any of these names.
@@ -83,6 +91,7 @@ pub struct Isolate {
 pub struct Split {
     /// Disjoint groups. Whoever is in none forms one more.
     #[schemars(length(min = 1, max = 16))]
+    #[x_kube(validation = disjoint("racks"), validation = disjoint("nodes"), validation = disjoint("endpoints"))]
     pub groups: Vec<Selection>,
 }
 
@@ -92,6 +101,7 @@ pub struct Split {
 pub struct Bridge {
     /// Disjoint groups.
     #[schemars(length(min = 2, max = 16))]
+    #[x_kube(validation = disjoint("racks"), validation = disjoint("nodes"), validation = disjoint("endpoints"))]
     pub groups: Vec<Selection>,
     /// Hears everybody. Default: whoever is in no group.
     #[serde(default, skip_serializing_if = "Option::is_none")]

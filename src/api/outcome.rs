@@ -70,7 +70,8 @@ pub struct Onset {
     pub last_us: i64,
     /// Between the two.
     pub skew_us: i64,
-    /// How far each may be off: half of the time between two datagrams, the kernel's ticks, and the clocks' error.
+    /// How far each may be off: half of the time between two datagrams (two connections, where only ports are cut), the kernel's ticks,
+    /// and the clocks' error.
     pub error_us: i64,
 }
 

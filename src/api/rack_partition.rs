@@ -1,7 +1,10 @@
 //! `RackPartition`: one run.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, MicroTime};
-use kube::{CustomResource, KubeSchema, core::Duration};
+use kube::{
+    CustomResource, KubeSchema,
+    core::{Duration, Rule},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time};
@@ -102,15 +105,25 @@ pub struct RackPartitionSpec {
     pub abort: bool,
 }
 
+/// What `metav1.LabelSelectorAsSelector` takes: its schema alone allows operators that there are not.
+fn selector() -> Rule {
+    Rule::new(
+        "!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn'] ? has(e.values) && size(e.values) > 0 : e.operator in ['Exists', 'DoesNotExist'] && (!has(e.values) || size(e.values) == 0))",
+    )
+    .message("match In and NotIn with values, Exists and DoesNotExist without")
+}
+
 /// Which pods are watched.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Workloads {
     /// Namespaces by their labels; empty selects all.
     #[serde(default)]
+    #[x_kube(validation = selector())]
     pub namespace_selector: LabelSelector,
     /// Pods by their labels; empty selects all.
     #[serde(default)]
+    #[x_kube(validation = selector())]
     pub label_selector: LabelSelector,
 }
 
@@ -138,18 +151,29 @@ pub struct Endpoint {
     pub egress: bool,
 }
 
+/// Nothing in a cluster takes no time.
+fn some_time() -> Rule {
+    Rule::new("duration(self) > duration('0s')").message("accept more than 0s")
+}
+
 /// What you accept.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Expect {
     /// Longest time without an acknowledged write on the writable side. Default: from the prediction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = some_time())]
     pub api_unavailable: Option<Duration>,
     /// Longest time from the cut to a new holder of a Lease. Default: from the prediction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = some_time())]
     pub leader_takeover: Option<Duration>,
     /// Longest time from the heal to a recovered cluster. Default: from the prediction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = some_time())]
     pub recovered_within: Option<Duration>,
 }
 

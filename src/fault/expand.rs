@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::{Cut, Edge, RackPartitionSpec, Selection},
-    topology::Snapshot,
+    topology::{Endpoint, Snapshot},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,7 +58,8 @@ pub fn expand(spec: &RackPartitionSpec, snapshot: &Snapshot) -> Result<Fault, Re
     if fault.edges() == 0 {
         return Err(Refusal::Empty { cut: fault.title });
     }
-    let assumptions = fault.assumptions.iter().cloned().chain(egress_modes(&fault, snapshot)).collect();
+    let rejects = spec.effect.reject.is_some();
+    let assumptions = fault.assumptions.iter().cloned().chain(egress_modes(&fault, rejects, snapshot)).collect();
     let ports = ports(&spec.traffic, snapshot);
     if !spec.traffic.is_empty() && ports.is_everything() {
         return Err(Refusal::NoSuchTraffic);
@@ -105,11 +106,22 @@ fn is_enforced(block: &Block, ports: &Ports, snapshot: &Snapshot) -> bool {
     block.to.iter().any(|to| block.from.iter().any(|from| enforced(from.as_str(), to.as_str())))
 }
 
-/// Where packets are not dropped by whom they are for, in words.
-fn egress_modes(fault: &Fault, snapshot: &Snapshot) -> Vec<String> {
-    let reached = snapshot.endpoints.iter().filter(|e| e.egress && fault.blocks.iter().any(|b| b.to.contains(&e.name)));
-    let mode = |e: &crate::topology::Endpoint| {
-        format!("what nodes send to {} is dropped at postrouting: their own programs get EPERM for datagrams", e.name)
+/// What becomes of packets to those without an agent, who can't drop them: in words, for the senders notice the difference.
+fn egress_modes(fault: &Fault, rejects: bool, snapshot: &Snapshot) -> Vec<String> {
+    let reached = snapshot.endpoints.iter().filter(|e| fault.blocks.iter().any(|b| b.to.contains(&e.name)));
+    let mode = |e: &Endpoint| match (e.egress, rejects) {
+        (false, _) => format!(
+            "what nodes send to {} still arrives there; what comes back is dropped, which ends every conversation (endpoints[].egress stops both)",
+            e.name
+        ),
+        (true, false) => format!(
+            "what nodes send to {} is dropped at postrouting, after DNAT: silence for TCP and for pods; programs in a node's own network get EPERM for datagrams",
+            e.name
+        ),
+        (true, true) => format!(
+            "what nodes send to {} is rejected at output and forward, after DNAT: the sender is told at once",
+            e.name
+        ),
     };
     reached.map(mode).collect()
 }

@@ -54,9 +54,13 @@ pub enum Refusal {
     )]
     QuorumLoss { total: u32, split: String },
     #[error(
-        "no etcd member was found: RackPartition looks for static pods in kube-system and for addresses in --etcd-servers of the API servers"
+        "no etcd member was found: RackPartition looks for static pods in kube-system and for --etcd-servers of the API servers"
     )]
     NoEtcd,
+    #[error(
+        "the etcd member {url} of the API servers' --etcd-servers has no address ({why}): name it there by its address, or let its name resolve for the operator"
+    )]
+    UnresolvedEtcd { url: String, why: String },
     #[error("node {node} is in no rack: label it with {label}")]
     NodeWithoutRack { node: String, label: String },
     #[error(

@@ -21,7 +21,7 @@ pub use guard::{Refusal, check as check_guards};
 pub use pattern::{Effect, Pattern};
 pub use plan::{Heal, Member, PlanParts, PortClass, ProbeTarget, RunPlan, merged};
 pub use sample::Sample;
-pub use traffic::{KUBELET_PORT, Ports};
+pub use traffic::Ports;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;

@@ -1,7 +1,7 @@
 //! The plan that every agent gets: members, edges, heal token, probes. Immutable once written, known by its hash.
 
 use super::{
-    Block, Effect, Fault, KUBELET_PORT, Pattern, Ports,
+    Block, Effect, Fault, Pattern, Ports,
     enforce::{Kind, enforcer},
 };
 use crate::topology::{ApiServer, Snapshot};
@@ -31,7 +31,7 @@ pub struct Member {
     pub heal_addresses: Vec<std::net::IpAddr>,
 }
 
-/// What a port serves. Spans name it as `<member>/<class>`.
+/// What a port serves.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum PortClass {
     Kubelet,
@@ -52,9 +52,12 @@ pub struct ProbeTarget {
 }
 
 impl ProbeTarget {
-    /// `<member>/<class>`, the subject of its spans.
+    /// The subject of its spans: `<member>/<class>`, and `<member>/<address>` for an endpoint, which may have several.
     pub fn subject(&self) -> String {
-        format!("{}/{:?}", self.member, self.class)
+        match self.class {
+            PortClass::Endpoint => format!("{}/{}", self.member, self.address),
+            class => format!("{}/{class:?}", self.member),
+        }
     }
 }
 
@@ -262,7 +265,7 @@ fn probes(snapshot: &Snapshot) -> Vec<ProbeTarget> {
         let mut add = |class, port| {
             probes.push(ProbeTarget { member: node.name.clone(), class, address: SocketAddr::new(*address, port) });
         };
-        add(PortClass::Kubelet, KUBELET_PORT);
+        add(PortClass::Kubelet, node.kubelet_port);
         for member in snapshot.etcd.iter().filter(|m| m.node == node.name) {
             add(PortClass::EtcdClient, member.client_port);
             add(PortClass::EtcdPeer, member.peer_port);
@@ -272,13 +275,21 @@ fn probes(snapshot: &Snapshot) -> Vec<ProbeTarget> {
         }
     }
     for endpoint in &snapshot.endpoints {
-        let hosts = endpoint.cidrs.iter().filter(|c| c.prefix_len() == c.max_prefix_len()).take(1);
-        for (cidr, port) in hosts.flat_map(|c| endpoint.ports.first().map(|p| (c, *p))) {
-            probes.push(ProbeTarget {
-                member: endpoint.name.clone(),
-                class: PortClass::Endpoint,
-                address: SocketAddr::new(cidr.addr(), port),
-            });
+        let hosts = || endpoint.cidrs.iter().filter(|c| c.prefix_len() == c.max_prefix_len()).map(IpNet::addr);
+        let mut add = |class, host, port| {
+            probes.push(ProbeTarget { member: endpoint.name.clone(), class, address: SocketAddr::new(host, port) });
+        };
+        let etcd = snapshot.etcd.iter().find(|m| m.node == endpoint.name);
+        if let Some((member, host)) = etcd.zip(hosts().next()) {
+            add(PortClass::EtcdClient, host, member.client_port);
+        }
+        let is_etcds = |port: u16| etcd.is_some_and(|m| [m.client_port, m.peer_port].contains(&port));
+        for host in hosts() {
+            endpoint
+                .ports
+                .iter()
+                .filter(|port| !is_etcds(**port))
+                .for_each(|port| add(PortClass::Endpoint, host, *port));
         }
     }
     probes

@@ -50,10 +50,18 @@ impl<'a> Sample<'a> {
         self.chosen.get(node).cloned().unwrap_or_default()
     }
 
-    /// The ports that this node connects to.
+    /// The ports that this node connects to. etcd's only where somebody beside it has a reason to: a firewall in front of etcd that
+    /// keeps workers out is as it should be.
     pub fn targets_of(&self, node: &str) -> Vec<&'a ProbeTarget> {
         let sampled = self.of(node);
-        self.plan.probes.iter().filter(|t| sampled.contains(t.member.as_str())).collect()
+        let serves = |class| self.plan.probes.iter().any(|t| t.member == node && t.class == class);
+        let (is_peer, is_client) = (serves(PortClass::EtcdPeer), serves(PortClass::ApiServer));
+        let has_reason = |target: &&ProbeTarget| match target.class {
+            PortClass::EtcdPeer => is_peer,
+            PortClass::EtcdClient => is_client,
+            PortClass::Kubelet | PortClass::ApiServer | PortClass::Endpoint => true,
+        };
+        self.plan.probes.iter().filter(|t| sampled.contains(t.member.as_str())).filter(has_reason).collect()
     }
 }
 

@@ -7,9 +7,6 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// Port of every kubelet (`pkg/cluster/ports`, KubeletPort).
-pub const KUBELET_PORT: u16 = 10250;
-
 /// The packets that a cut hits. Nothing named is everything.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,7 +53,7 @@ fn of_class(class: TrafficClass, snapshot: &Snapshot) -> impl Iterator<Item = u1
             let relays = snapshot.endpoints.iter().flat_map(|e| snapshot.relayed_ports(e));
             snapshot.api_servers.iter().map(|a| a.address.port()).chain(relays).collect()
         }
-        TrafficClass::Kubelet => BTreeSet::from([KUBELET_PORT]),
+        TrafficClass::Kubelet => snapshot.nodes.iter().map(|n| n.kubelet_port).collect(),
         TrafficClass::Pods => BTreeSet::new(),
     };
     ports.into_iter()

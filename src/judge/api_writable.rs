@@ -32,7 +32,10 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
 }
 
 fn writable(case: &Case<'_>, side: &ApiForecast) -> Said {
-    let Some(track) = &case.timeline.operator else { return Said::open("no record of the operator") };
+    let track = match case.operator() {
+        Ok(track) => track,
+        Err(why) => return Said::open(why),
+    };
     let heal = case.timeline.heal;
     let server = |name: &String| -> Vec<Seen<'_>> {
         track.series(SpanKind::Canary, name).iter().filter(|s| s.is("acknowledged")).copied().collect()

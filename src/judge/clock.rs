@@ -1,12 +1,14 @@
 //! The one place where a machine's clock becomes the operator's.
 
-use crate::api::{self, ClockAnchor, Moment};
+use crate::api::{self, ClockAnchor, Moment, NodeRecordStatus};
+use std::collections::BTreeSet;
 
 /// How the moments of one record are read.
 #[derive(Debug)]
 pub enum Clock<'a> {
-    /// The operator's own wall clock: the reference of a run. Read directly, as another replica may have gone on with a record.
-    Reference,
+    /// The operator's own wall clock: the reference of a run. `error`, seconds: by how much it may be another replica's, or have
+    /// been stepped.
+    Reference { error: f64 },
     /// Compared with the operator's by four timestamps.
     Compared { anchors: &'a [ClockAnchor], drift: f64 },
     /// Never compared, or the comparisons contradict each other: the error is infinite, so that nothing is ever definite.
@@ -25,6 +27,27 @@ impl<'a> Clock<'a> {
         }
     }
 
+    /// The operator's own clock, from its record and from what the agents measured of it.
+    ///
+    /// The boot clock and the wall clock of one machine go on side by side. Where they do all through the record, one machine wrote
+    /// it, and its wall clock is the reference itself. Else another replica went on, or the clock was stepped: then two wall clocks
+    /// are in the record, and how far they may be apart is known only from agents that were compared with both.
+    pub fn of_operator(record: &NodeRecordStatus, agents: &[&'a api::Clock]) -> Self {
+        let spans = record.spans.iter();
+        let apart_us = |m: &Moment| m.wall.0.as_microsecond() - m.boot_us;
+        let epochs: BTreeSet<i64> = spans.flat_map(|s| [&s.from, &s.to]).map(apart_us).collect();
+        let spread_us = epochs.last().zip(epochs.first()).map_or(0, |(last, first)| last - first);
+        let machines: BTreeSet<&str> = agents.iter().flat_map(|c| &c.anchors).map(|a| a.clock.as_str()).collect();
+        if spread_us <= SLEWED_US && machines.len() <= 1 {
+            return Clock::Reference { error: spread_us as f64 / 1e6 };
+        }
+        let between = |clock: &&api::Clock| largest_difference_us(&clock.anchors, clock.drift());
+        match agents.iter().filter_map(between).min() {
+            Some(error_us) => Clock::Reference { error: error_us as f64 / 1e6 },
+            None => Clock::Unknown,
+        }
+    }
+
     pub fn is_known(&self) -> bool {
         !matches!(self, Clock::Unknown)
     }
@@ -34,7 +57,7 @@ impl<'a> Clock<'a> {
         let wall = |us: i64| (us - zero_us) as f64 / 1e6;
         let raw = moment.wall.0.as_microsecond();
         match self {
-            Clock::Reference => (wall(raw), 0.0),
+            Clock::Reference { error } => (wall(raw), *error),
             Clock::Unknown => (wall(raw), f64::INFINITY),
             Clock::Compared { anchors, drift } => anchors
                 .iter()
@@ -48,6 +71,17 @@ impl<'a> Clock<'a> {
                 .unwrap_or((wall(raw), f64::INFINITY)),
         }
     }
+}
+
+/// How much a wall clock may move against the boot clock within a run without having been stepped, microseconds: what the kernel
+/// slews at most (500 ppm) in two hours and a bit, the longest run and its recovery.
+const SLEWED_US: i64 = 4_000_000;
+
+/// How far the clocks of two machines that this one was compared with may be apart, microseconds. `None` where it was compared
+/// with one only.
+fn largest_difference_us(anchors: &[ClockAnchor], drift: f64) -> Option<i64> {
+    let pairs = anchors.iter().enumerate().flat_map(|(i, a)| anchors[i + 1..].iter().map(move |b| (a, b)));
+    pairs.filter(|(a, b)| a.clock != b.clock).map(|(a, b)| a.largest_difference_us(b, drift)).min()
 }
 
 #[cfg(test)]
@@ -87,5 +121,54 @@ mod tests {
     fn contradicting_or_missing_anchors_leave_it_open() {
         assert!(!Clock::compared(&synchronised([anchor(0, 1000, 0), anchor(600, 1600, 400)])).is_known());
         assert_eq!(Clock::compared(&synchronised([])).read(&moment(10, 1010), 1_000_000_000), (10.0, f64::INFINITY));
+    }
+
+    fn record(moments: &[Moment]) -> NodeRecordStatus {
+        let span = |m: &Moment| api::Span {
+            kind: api::SpanKind::Node,
+            subject: "w1".into(),
+            state: "True".into(),
+            from: m.clone(),
+            to: m.clone(),
+            samples: 1,
+            uid: None,
+            id: None,
+            node: None,
+            detail: None,
+        };
+        NodeRecordStatus { spans: moments.iter().map(span).collect(), ..Default::default() }
+    }
+    fn of_machine(anchor: ClockAnchor, machine: &str) -> ClockAnchor {
+        ClockAnchor { clock: machine.into(), ..anchor }
+    }
+    fn error(clock: &Clock<'_>) -> f64 {
+        clock.read(&moment(20, 1020), 1_000_000_000).1
+    }
+
+    #[test]
+    fn one_operators_wall_clock_is_the_reference_and_what_it_was_slewed_is_its_error() {
+        let agent = synchronised([anchor(0, 1000, 250)]);
+        let steady = record(&[moment(10, 1010), moment(90, 1090)]);
+        assert_eq!(error(&Clock::of_operator(&steady, &[&agent])), 0.0);
+        let slewed = record(&[moment(10, 1010), moment(90, 1091)]);
+        assert_eq!(error(&Clock::of_operator(&slewed, &[&agent])), 1.0);
+        let stepped = record(&[moment(10, 1010), moment(90, 4690)]);
+        assert!(
+            !Clock::of_operator(&stepped, &[&agent]).is_known(),
+            "nobody can say which of them the schedule went by"
+        );
+    }
+
+    #[test]
+    fn after_a_failover_the_two_wall_clocks_are_as_far_apart_as_agents_leave_open() {
+        // The second machine booted an hour later.
+        let two = record(&[moment(10, 1010), moment(90 - 3600, 1090)]);
+        let both = synchronised([of_machine(anchor(0, 1000, 250), "b1"), of_machine(anchor(100, 1100, 265), "b2")]);
+        let one = synchronised([of_machine(anchor(0, 1000, 250), "b1")]);
+        let clock = Clock::of_operator(&two, &[&one, &both]);
+        // 15 ms seen between them, 5 ms of error each, and 100 s of drift.
+        assert!((error(&clock) - 0.045).abs() < 1e-6, "{}", error(&clock));
+        assert!(!Clock::of_operator(&two, &[&one]).is_known());
+        assert!(!Clock::of_operator(&two, &[]).is_known());
     }
 }

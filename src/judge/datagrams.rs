@@ -4,7 +4,7 @@ use super::{
     Case, MAX_UNWATCHED, Said,
     cite::cite,
     loss::samples_within,
-    pairs::{Group, Outcome, seen_by},
+    pairs::{Group, Outcome, known, seen_by},
     timeline::{Seen, Track, longest_hole},
 };
 use crate::{
@@ -140,7 +140,8 @@ fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>
     let contradicted = |seen: &Seen<'_>, why: &str| {
         Judged::Pair(Outcome::Contradicted { what: format!("{} {why}", cite(track, seen)) })
     };
-    let as_planned = |seen: &Seen<'_>| Judged::Pair(Outcome::AsPlanned { example: cite(track, seen), stray: 0 });
+    let as_planned =
+        |seen: &Seen<'_>, known| Judged::Pair(Outcome::AsPlanned { example: cite(track, seen), stray: 0, known });
     let (edge, heal) = (case.edge(EDGE, track), case.timeline.heal);
     // On an overlay a datagram between pods travels in one between nodes, which is what the cut takes.
     let on_its_own = !direction.way.is_of_pods() || plan.ports.pods;
@@ -165,7 +166,7 @@ fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>
         return if hole > longest_pause(case, track, direction.sender) {
             unseen(format!("none came for {}", seconds(hole)))
         } else {
-            as_planned(&heard[0])
+            as_planned(&heard[0], known(case, heard.iter()))
         };
     }
     let windows = plan.windows_at(direction.receiver, heal).into_iter().map(|(from, to)| (from + edge, to - edge));
@@ -188,7 +189,7 @@ fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>
         None if on_its_own => {
             return unseen("none came to the kernel's hook during the cut, neither taken nor let through".into());
         }
-        None => return as_planned(&heard[0]),
+        None => return as_planned(&heard[0], None),
         Some(_) => {}
     }
     let hole = windows.iter().map(|(from, to)| longest_hole(lost, *from, *to)).fold(0.0, f64::max);
@@ -198,7 +199,8 @@ fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>
         _ if on_its_own && hole > longest_pause(case, track, direction.sender) => {
             unseen(format!("none came for {}", seconds(hole)))
         }
-        taken => taken.map_or_else(|| unseen(String::new()), as_planned),
+        Some(taken) => as_planned(taken, known(case, lost.iter().filter(during))),
+        None => unseen(String::new()),
     }
 }
 

@@ -11,7 +11,8 @@ use crate::{
     predict::{LeaseForecast, interval, seconds},
 };
 
-/// The end of a process on the operator's clock: at `at`, give or take `error`.
+/// The end of a process on the operator's clock: at `at`, give or take `error`, seconds. The operator's own error is in it where
+/// it is compared with a takeover.
 struct Ending<'s, 'a> {
     track: &'s Track<'a>,
     seen: &'s Seen<'a>,
@@ -38,6 +39,7 @@ pub fn judge(case: &Case<'_>, lease: &LeaseForecast, takeover: Option<&Takeover<
         let unwatched = seconds(takeover.seen_new - ending.at);
         return open(format!("{}: not looked at for {unwatched} before the takeover", cite(ending.track, ending.seen)));
     }
+    let ending = Ending { error: ending.error + takeover.error, ..ending };
     (gap(case, lease, takeover, &ending), overlap(lease, takeover, &ending))
 }
 

@@ -19,6 +19,8 @@ pub struct Takeover<'s, 'a> {
     pub seen_old: f64,
     pub seen_new: f64,
     pub new: &'s Seen<'a>,
+    /// Error of both, seconds.
+    pub error: f64,
 }
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
@@ -53,7 +55,7 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
 
 /// Spans of a Lease, if they tell its history from before the cut until its end.
 fn history<'c, 'a>(case: &'c Case<'a>, lease: &LeaseForecast) -> Result<(&'c Track<'a>, &'c [Seen<'a>]), String> {
-    let track = case.timeline.operator.as_ref().ok_or("no record of the operator")?;
+    let track = case.operator()?;
     let spans = track.series(SpanKind::Lease, &lease.lease.subject());
     let before = spans.iter().rfind(|s| s.from <= 0.0).ok_or("operator: the Lease was not seen before the cut")?;
     if !before.is(&lease.lease.holder) {
@@ -68,7 +70,8 @@ fn history<'c, 'a>(case: &'c Case<'a>, lease: &LeaseForecast) -> Result<(&'c Tra
 fn first_takeover<'s, 'a>(lease: &LeaseForecast, spans: &'s [Seen<'a>]) -> Option<Takeover<'s, 'a>> {
     let at = spans.iter().position(|s| s.from > 0.0 && !s.span.state.is_empty() && !s.is(&lease.lease.holder))?;
     let old = spans[..at].iter().rfind(|s| s.is(&lease.lease.holder))?;
-    Some(Takeover { seen_old: old.to, seen_new: spans[at].from, new: &spans[at] })
+    let error = old.to_error.max(spans[at].from_error);
+    Some(Takeover { seen_old: old.to, seen_new: spans[at].from, new: &spans[at], error })
 }
 
 fn moved(case: &Case<'_>, lease: &LeaseForecast, track: &Track<'_>, spans: &[Seen<'_>]) -> Said {

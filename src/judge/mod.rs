@@ -28,7 +28,7 @@ mod workload_stuck;
 use crate::{
     api::{Check, Finding, FindingResult, NodeRecord, Onset, RackPartitionSpec, Schedule, Side, Verdict},
     fault::{Fault, RunPlan},
-    predict::{Forecast, predict},
+    predict::{Forecast, predict, seconds},
     topology::Snapshot,
 };
 use std::time::Duration;
@@ -78,6 +78,18 @@ impl<'a> Case<'a> {
     /// may differ by what the run allowed. `own`: what the kind of look adds.
     pub fn edge(&self, own: f64, track: &timeline::Track<'_>) -> f64 {
         own + track.error + self.allowed_clock_error()
+    }
+    /// The operator's record, if its times can be read to within what the run allowed.
+    pub fn operator(&self) -> Result<&timeline::Track<'a>, String> {
+        let track = self.timeline.operator.as_ref().ok_or("no record of the operator")?;
+        match track.error {
+            error if error <= self.allowed_clock_error() => Ok(track),
+            error if error.is_finite() => Err(format!(
+                "operator: another replica went on, or the clock was stepped, and its times may be off by {}",
+                seconds(error)
+            )),
+            _ => Err("operator: another replica went on, or the clock was stepped, by nobody knows how much".into()),
+        }
     }
     /// By how much the clocks may differ, seconds.
     pub fn allowed_clock_error(&self) -> f64 {

@@ -34,7 +34,7 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
 
 /// Spans of a node's Ready condition, if they tell its history from before the cut until the heal.
 fn history<'c, 'a>(case: &'c Case<'a>, node: &str) -> Result<(&'c Track<'a>, &'c [Seen<'a>]), String> {
-    let track = case.timeline.operator.as_ref().ok_or("no record of the operator")?;
+    let track = case.operator()?;
     let spans = track.series(SpanKind::Node, node);
     let before = spans
         .iter()

@@ -1,13 +1,16 @@
 //! When the cut took effect on each node, against the common instant: the last datagram that got through, and the first that
-//! did not.
+//! did not. Where the cut is not about datagrams, the same of fresh connections, less exactly.
 
 use super::{
     Case, Said,
-    datagrams::{EDGE, directions},
+    datagrams::{self, directions},
     pairs::seen_by,
+    probes,
+    timeline::Seen,
 };
 use crate::{
     api::{Check, Finding, FindingResult, Onset, SpanKind},
+    fault::{Effect, Sample},
     predict::count,
 };
 use std::collections::BTreeMap;
@@ -18,9 +21,9 @@ const TICK: f64 = 0.01;
 /// Silence of one node, seconds after `cutAt`.
 #[derive(Clone, Copy, Debug)]
 struct Silence {
-    /// The last datagram that was heard of anybody who is cut off.
+    /// The last time that anybody who is cut off got through.
     after: f64,
-    /// The first one that is known to have been lost.
+    /// The first time that somebody is known not to have.
     before: f64,
     /// Of the node's clock against the operator's.
     clock_error: f64,
@@ -37,7 +40,8 @@ impl Silence {
 
 /// `None` where no node's silence was seen from both ends, or the cut lets packets through by chance.
 pub fn onset(case: &Case<'_>) -> Option<Onset> {
-    let all = silences(case);
+    let by_datagrams = by_datagrams(case);
+    let Silences(all) = if by_datagrams.0.is_empty() { by_probes(case) } else { by_datagrams };
     let first = all.values().min_by(|a, b| a.at().total_cmp(&b.at()))?;
     let last = all.values().max_by(|a, b| a.at().total_cmp(&b.at()))?;
     let us = |seconds: f64| (seconds * 1e6).round() as i64;
@@ -65,7 +69,7 @@ pub fn check(onset: Option<&Onset>) -> Vec<Finding> {
     // Every node cuts by its own clock, and this is as far as these are known.
     let within = onset.first_us.abs().max(onset.last_us.abs()) <= onset.error_us;
     let result = if within { FindingResult::Held } else { FindingResult::Noted };
-    let evidence = "stamps of the kernels: the last datagram that got through, and the first look at one that did not";
+    let evidence = "the last datagram or connection that got through, and the first look at one that did not";
     vec![Said::new(result, observed, evidence).about(
         Check::FaultProven,
         "onset",
@@ -73,26 +77,65 @@ pub fn check(onset: Option<&Onset>) -> Vec<Finding> {
     )]
 }
 
-fn silences<'a>(case: &Case<'a>) -> BTreeMap<&'a str, Silence> {
-    let mut all: BTreeMap<&str, Silence> = BTreeMap::new();
+fn by_datagrams<'a>(case: &Case<'a>) -> Silences<'a> {
+    let mut all = Silences::default();
     for direction in directions(case).into_iter().filter(|d| d.loss >= 1.0) {
         let Ok(track) = seen_by(case, direction.receiver) else { continue };
         let subject = direction.way.subject(direction.sender);
         // A second time of a cut that flaps is another matter.
-        let near = case.edge(EDGE, track);
+        let near = case.edge(datagrams::EDGE, track);
         let heard = track.series(SpanKind::Heard, &subject).iter().filter(|s| s.to <= near);
         let lost = track.series(SpanKind::Lost, &subject).iter().filter(|s| s.from >= -near);
-        let after = heard.map(|s| (s.to, s.to_error)).max_by(|a, b| a.0.total_cmp(&b.0));
+        all.add(direction.receiver, heard, lost);
+    }
+    all.known()
+}
+
+fn by_probes<'a>(case: &Case<'a>) -> Silences<'a> {
+    let plan = case.evidence.plan;
+    let (sample, mut all) = (Sample::new(plan), Silences::default());
+    if !matches!(plan.pattern.effect, Effect::Drop | Effect::Reject) {
+        return all;
+    }
+    for node in plan.agents() {
+        let Ok(track) = seen_by(case, node) else { continue };
+        let near = case.edge(probes::EDGE, track);
+        for target in sample.targets_of(node).into_iter().filter(|t| plan.breaks_tcp(node, t)) {
+            let spans = track.series(SpanKind::Probe, &target.subject());
+            let (open, other): (Vec<&Seen<'_>>, Vec<&Seen<'_>>) = spans.iter().partition(|s| s.is("open"));
+            let open = open.into_iter().filter(|s| s.to <= near);
+            all.add(node, open, other.into_iter().filter(|s| s.from >= -near));
+        }
+    }
+    all.known()
+}
+
+/// Of each node what is known of all that it no longer hears.
+#[derive(Default)]
+struct Silences<'a>(BTreeMap<&'a str, Silence>);
+
+impl<'a> Silences<'a> {
+    /// One who was cut off: spans of getting through to this node, and of not getting through.
+    fn add<'s, 't: 's>(
+        &mut self,
+        node: &'a str,
+        through: impl Iterator<Item = &'s Seen<'t>>,
+        lost: impl Iterator<Item = &'s Seen<'t>>,
+    ) {
+        let after = through.map(|s| (s.to, s.to_error)).max_by(|a, b| a.0.total_cmp(&b.0));
         let before = lost.map(|s| s.from).min_by(f64::total_cmp);
-        let (Some((after, clock_error)), Some(before)) = (after, before) else { continue };
-        let silence = all.entry(direction.receiver).or_insert(Silence { after, before, clock_error });
+        let (Some((after, clock_error)), Some(before)) = (after, before) else { return };
+        let silence = self.0.entry(node).or_insert(Silence { after, before, clock_error });
         *silence = Silence {
             after: silence.after.max(after),
             before: silence.before.min(before),
             clock_error: silence.clock_error.max(clock_error),
         };
     }
-    // Both ends of each, in order as far as stamps tell, or nobody knows.
-    all.retain(|_, s| s.before >= s.after - 2.0 * TICK);
-    all
+
+    /// Both ends of each, in order as far as stamps tell, or nobody knows.
+    fn known(mut self) -> Self {
+        self.0.retain(|_, s| s.before >= s.after - 2.0 * TICK);
+        self
+    }
 }

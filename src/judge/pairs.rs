@@ -1,16 +1,28 @@
 //! What was seen of many pairs of members, as one finding for each kind of pair.
 
-use super::{Case, Said, timeline::Track};
+use super::{
+    Case, Said,
+    timeline::{Seen, Track},
+};
 use crate::{
     api::{Check, Finding, FindingResult},
-    predict::count,
+    predict::{count, seconds},
 };
 
 /// What was seen of one pair.
 pub enum Outcome {
-    AsPlanned { example: String, stray: u32 },
-    Contradicted { what: String },
-    Unseen { why: String },
+    /// `known`: from when to when it was seen so, seconds after the cut, where that is one interval.
+    AsPlanned {
+        example: String,
+        stray: u32,
+        known: Option<(f64, f64)>,
+    },
+    Contradicted {
+        what: String,
+    },
+    Unseen {
+        why: String,
+    },
 }
 
 /// Pairs of one kind.
@@ -18,6 +30,8 @@ pub enum Outcome {
 pub struct Group {
     as_planned: usize,
     stray: u32,
+    /// From when to when it was seen of all of them, seconds after the cut.
+    known: Option<(f64, f64)>,
     /// What was seen; of a stray rather than of the rest.
     example: Option<String>,
     contradicted: Vec<String>,
@@ -27,8 +41,10 @@ pub struct Group {
 impl Group {
     pub fn add(&mut self, outcome: Outcome) {
         match outcome {
-            Outcome::AsPlanned { example, stray } => {
+            Outcome::AsPlanned { example, stray, known } => {
                 self.as_planned += 1;
+                let both = |a: (f64, f64), b: (f64, f64)| (a.0.max(b.0), a.1.min(b.1));
+                self.known = self.known.zip(known).map_or(self.known.or(known), |(a, b)| Some(both(a, b)));
                 if self.example.is_none() || (stray > 0 && self.stray == 0) {
                     self.example = Some(example);
                 }
@@ -43,6 +59,9 @@ impl Group {
     pub fn finding(self, subject: String, what: &str, state: &str, at_other_times: &str) -> Finding {
         let total = self.as_planned + self.contradicted.len() + self.unseen.len();
         let mut observed = format!("{} of {total} {state}", self.as_planned);
+        if let Some((from, to)) = self.known.filter(|(from, to)| from < to) {
+            observed += &format!(" from {} to {}", seconds(from).trim_end_matches(" s"), seconds(to));
+        }
         if self.stray > 0 {
             observed += &format!(", {}", count(self.stray as usize, "stray timeout"));
         }
@@ -56,6 +75,14 @@ impl Group {
         };
         said.about(Check::FaultProven, subject, format!("{} {state}{at_other_times}", count(total, what)))
     }
+}
+
+/// From the first to the last of these spans, seconds after the cut; `None` for a cut that comes and goes or loses only some.
+pub fn known<'s, 'a: 's>(case: &Case<'_>, spans: impl Iterator<Item = &'s Seen<'a>>) -> Option<(f64, f64)> {
+    if !case.evidence.plan.pattern.is_steady() {
+        return None;
+    }
+    spans.map(|s| (s.from, s.to)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
 }
 
 /// The record of a node, if its times can be told.

@@ -4,7 +4,7 @@ use super::{
     Case, MAX_UNWATCHED, Said,
     cite::{cite, when},
     loss::{STRAY, Share, lost_share},
-    pairs::{Group, Outcome, seen_by},
+    pairs::{Group, Outcome, known, seen_by},
     timeline::{Seen, Track, longest_hole},
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 use std::collections::BTreeMap;
 
 /// Around an edge of the cut a probe may end either way, seconds: its connect timeout of 1 s and half a second to be scheduled.
-const EDGE: f64 = 1.5;
+pub const EDGE: f64 = 1.5;
 
 /// A pair may be silent for this long after the heal beside its edge, seconds: a connection that was lost just before it.
 const HEAL_SLACK: f64 = 5.0;
@@ -182,6 +182,10 @@ fn judge_pair(case: &Case<'_>, track: &Track<'_>, target: &ProbeTarget, broken: 
     let hole = windows.iter().map(|(from, to)| longest_hole(during(), *from, *to)).fold(0.0, f64::max);
     match hole {
         hole if hole > MAX_UNWATCHED => unseen(format!("nobody looked for {}", seconds(hole))),
-        _ => Outcome::AsPlanned { example: cite(track, example), stray },
+        _ => {
+            let known =
+                if broken { known(case, during().filter(|s| !s.is("open"))) } else { known(case, spans.iter()) };
+            Outcome::AsPlanned { example: cite(track, example), stray, known }
+        }
     }
 }

@@ -19,7 +19,10 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
 }
 
 fn recovered(case: &Case<'_>, accepted: Option<f64>) -> Said {
-    let Some(track) = &case.timeline.operator else { return Said::open("no record of the operator") };
+    let track = match case.operator() {
+        Ok(track) => track,
+        Err(why) => return Said::open(why),
+    };
     let heal = case.timeline.heal;
     let mut spans: Vec<_> = track.of_kind(SpanKind::Convergence).filter(|s| s.to >= heal).collect();
     spans.sort_by(|a, b| a.from.total_cmp(&b.from));

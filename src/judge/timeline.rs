@@ -97,7 +97,7 @@ impl<'a> Timeline<'a> {
         Timeline {
             heal: after_cut(&schedule.heal_at),
             end: after_cut(schedule.observed_until.as_ref().unwrap_or(&schedule.recover_by)),
-            operator: operator.and_then(|r| Track::new(r, "operator".into(), Clock::Reference, zero_us)),
+            operator: operator.and_then(|r| Track::new(r, "operator".into(), reference(r, agents), zero_us)),
             agents: agents.iter().filter_map(agent).collect(),
         }
     }
@@ -108,6 +108,12 @@ impl<'a> Timeline<'a> {
     pub fn agents(&self) -> impl Iterator<Item = &Track<'a>> {
         self.agents.values()
     }
+}
+
+/// The operator's own clock.
+fn reference<'a>(operator: &NodeRecord, agents: &'a [NodeRecord]) -> Clock<'a> {
+    let clocks: Vec<_> = agents.iter().filter_map(|r| r.status.as_ref()?.clock.as_ref()).collect();
+    operator.status.as_ref().map_or(Clock::Unknown, |status| Clock::of_operator(status, &clocks))
 }
 
 /// The longest time between `from` and `to` of which no span says anything, seconds.

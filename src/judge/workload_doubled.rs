@@ -58,7 +58,10 @@ fn replacements<'c>(
 }
 
 fn copies(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
-    let Some(operator) = &case.timeline.operator else { return Said::open("no record of the operator") };
+    let operator = match case.operator() {
+        Ok(operator) => operator,
+        Err(why) => return Said::open(why),
+    };
     let detail = format!("{}/{}", owner.kind, owner.owner);
     let own = |s: &&Seen<'_>| s.span.detail.as_deref() == Some(&detail);
     let Some(seen) = operator.of_kind(SpanKind::Pod).filter(own).max_by(|a, b| a.to.total_cmp(&b.to)) else {

@@ -16,9 +16,9 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
 
 fn owner_finding(case: &Case<'_>, owner: &WorkloadForecast) -> Option<Finding> {
     let predicted = owner.predictions().into_iter().find(|p| p.check == Check::WorkloadStuck);
-    let said = match &case.timeline.operator {
-        None => Said::open("no record of the operator"),
-        Some(track) => stuck(case, track, owner),
+    let said = match case.operator() {
+        Err(why) => Said::open(why),
+        Ok(track) => stuck(case, track, owner),
     };
     // Where a second copy stands in for it, a pod that is being deleted is told only if it never ends or is not known to.
     let waits = owner.replacement != Replacement::AtOnce;

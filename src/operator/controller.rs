@@ -81,7 +81,7 @@ async fn reconcile(cached: Arc<RackPartition>, ctx: Arc<Context>) -> Result<Acti
         // Nothing was touched yet, and people wait for a plan.
         Err(error) if phase.is_none() => {
             tracing::warn!(%error, run = run.name_any(), "failed to plan");
-            steps::Next::wait(run.status.clone().unwrap_or_default(), AFTER_ERROR, format!("planning; so far: {error}"))
+            plan::failed(&run, &error, AFTER_ERROR)
         }
         next => next?,
     };

@@ -1,4 +1,8 @@
 //! Nodes, taints and pods as the API has them, and whether everything desired is actual.
+//!
+//! Lists and no watches: a watch that died silently looks like a cluster in which nothing changes, which is just what a partition
+//! makes of it. A list that was answered by its deadline was answered by a majority of etcd at that moment, and one that was not is
+//! an observation as well. On a cluster whose answers take longer than the period they follow each other more slowly.
 
 use super::{
     context::Context,

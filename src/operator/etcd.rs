@@ -1,44 +1,87 @@
 //! External etcd: members that are no static pods, found by whom the API servers dial.
 
-use super::flags::Flags;
-use crate::topology::{Endpoint, EtcdMember, Node};
+use super::{
+    flags::Flags,
+    gather::{Error, node_of},
+};
+use crate::{
+    fault::Refusal,
+    topology::{Endpoint, EtcdMember, Node},
+};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Pod;
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
-/// kubeadm and etcd: where members hear each other.
+/// kubeadm and etcd: where members hear each other, unless the spec's endpoint has another port beside the one for clients.
 const PEER_PORT: u16 = 2380;
 
-/// Members from `--etcd-servers` of the API servers: a node, where etcd is a service of it; else an endpoint, one of the spec's,
-/// which may place it in a rack, or a new one outside of every rack. URLs by name are left out: nobody could cut them by address.
-pub fn external(components: &[Pod], nodes: &[Node], endpoints: &mut Vec<Endpoint>) -> Vec<EtcdMember> {
-    let flags = components.iter().map(Flags::of);
-    let urls: BTreeSet<String> =
-        flags.filter_map(|f| f.get("etcd-servers").map(str::to_owned)).flat_map(|l| split(&l)).collect();
-    let addresses = urls.iter().filter_map(|url| url.split("://").last()?.trim_end_matches('/').parse().ok());
-    let addresses: BTreeSet<SocketAddr> = addresses.filter(|a: &SocketAddr| !a.ip().is_loopback()).collect();
-    let member = |address: SocketAddr| {
-        let of = |node: String| EtcdMember { node, leads: None, client_port: address.port(), peer_port: PEER_PORT };
-        if let Some(node) = nodes.iter().find(|n| n.addresses.contains(&address.ip())) {
-            return of(node.name.clone());
-        }
-        let known = endpoints.iter().position(|e| e.cidrs.iter().any(|c| c.contains(&address.ip())));
-        let at = known.unwrap_or_else(|| {
-            endpoints.push(Endpoint {
-                name: format!("etcd-{}", address.ip()),
-                cidrs: vec![IpNet::from(address.ip())],
-                ports: vec![address.port(), PEER_PORT],
-                ..Default::default()
-            });
-            endpoints.len() - 1
-        });
-        of(endpoints[at].name.clone())
-    };
-    addresses.into_iter().map(member).collect()
+/// One of `--etcd-servers`.
+#[derive(Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Server {
+    addresses: Vec<SocketAddr>,
+    /// The node of the API server that dials it.
+    dialled_from: Option<String>,
 }
 
-fn split(list: &str) -> Vec<String> {
-    list.split(',').map(str::to_owned).collect()
+/// Members from `--etcd-servers` of the API servers: a node, where etcd is a service of it; else an endpoint, one of the spec's,
+/// which may place it in a rack, or a new one outside of every rack.
+///
+/// # Errors
+/// A [`Refusal`] for a name that does not resolve: nobody could cut it, nor count it.
+pub async fn external(
+    components: &[Pod],
+    nodes: &[Node],
+    endpoints: &mut Vec<Endpoint>,
+) -> Result<Vec<EtcdMember>, Error> {
+    let mut servers = BTreeSet::new();
+    for pod in components {
+        let flags = Flags::of(pod);
+        for url in flags.get("etcd-servers").into_iter().flat_map(|list| list.split(',')) {
+            let unresolved = |why: String| Refusal::UnresolvedEtcd { url: url.into(), why };
+            let uri: http::Uri = url.trim().parse().map_err(|e: http::uri::InvalidUri| unresolved(e.to_string()))?;
+            let host = uri.authority().ok_or_else(|| unresolved("no host".into()))?;
+            let found = tokio::net::lookup_host(host.as_str()).await.map_err(|e| unresolved(e.to_string()))?;
+            let addresses: BTreeSet<SocketAddr> = found.collect();
+            servers.insert(Server { addresses: addresses.into_iter().collect(), dialled_from: node_of(pod) });
+        }
+    }
+    Ok(members(servers, nodes, endpoints))
+}
+
+fn members(
+    servers: impl IntoIterator<Item = Server>,
+    nodes: &[Node],
+    endpoints: &mut Vec<Endpoint>,
+) -> Vec<EtcdMember> {
+    let mut members = BTreeMap::new();
+    for Server { addresses, dialled_from } in servers {
+        let Some(client_port) = addresses.first().map(SocketAddr::port) else { continue };
+        let is = |member: &dyn Fn(&SocketAddr) -> bool| addresses.iter().any(member);
+        let own = is(&|a| a.ip().is_loopback()).then_some(dialled_from).flatten();
+        let of_node = nodes.iter().find(|n| is(&|a| n.addresses.contains(&a.ip()))).map(|n| n.name.clone());
+        let (node, peer_port) = match own.or(of_node) {
+            Some(node) => (node, PEER_PORT),
+            None => {
+                let known = endpoints.iter().position(|e| is(&|a| e.cidrs.iter().any(|c| c.contains(&a.ip()))));
+                let at = known.unwrap_or_else(|| {
+                    endpoints.push(Endpoint {
+                        name: format!("etcd-{}", addresses[0].ip()),
+                        cidrs: addresses.iter().map(|a| IpNet::from(a.ip())).collect(),
+                        ports: vec![client_port, PEER_PORT],
+                        ..Default::default()
+                    });
+                    endpoints.len() - 1
+                });
+                let other = endpoints[at].ports.iter().copied().find(|port| *port != client_port);
+                (endpoints[at].name.clone(), other.unwrap_or(PEER_PORT))
+            }
+        };
+        members.insert(node.clone(), EtcdMember { node, leads: None, client_port, peer_port });
+    }
+    members.into_values().collect()
 }
 
 #[cfg(test)]
@@ -49,36 +92,41 @@ mod tests {
     fn server(urls: &str) -> Pod {
         let command = ["kube-apiserver".to_owned(), format!("--etcd-servers={urls}")];
         serde_json::from_value(json!({"metadata": {"name": "kube-apiserver-a"},
-            "spec": {"containers": [{"name": "kube-apiserver", "command": command}]}}))
+            "spec": {"nodeName": "cp1", "containers": [{"name": "kube-apiserver", "command": command}]}}))
         .unwrap()
     }
 
-    #[test]
-    fn members_are_endpoints_of_the_spec_or_new_ones() {
+    #[tokio::test]
+    async fn members_are_endpoints_of_the_spec_or_new_ones() {
         let placed = Endpoint {
             name: "etcd-a".into(),
             rack: Some("r1".into()),
             cidrs: vec!["198.18.0.40/32".parse().unwrap()],
+            ports: vec![2379, 12380],
             ..Default::default()
         };
         let mut endpoints = vec![placed];
         let components =
             [server("https://198.18.0.40:2379,https://[fd00::41]:2379/"), server("https://198.18.0.40:2379")];
-        let node = Node { name: "cp1".into(), addresses: vec!["198.18.0.2".parse().unwrap()], ..Default::default() };
-        let own = external(&[server("https://198.18.0.2:2379")], &[node], &mut endpoints);
-        assert_eq!((own[0].node.as_str(), endpoints.len()), ("cp1", 1), "a service of a node");
-        let members = external(&components, &[], &mut endpoints);
-        let names: Vec<&str> = members.iter().map(|m| m.node.as_str()).collect();
-        assert_eq!(names, ["etcd-a", "etcd-fd00::41"]);
-        assert_eq!((endpoints.len(), endpoints[1].rack.as_deref(), members[1].client_port), (2, None, 2379));
+        let members = external(&components, &[], &mut endpoints).await.unwrap();
+        let seen: Vec<_> = members.iter().map(|m| (m.node.as_str(), m.client_port, m.peer_port)).collect();
+        assert_eq!(seen, [("etcd-a", 2379, 12380), ("etcd-fd00::41", 2379, 2380)]);
+        assert_eq!((endpoints.len(), endpoints[1].rack.as_deref()), (2, None));
     }
 
-    #[test]
-    fn names_and_loopback_are_nobody_s_address() {
-        let mut endpoints = Vec::new();
-        assert!(
-            external(&[server("https://etcd.example.org:2379,https://127.0.0.1:2379")], &[], &mut endpoints).is_empty()
-        );
-        assert!(endpoints.is_empty());
+    #[tokio::test]
+    async fn a_service_of_a_node_is_that_node_by_whatever_address() {
+        let node = Node { name: "cp1".into(), addresses: vec!["198.18.0.2".parse().unwrap()], ..Default::default() };
+        for url in ["https://198.18.0.2:2379", "https://127.0.0.1:2379", "https://localhost:2379"] {
+            let mut endpoints = Vec::new();
+            let members = external(&[server(url)], std::slice::from_ref(&node), &mut endpoints).await.unwrap();
+            assert_eq!((members.len(), members[0].node.as_str(), endpoints.len()), (1, "cp1", 0), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_nobody_knows_is_refused() {
+        let error = external(&[server("https://etcd.invalid:2379")], &[], &mut Vec::new()).await.unwrap_err();
+        assert!(error.to_string().contains("etcd.invalid"), "{error}");
     }
 }

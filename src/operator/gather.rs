@@ -5,8 +5,8 @@ use crate::{
     api::{Endpoint as SpecEndpoint, RackPartitionSpec},
     fault::Refusal,
     topology::{
-        ApiServer, CONTROL_PLANE_ENDPOINT, Endpoint, EtcdMember, Lease, Node, OperatorReplica, Pod, Snapshot, Timer,
-        Timers,
+        ApiServer, CONTROL_PLANE_ENDPOINT, Endpoint, EtcdMember, KUBELET_PORT, Lease, Node, OperatorReplica, Pod,
+        Snapshot, Timer, Timers,
     },
 };
 use ipnet::IpNet;
@@ -62,7 +62,7 @@ pub async fn gather(client: &Client, spec: &RackPartitionSpec, namespace: &str) 
     endpoints.extend(control_plane_endpoint(client, &nodes, &endpoints).await?);
     let mut etcd: Vec<EtcdMember> = components.iter().filter(|p| is(p, "etcd")).filter_map(etcd_member).collect();
     if etcd.is_empty() {
-        etcd = super::etcd::external(&components, &nodes, &mut endpoints);
+        etcd = super::etcd::external(&components, &nodes, &mut endpoints).await?;
     }
     Ok(Snapshot {
         rack_label: spec.rack_label.clone(),
@@ -108,11 +108,17 @@ fn node(node: &core::Node, rack_label: &str) -> Node {
         name: node.name_any(),
         rack: node.labels().get(rack_label).filter(|r| !r.is_empty()).cloned(),
         zone: node.labels().get(ZONE).cloned(),
+        kubelet_port: kubelet_port(status.daemon_endpoints.as_ref()),
         ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
         internal,
         addresses: addresses.iter().filter_map(|a| a.address.parse().ok()).collect(),
         pod_cidrs: cidrs.iter().filter_map(|c| c.parse().ok()).collect(),
     }
+}
+
+fn kubelet_port(endpoints: Option<&core::NodeDaemonEndpoints>) -> u16 {
+    let port = endpoints.and_then(|e| u16::try_from(e.kubelet_endpoint.as_ref()?.port).ok());
+    port.filter(|p| *p != 0).unwrap_or(KUBELET_PORT)
 }
 
 /// Addresses of pods that are in no pod range of their node: some CNIs give addresses from pools of their own.

@@ -6,7 +6,9 @@ use crate::{
     fault::RunPlan,
     topology::Snapshot,
 };
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use k8s_openapi::{
+    ByteString,
     api::{
         apps::v1::DaemonSet,
         core::v1::{ConfigMap, LocalObjectReference},
@@ -17,13 +19,14 @@ use kube::{
     Resource, ResourceExt,
     api::{ListParams, ObjectMeta},
 };
+use serde::de::DeserializeOwned;
 use serde_json::json;
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, io::Read, path::Path};
 use thiserror::Error;
 
 /// Keys of the ConfigMap.
 const PLAN_KEY: &str = RunPlan::FILE;
-const SNAPSHOT_KEY: &str = "snapshot.json";
+const SNAPSHOT_KEY: &str = "snapshot.json.gz";
 
 #[derive(Debug, Error)]
 pub enum Error {
@@ -89,15 +92,16 @@ pub fn of_run(run: &RackPartition) -> ListParams {
 
 /// The agents' plan and the snapshot it was made of. Immutable: an agent can't be given another plan under way.
 pub fn plan_map(run: &RackPartition, namespace: &str, plan: &RunPlan, snapshot: &Snapshot) -> ConfigMap {
-    let text = |value: serde_json::Result<String>| value.expect("plain data");
+    let plan_json = serde_json::to_string(plan).expect("plain data");
+    // Compressed: it has every observed pod, and an object has at most 1 MiB.
+    let mut snapshot_gz = GzEncoder::new(Vec::new(), Compression::default());
+    serde_json::to_writer(&mut snapshot_gz, snapshot).expect("plain data");
+    let snapshot_gz = ByteString(snapshot_gz.finish().expect("memory"));
     ConfigMap {
         metadata: metadata(run, namespace, plan_name(run, &plan.hash())),
         immutable: Some(true),
-        data: Some(BTreeMap::from([
-            (PLAN_KEY.into(), text(serde_json::to_string(plan))),
-            (SNAPSHOT_KEY.into(), text(serde_json::to_string(snapshot))),
-        ])),
-        ..Default::default()
+        data: Some(BTreeMap::from([(PLAN_KEY.into(), plan_json)])),
+        binary_data: Some(BTreeMap::from([(SNAPSHOT_KEY.into(), snapshot_gz)])),
     }
 }
 
@@ -106,13 +110,14 @@ pub fn plan_map(run: &RackPartition, namespace: &str, plan: &RunPlan, snapshot: 
 /// # Errors
 /// Where the ConfigMap holds no such thing.
 pub fn read_plan_map(map: &ConfigMap) -> Result<(RunPlan, Snapshot), Error> {
-    Ok((parse(map, PLAN_KEY)?, parse(map, SNAPSHOT_KEY)?))
+    let text = |key| map.data.as_ref().and_then(|d| d.get(key)).map(String::as_bytes);
+    let bytes = |key| map.binary_data.as_ref().and_then(|d| d.get(key)).map(|b| GzDecoder::new(b.0.as_slice()));
+    Ok((parse(map, PLAN_KEY, text(PLAN_KEY))?, parse(map, SNAPSHOT_KEY, bytes(SNAPSHOT_KEY))?))
 }
 
-fn parse<T: serde::de::DeserializeOwned>(map: &ConfigMap, key: &'static str) -> Result<T, Error> {
+fn parse<T: DeserializeOwned>(map: &ConfigMap, key: &'static str, json: Option<impl Read>) -> Result<T, Error> {
     let why = |why: String| Error::Read { key, map: map.name_any(), why };
-    let text = map.data.as_ref().and_then(|d| d.get(key)).ok_or_else(|| why("missing".into()))?;
-    serde_json::from_str(text).map_err(|e| why(e.to_string()))
+    serde_json::from_reader(json.ok_or_else(|| why("missing".into()))?).map_err(|e| why(e.to_string()))
 }
 
 /// One agent on every node of the plan, whatever its taints, and nowhere else.

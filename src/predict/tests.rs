@@ -61,7 +61,7 @@ fn the_rack_with_one_of_three_members_loses_its_quorum() {
 
 #[test]
 fn windows_of_a_takeover() {
-    // (LeaseDuration, RenewDeadline, RetryPeriod), upstream's and the lab's short ones; 6 s of slack for etcd and the API.
+    // (LeaseDuration, RenewDeadline, RetryPeriod), upstream's, and shorter ones; 6 s of slack for etcd and the API.
     let long = isolate(&upstream(), &["r1"], 120);
     let lease = &long.leases[0];
     close(lease.takeover, 12.0, 15.0 + 8.8 + 6.0);

@@ -24,7 +24,7 @@ pub struct Snapshot {
     pub operators: Vec<OperatorReplica>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Node {
     pub name: String,
@@ -33,11 +33,31 @@ pub struct Node {
     /// Value of `topology.kubernetes.io/zone`: what the node lifecycle controller takes for a failure domain.
     pub zone: Option<String>,
     pub ready: bool,
+    /// Where its kubelet listens, by the node's own status.
+    pub kubelet_port: u16,
     pub addresses: Vec<IpAddr>,
     /// Those of them by which nodes know each other; empty: all.
     pub internal: Vec<IpAddr>,
     pub pod_cidrs: Vec<IpNet>,
 }
+
+impl Default for Node {
+    fn default() -> Self {
+        Node {
+            name: String::new(),
+            rack: None,
+            zone: None,
+            ready: false,
+            kubelet_port: KUBELET_PORT,
+            addresses: Vec::new(),
+            internal: Vec::new(),
+            pod_cidrs: Vec::new(),
+        }
+    }
+}
+
+/// Port of a kubelet that does not say (`pkg/cluster/ports`, KubeletPort).
+pub const KUBELET_PORT: u16 = 10250;
 
 /// A voting member of etcd.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]

@@ -3,10 +3,14 @@
 use crate::{
     agents::Agents,
     cluster::{BAD, Cluster, GOOD},
-    replica::Replica,
+    replica::{AGENTS, Replica},
     wait::{SOON, until},
 };
-use kube::{ResourceExt, api::DeleteParams};
+use k8s_openapi::api::core::v1::ResourceQuota;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams},
+};
 use rackpartition::api::Phase;
 use serde_json::json;
 use std::time::Duration;
@@ -60,4 +64,26 @@ async fn a_run_that_lost_its_leader_on_the_better_side_is_not_cut() {
     assert!(status.message.as_ref().is_some_and(|m| m.contains("replica")), "{:?}", status.message);
     cluster.until_wound_up("run").await;
     drop(bad);
+}
+
+#[tokio::test]
+async fn a_plan_that_the_api_server_refuses_is_tried_for_a_minute_and_then_refused() {
+    let cluster = Cluster::start().await;
+    let _replica = Replica::start(&cluster.plane, GOOD.0, GOOD.1);
+    // Admission goes by the status, which nobody else writes here.
+    let none = json!({"count/configmaps": "0"});
+    let quota = json!({"metadata": {"name": "none", "namespace": AGENTS}, "spec": {"hard": none}});
+    let quotas = Api::<ResourceQuota>::namespaced(cluster.client.clone(), AGENTS);
+    cluster.create(&quotas, quota).await;
+    let status = Patch::Merge(json!({"status": {"hard": none, "used": none}}));
+    quotas.patch_status("none", &PatchParams::default(), &status).await.expect("a quota's status");
+    cluster.begin("run", json!({})).await;
+    let why = until("a word about the quota", SOON, || async {
+        cluster.status("run").await?.message.filter(|m| m.contains("quota"))
+    })
+    .await;
+    assert!(why.starts_with("planning; so far"), "{why}");
+    let status = cluster.until_phase("run", &[Phase::Refused]).await;
+    assert!(status.message.as_ref().is_some_and(|m| m.contains("quota") && m.contains("60 s")), "{:?}", status.message);
+    cluster.until_wound_up("run").await.expect("a refused run stays");
 }

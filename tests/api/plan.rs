@@ -35,8 +35,6 @@ async fn what_a_plan_can_tell_is_refused() {
     has(&refused(&cluster, "all", racks(&["r1", "r2", "r3"])).await, &["isolate r1+r2+r3", "name fewer racks"]);
     let groups = json!({"cut": {"split": {"groups": [{"racks": ["r1"]}, {"racks": ["r2"]}]}}, "guards": {"allowQuorumLoss": true}});
     has(&refused(&cluster, "alone", groups).await, &["spec.guards.allowAllRacks"]);
-    let selector = json!({"workloads": {"labelSelector": {"matchExpressions": [{"key": "a", "operator": "Near"}]}}});
-    has(&refused(&cluster, "selector", selector).await, &["spec.workloads.labelSelector"]);
 
     cluster.set_ready("w3", false).await;
     has(&refused(&cluster, "ready", json!({})).await, &["w3", "spec.guards.allowUnhealthyBaseline"]);

@@ -27,6 +27,27 @@ async fn the_api_server_refuses_what_needs_no_cluster_to_refuse() {
         ("cut", json!({"isolate": {"racks": []}}), "spec.cut.isolate.racks"),
         ("cut", json!({"edges": []}), "spec.cut.edges"),
         ("cut", json!({"bridge": {"groups": [{"racks": ["r1"]}]}}), "spec.cut.bridge.groups"),
+        (
+            "cut",
+            json!({"split": {"groups": [{"racks": ["r1", "r2"]}, {"racks": ["r2"]}]}}),
+            "name each of the racks in one group only",
+        ),
+        (
+            "cut",
+            json!({"bridge": {"groups": [{"nodes": ["w1"]}, {"racks": ["r2"], "nodes": ["w1"]}]}}),
+            "name each of the nodes in one group only",
+        ),
+        ("expect", json!({"leaderTakeover": "0s"}), "accept more than 0s"),
+        (
+            "workloads",
+            json!({"labelSelector": {"matchExpressions": [{"key": "a", "operator": "Near"}]}}),
+            "match In and NotIn",
+        ),
+        (
+            "workloads",
+            json!({"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}),
+            "match In and NotIn",
+        ),
         ("cut", json!({"star": {}}), "spec.cut.star.hub"),
         ("traffic", json!([{"class": "Gossip"}]), "spec.traffic[0].class"),
         ("traffic", json!([{"class": "Pods", "protocol": "TCP", "port": 80}]), "either a class of traffic"),
@@ -59,6 +80,8 @@ async fn the_api_server_refuses_what_needs_no_cluster_to_refuse() {
     let message = refusal(&cluster, &"x".repeat(41), json!({})).await;
     assert!(message.contains("at most 40 characters"), "{message}");
     cluster.begin(&"x".repeat(40), json!({})).await;
+    let exists = json!({"labelSelector": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}});
+    cluster.begin("exists", json!({"workloads": exists})).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::{
 use jiff::{SignedDuration, Timestamp};
 use rackpartition::{
     agent::{Journal, Order, exchange_datagrams},
-    api::{NodeRecordStatus, SpanKind},
+    api::{NodeRecordStatus, RackPartitionSpec, SpanKind, Traffic, TrafficClass},
     fault::{Effect, RunPlan, Way},
     observe::boot_id,
 };
@@ -40,7 +40,8 @@ impl Agents {
             let mut ended = agents.end.subscribe();
             scope.spawn(move || {
                 racks.members[i].run(|| {
-                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                    let runtime =
+                        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
                     runtime.block_on(async {
                         let (_order, orders) = watch::channel(Order::default());
                         tokio::select! {
@@ -91,8 +92,13 @@ fn planned(plan: &RunPlan, lost: bool) -> Directions {
 }
 
 fn is_exact(shape: &str) {
+    is_exact_with(shape, |_| {});
+}
+
+fn is_exact_with(shape: &str, change: impl FnOnce(&mut RackPartitionSpec)) {
     let racks = Racks::new();
     let mut spec = example(shape);
+    change(&mut spec);
     // Only the first window matters here, and it must not end while it is looked at.
     spec.flap = None;
     spec.stagger = None;
@@ -107,6 +113,7 @@ fn is_exact(shape: &str) {
             agents.seen(SpanKind::Heard, Timestamp::MIN) == everything
         });
         assert!(agents.seen(SpanKind::Lost, Timestamp::MIN).is_empty(), "{shape}: nothing is cut yet");
+        racks.members[..NODES].iter().for_each(|member| assert_eq!(member.run(open_udp_ports), Vec::<String>::new()));
         let _cut = racks.cut(&plan);
         // Stamps are in ticks of the kernel, and this machine may be busy.
         let cut = Timestamp::now() + SignedDuration::from_millis(500);
@@ -122,6 +129,32 @@ fn is_exact(shape: &str) {
         assert_eq!(strangers, 0, "{shape}: everybody is in the plan");
     });
     assert!(LONG > SOON, "gates outlast the test");
+}
+
+/// UDP sockets of this thread's network namespace that take datagrams of anybody, as the kernel lists them.
+fn open_udp_ports() -> Vec<String> {
+    let unconnected = |line: &&str| line.split_whitespace().nth(2).is_some_and(|peer| peer.ends_with(":0000"));
+    let list = |file| std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap();
+    let sockets = ["udp", "udp6"].map(list);
+    assert!(sockets[0].lines().count() > 1, "an agent sends from sockets of its own");
+    sockets.iter().flat_map(|list| list.lines().skip(1).filter(unconnected).map(str::to_owned)).collect()
+}
+
+fn pods_only(spec: &mut RackPartitionSpec) {
+    spec.traffic = vec![Traffic { class: Some(TrafficClass::Pods), ..Default::default() }];
+}
+
+#[test]
+fn pods_alone_are_cut() {
+    is_exact_with("isolate", pods_only);
+}
+
+#[test]
+fn pods_of_a_sealed_rack_alone_are_cut() {
+    is_exact_with("isolate", |spec| {
+        pods_only(spec);
+        spec.cut.isolate.as_mut().unwrap().outside = true;
+    });
 }
 
 macro_rules! shapes {

@@ -24,6 +24,8 @@ pub const BALANCER: &str = "control-plane-endpoint";
 pub struct Racks {
     /// `n1` to `n5`, and the load balancer.
     pub members: Vec<Ns>,
+    /// Whether nodes drop what they send to the load balancer.
+    pub egress: bool,
     /// Where the switch is.
     switch: String,
 }
@@ -34,7 +36,7 @@ impl Racks {
         let prefix = format!("rp-{}-r{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let switch = format!("{prefix}-sw");
         ip(&["netns", "add", &switch]);
-        let mut racks = Self { members: Vec::new(), switch };
+        let mut racks = Self { members: Vec::new(), egress: false, switch };
         ip(&["-n", &racks.switch, "link", "add", "br0", "type", "bridge"]);
         ip(&["-n", &racks.switch, "link", "set", "br0", "up"]);
         for i in 1..=NODES + 1 {
@@ -87,6 +89,7 @@ impl Racks {
                 name: BALANCER.into(),
                 cidrs: vec![balancer.v4.into(), balancer.v6.into()],
                 ports: vec![6443],
+                egress: self.egress,
                 ..Default::default()
             }],
             ..Default::default()

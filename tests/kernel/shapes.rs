@@ -96,9 +96,10 @@ fn connected(racks: &Racks, port: u16, v4: bool) -> Matrix {
     })
 }
 
-/// What the plan says of the same: only nodes drop.
-fn datagrams_planned(plan: &RunPlan) -> Matrix {
-    let lost = |a: usize, b: usize| plan.ports.is_everything() && b < NODES && plan.cuts(&name(a), &name(b));
+/// What the plan says of the same: only nodes drop, what they receive, and what they send to the load balancer where that is asked.
+fn datagrams_planned(plan: &RunPlan, egress: bool) -> Matrix {
+    let dropped = |a: usize, b: usize| b < NODES || (egress && a < NODES);
+    let lost = |a: usize, b: usize| plan.ports.is_everything() && dropped(a, b) && plan.cuts(&name(a), &name(b));
     pairs().filter(|(a, b)| !lost(*a, *b)).collect()
 }
 
@@ -118,25 +119,29 @@ fn assert_same(what: &str, seen: &Matrix, planned: &Matrix) {
 
 /// The matrix of one shape, before, during and after, in both families.
 fn check(shape: &str, change: impl FnOnce(&mut RackPartitionSpec)) {
+    check_in(&Racks::new(), shape, change);
+}
+
+fn check_in(racks: &Racks, shape: &str, change: impl FnOnce(&mut RackPartitionSpec)) {
     let mut spec = example(shape);
     change(&mut spec);
-    let racks = Racks::new();
     let plan = racks.plan(&spec);
     let everybody: Matrix = pairs().collect();
     for v4 in [true, false] {
-        let ears = listen(&racks, v4);
+        let ears = listen(racks, v4);
         let family = if v4 { "IPv4" } else { "IPv6" };
         // A switch's ports take their time to come up, and neighbours to be found.
-        eventually(&format!("{shape}, {family}: all hear each other"), || heard(&racks, &ears, v4) == everybody);
+        eventually(&format!("{shape}, {family}: all hear each other"), || heard(racks, &ears, v4) == everybody);
         let mut tables = racks.cut(&plan);
-        assert_same(&format!("{shape}, {family}, datagrams"), &heard(&racks, &ears, v4), &datagrams_planned(&plan));
+        let planned = datagrams_planned(&plan, racks.egress);
+        assert_same(&format!("{shape}, {family}, datagrams"), &heard(racks, &ears, v4), &planned);
         for port in PORTS {
             let what = format!("{shape}, {family}, TCP {port}");
-            assert_same(&what, &connected(&racks, port, v4), &connections_planned(&plan, port));
+            assert_same(&what, &connected(racks, port, v4), &connections_planned(&plan, port));
         }
         let table = rackpartition::api::table_name(&plan.run_uid);
         tables.iter_mut().for_each(|t| t.remove(&table).unwrap());
-        assert_same(&format!("{shape}, {family}, after"), &heard(&racks, &ears, v4), &everybody);
+        assert_same(&format!("{shape}, {family}, after"), &heard(racks, &ears, v4), &everybody);
     }
 }
 
@@ -148,6 +153,14 @@ fn isolate_is_exactly_what_it_says() {
 #[test]
 fn a_sealed_rack_hears_nobody_else() {
     check("isolate", |spec| spec.cut.isolate.as_mut().unwrap().outside = true);
+}
+
+#[test]
+fn what_leaves_for_a_load_balancer_is_dropped_where_that_is_asked() {
+    let mut racks = Racks::new();
+    racks.egress = true;
+    check_in(&racks, "isolate", |_| {});
+    check_in(&racks, "reject", |_| {});
 }
 
 #[test]

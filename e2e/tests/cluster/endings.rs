@@ -1,11 +1,11 @@
 //! Ending a run early, in every phase: no rule with effect by the deadline, no table on any reachable node.
 
 use crate::{
-    harness::{Harness, seconds_until},
+    harness::{AGENTS, Harness, seconds_until},
     refusals::isolate,
 };
 use anyhow::{Context, Result, ensure};
-use rackpartition::api::Phase;
+use rackpartition::api::{Phase, RUN_LABEL};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,28 @@ pub async fn deleted_in_every_phase(h: &Harness) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Deleted while agents only ask who leads etcd: they go, and have touched nothing.
+pub async fn deleted_in_a_survey(h: &Harness) -> Result<()> {
+    let name = "deleted-survey";
+    let mut spec = isolate(&["r1"]);
+    spec["cut"] = json!({"isolate": {"role": "etcd-leader"}});
+    h.create(name, spec).await?;
+    let agents = async |h: &Harness| -> Result<usize> {
+        let words = ["--namespace", AGENTS, "get", "pods", "--output", "name", "--selector"];
+        let selector = format!("{RUN_LABEL}={name}");
+        Ok(h.kubectl(&[&words[..], &[&selector]].concat()).await?.lines().count())
+    };
+    h.until("agents of the survey", Duration::from_secs(30), async |h: &Harness| {
+        Ok((agents(h).await? > 0).then_some(()))
+    })
+    .await?;
+    h.delete(name).await?;
+    h.gone(name, SLACK).await?;
+    h.no_tables(Duration::ZERO).await?;
+    h.until("the survey's agents to be gone", SLACK, async |h: &Harness| Ok((agents(h).await? == 0).then_some(())))
+        .await
 }
 
 pub async fn aborted_in_mid_cut(h: &Harness) -> Result<()> {

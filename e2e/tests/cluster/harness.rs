@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::{
-    lab::{Lab, Profile},
+    lab::Lab,
+    options::Options,
     tools::{self, Tools},
 };
 use k8s_openapi::{
@@ -47,9 +48,9 @@ pub struct Harness {
 
 impl Harness {
     /// Cluster, image, chart and workload.
-    pub async fn set_up() -> Result<Self> {
+    pub async fn set_up(options: &Options) -> Result<Self> {
         let tools = tools::ensure().await?;
-        let lab = Lab::up(CLUSTER, Profile::Short).await?;
+        let lab = Lab::up_with(CLUSTER, options).await?;
         lab.load_image(IMAGE).await.context("is the image built? `make image` does it")?;
         // The product's own connections: the load balancer takes seconds to notice that a server is cut off, and a request that ended
         // there has a deadline, and the next one a new connection.
@@ -119,7 +120,9 @@ impl Harness {
                 let of_app = pods.iter().filter(|p| p.labels().get("app").is_some_and(|a| a == app));
                 of_app.filter_map(|p| p.spec.as_ref()?.node_name.clone()).collect::<BTreeSet<_>>().len()
             };
-            if nodes_of("web") == 3 && nodes_of("db") == 3 {
+            let racks = self.lab.nodes().iter().map(|n| &n.rack).collect::<BTreeSet<_>>().len();
+            // Three replicas each.
+            if nodes_of("web") == racks.min(3) && nodes_of("db") == racks.min(3) {
                 return Ok(());
             }
         }

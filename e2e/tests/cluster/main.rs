@@ -2,7 +2,7 @@
 //! cluster; it is removed at the end, also after a failure.
 //!
 //! `cargo test -p e2e --test cluster -- [--keep] [--all] [NAME...]`: `--keep` leaves the cluster for a closer look; `--all` runs the
-//! long scenarios too, as `make e2e` does; names choose from all.
+//! long scenarios too, as `make e2e` does, each on a cluster of the topology that it needs; names choose from all.
 
 mod bad_luck;
 mod endings;
@@ -11,8 +11,10 @@ mod harness;
 mod leader;
 mod refusals;
 mod shapes;
+mod topologies;
 
 use anyhow::Result;
+use e2e::{options::Options, topology::Topology};
 use futures::{FutureExt, future::LocalBoxFuture};
 use harness::Harness;
 use std::{process::ExitCode, time::Instant};
@@ -26,6 +28,7 @@ const SCENARIOS: &[Scenario] = &[
     ("a_node_dies_while_armed", |h| bad_luck::a_node_dies_while_armed(h).boxed_local()),
     ("an_agent_image_can_t_start", |h| bad_luck::an_agent_image_can_t_start(h).boxed_local()),
     ("deleted_in_every_phase", |h| endings::deleted_in_every_phase(h).boxed_local()),
+    ("deleted_in_a_survey", |h| endings::deleted_in_a_survey(h).boxed_local()),
     ("aborted_in_mid_cut", |h| endings::aborted_in_mid_cut(h).boxed_local()),
 ];
 
@@ -41,24 +44,53 @@ const LONG: &[Scenario] = &[
     ("the_leader_of_etcd_is_found", |h| shapes::the_leader_of_etcd_is_found(h).boxed_local()),
 ];
 
+/// Two racks that lose each other, and a witness of etcd in a third: on other machines than the rest.
+const TWO_RACKS: &[Scenario] = &[("two_racks_and_a_witness", |h| topologies::two_racks(h).boxed_local())];
+
+/// What three racks can't have.
+const FIVE_RACKS: &[Scenario] = &[
+    ("a_ring_is_exact", |h| shapes::of_the_example_is_exact(h, "ring").boxed_local()),
+    ("a_chain_is_exact", |h| shapes::of_the_example_is_exact(h, "chain").boxed_local()),
+    ("a_star_is_exact", |h| shapes::of_the_example_is_exact(h, "star").boxed_local()),
+];
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let keep = words.iter().any(|w| w == "--keep");
+    let has = |flag: &str| words.iter().any(|w| w == flag);
     let names: Vec<&String> = words.iter().filter(|w| !w.starts_with('-')).collect();
-    let long = if names.is_empty() && !words.iter().any(|w| w == "--all") { &[] } else { LONG };
-    let chosen: Vec<_> = SCENARIOS
-        .iter()
-        .chain(long)
-        .filter(|(name, _)| names.is_empty() || names.iter().any(|n| name.contains(*n)))
-        .collect();
-    if words.iter().any(|w| w == "--list") {
-        chosen.iter().for_each(|(name, _)| println!("{name}: test"));
+    let long = !names.is_empty() || has("--all");
+    let chosen = |scenarios: &[&'static [Scenario]]| -> Vec<&'static Scenario> {
+        let wanted = |s: &&Scenario| names.is_empty() || names.iter().any(|n| s.0.contains(*n));
+        scenarios.iter().flat_map(|s| s.iter()).filter(wanted).collect()
+    };
+    let on = |topology, dual_stack| Options { topology, dual_stack, ..Options::default() };
+    let mut groups = vec![(Options::default(), chosen(if long { &[SCENARIOS, LONG] } else { &[SCENARIOS] }))];
+    if long {
+        groups.push((on(Topology::TwoRacksExternalEtcd, true), chosen(&[TWO_RACKS])));
+        groups.push((on(Topology::FiveRacks, false), chosen(&[FIVE_RACKS])));
+    }
+    groups.retain(|(_, scenarios)| !scenarios.is_empty());
+    if has("--list") {
+        groups.iter().flat_map(|(_, scenarios)| scenarios).for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
     }
-    println!("running {} scenarios", chosen.len());
     let (mut passed, mut failed) = (0, Vec::new());
-    match Harness::set_up().await {
+    for (options, scenarios) in groups {
+        println!("running {} scenarios on {}", scenarios.len(), options.shape());
+        let (more, amiss) = run_on(&options, scenarios, has("--keep")).await;
+        passed += more;
+        failed.extend(amiss);
+    }
+    failed.iter().for_each(|name| println!("failed: {name}"));
+    println!("{passed} passed, {} failed", failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// How many passed, and the names of those that did not.
+async fn run_on(options: &Options, chosen: Vec<&Scenario>, keep: bool) -> (usize, Vec<&'static str>) {
+    let (mut passed, mut failed) = (0, Vec::new());
+    match Harness::set_up(options).await {
         Ok(harness) => {
             for (name, scenario) in chosen {
                 let begun = Instant::now();
@@ -93,7 +125,5 @@ async fn main() -> ExitCode {
         println!("failed to remove the cluster: {error:?}");
         failed.push("tear-down");
     }
-    failed.iter().for_each(|name| println!("failed: {name}"));
-    println!("{passed} passed, {} failed", failed.len());
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    (passed, failed)
 }

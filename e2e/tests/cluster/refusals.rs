@@ -1,6 +1,9 @@
 //! Bad input: each ends in a phase and a message that says what to do, and nothing is cut.
 
-use crate::harness::{ARM_DEADLINE, Harness};
+use crate::{
+    example::EXAMPLE,
+    harness::{ARM_DEADLINE, Harness, repository},
+};
 use anyhow::{Context, Result, ensure};
 use rackpartition::api::Phase;
 use serde_json::{Value, json};
@@ -24,8 +27,8 @@ pub async fn each_says_what_to_do(h: &Harness) -> Result<()> {
         ensure!(status.schedule.is_none(), "{name} has a schedule");
     }
     // The example's own cut, by clocks that no two machines could keep: armed everywhere, and cut nowhere.
-    let mut spec = isolate(&["r1"]);
-    spec["guards"] = json!({"maxClockError": "1ms"});
+    let mut spec = example_spec()?;
+    spec["guards"]["maxClockError"] = json!("1ms");
     h.create("out-of-step", spec).await?;
     // While it goes on, no other run may.
     h.phase("out-of-step", &[Phase::Arming], Duration::from_secs(30)).await?;
@@ -44,6 +47,13 @@ pub async fn each_says_what_to_do(h: &Harness) -> Result<()> {
         ensure!(format!("{error:#}").contains("10s to 1h"), "{name}: {error:#}");
     }
     Ok(())
+}
+
+/// The example's own spec.
+fn example_spec() -> Result<Value> {
+    let text = std::fs::read_to_string(repository(EXAMPLE))?;
+    let run: Value = serde_saphyr::from_str(&text)?;
+    Ok(run["spec"].clone())
 }
 
 /// With the largest allowance for clocks: how well they can be compared on a machine that carries six nodes is not what most

@@ -21,7 +21,7 @@ use std::{
     path::PathBuf,
     time::{Duration, Instant},
 };
-use tokio::{sync::watch, time::sleep};
+use tokio::{sync::watch, task::block_in_place, time::sleep};
 
 /// Between two looks at the table.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -100,11 +100,12 @@ impl<F: Firewall> Keeper<F> {
     pub async fn run(mut self, mut orders: watch::Receiver<Order>, mut stop: watch::Receiver<bool>) {
         loop {
             let order = orders.borrow_and_update().clone();
-            self.turn(&order, Timestamp::now());
+            // Netlink and the disk are waited for: others' work must go on elsewhere meanwhile.
+            block_in_place(|| self.turn(&order, Timestamp::now()));
             let wait = self.until_next_turn(Timestamp::now());
             tokio::select! {
                 biased;
-                Ok(()) = stop.changed() => return self.leave(),
+                Ok(()) = stop.changed() => return block_in_place(|| self.leave()),
                 () = sleep(wait) => {}
                 Ok(()) = orders.changed() => {}
             }

@@ -277,7 +277,7 @@ fn an_agent_that_is_told_to_end_leaves_windows_to_the_kernel() {
     assert_eq!(node.store().state().unwrap(), Persisted::default());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn told_to_end_it_ends() {
     let node = Node::new();
     let keeper = node.start(Fake::default(), "b1");

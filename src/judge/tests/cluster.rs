@@ -40,6 +40,7 @@ pub fn snapshot() -> Snapshot {
         rack: Some(format!("r{}", i % 3 + 1)),
         zone: Some(format!("r{}", i % 3 + 1)),
         ready: true,
+        kubelet_port: 10250,
         addresses: vec![address(i + 1)],
         internal: Vec::new(),
         pod_cidrs: Vec::new(),

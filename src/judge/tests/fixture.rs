@@ -3,7 +3,7 @@
 pub use super::cluster::snapshot;
 use crate::{
     api::*,
-    fault::{self, Fault, PlanParts, RunPlan},
+    fault::{self, Fault, PlanParts, RunPlan, Sample},
     judge::{Evidence, Judgement, judge},
     predict::{Forecast, predict},
     topology::Snapshot,
@@ -120,7 +120,7 @@ fn thrice(kind: SpanKind, subject: &str, states: [&str; 2]) -> Vec<Span> {
 
 fn agent_spans(node: &str, plan: &RunPlan) -> Vec<Span> {
     let mut spans = Vec::new();
-    for target in plan.probes.iter().filter(|t| t.member != node) {
+    for target in Sample::new(plan).targets_of(node) {
         let subject = target.subject();
         match plan.breaks_tcp(node, target) {
             true => spans.extend(thrice(SpanKind::Probe, &subject, ["open", "silent"])),

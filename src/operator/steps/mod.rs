@@ -37,6 +37,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the API understood and said no: permissions, quotas, a plan too large for an object. Not where it asks to try again.
+    pub fn is_refusal(&self) -> bool {
+        let (Error::Api { source, .. } | Error::Gather(gather::Error::Read { source, .. })) = self else {
+            return false;
+        };
+        const TIMEOUT: u16 = 408;
+        const CONFLICT: u16 = 409;
+        const TOO_MANY: u16 = 429;
+        matches!(&**source, kube::Error::Api(answer)
+            if (400..500).contains(&answer.code) && ![TIMEOUT, CONFLICT, TOO_MANY].contains(&answer.code))
+    }
+
     /// Whether the plan can't be had again, however often one asks.
     pub fn is_lost_plan(&self) -> bool {
         matches!(self, Error::PlanGone { .. } | Error::Objects(_) | Error::Gather(gather::Error::Refused(_)))

@@ -28,20 +28,15 @@ const MARGIN_SECONDS: f64 = 30.0;
 /// Where the API does not answer; refusals are a [`Next`].
 pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
     let status = RackPartitionStatus { observed_generation: run.metadata.generation, ..Default::default() };
-    let refused = |refusal: String| {
-        Ok(Next::phase(status.clone(), Phase::Refused, "Refused", &refusal).condition(
-            conditions::PLANNED,
-            "False",
-            "Refused",
-            &refusal,
-        ))
-    };
+    let refused = |refusal: String| Ok(refused(status.clone(), &refusal));
     if let Some(other) = other_run(run, ctx).await? {
         return refused(other.to_string());
     }
     let mut snapshot = match gather::gather(&ctx.client, &run.spec, &ctx.settings.namespace).await {
         Ok(snapshot) => snapshot,
-        Err(gather::Error::Refused(refusal @ Refusal::UnresolvedEndpoint { .. })) if is_young(run) => {
+        Err(gather::Error::Refused(refusal @ Refusal::UnresolvedEndpoint { .. }))
+            if is_younger(run, PATIENCE_SECONDS) =>
+        {
             return Ok(Next::wait(status.clone(), Duration::from_secs(1), format!("planning; so far {refusal}")));
         }
         Err(gather::Error::Refused(refusal)) => return refused(refusal.to_string()),
@@ -104,17 +99,35 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
     ))
 }
 
-/// The cluster's own name service may be on its way back from an earlier run, so a name is asked for again for a while.
-fn is_young(run: &RackPartition) -> bool {
-    const PATIENCE_SECONDS: f64 = 60.0;
-    run.creation_timestamp().is_some_and(|t| seconds_until(later(t.0, PATIENCE_SECONDS)) > 0.0)
+fn refused(status: RackPartitionStatus, refusal: &str) -> Next {
+    let next = Next::phase(status, Phase::Refused, "Refused", refusal);
+    next.condition(conditions::PLANNED, "False", "Refused", refusal)
 }
 
-/// A run without a phase that may get one yet. One that can't be planned for so long must not stand in others' way.
+/// What follows a plan that could not be made: it is tried again for a while, and not for ever.
+pub fn failed(run: &RackPartition, error: &Error, again_in: Duration) -> Next {
+    let status = run.status.clone().unwrap_or_default();
+    let patience = if error.is_refusal() { PATIENCE_SECONDS } else { LONGEST_SECONDS };
+    match is_younger(run, patience) {
+        true => Next::wait(status, again_in, format!("planning; so far: {error}")),
+        false => refused(status, &format!("no plan could be made in {patience:.0} s: {error}")),
+    }
+}
+
+/// What the API server refuses, or the cluster's own name service does not know, may be on its way: permissions that are being
+/// installed, a name service that comes back from an earlier run.
+const PATIENCE_SECONDS: f64 = 60.0;
+/// An API server that does not answer is waited for so long; then a run must not begin out of the blue any more, nor stand in
+/// others' way.
+const LONGEST_SECONDS: f64 = 600.0;
+
+fn is_younger(run: &RackPartition, seconds: f64) -> bool {
+    run.creation_timestamp().is_some_and(|t| seconds_until(later(t.0, seconds)) > 0.0)
+}
+
+/// A run without a phase that may get one yet.
 fn is_being_planned(run: &RackPartition) -> bool {
-    const LONGEST_SECONDS: f64 = 600.0;
-    let is_new = |t: Timestamp| seconds_until(later(t, LONGEST_SECONDS)) > 0.0;
-    run.metadata.deletion_timestamp.is_none() && run.creation_timestamp().is_some_and(|t| is_new(t.0))
+    run.metadata.deletion_timestamp.is_none() && is_younger(run, LONGEST_SECONDS)
 }
 
 /// One run at a time: two faults at once can't be told apart.
