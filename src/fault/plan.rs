@@ -52,6 +52,13 @@ pub struct ProbeTarget {
 }
 
 impl ProbeTarget {
+    /// Those of `all` that are the same service at other addresses, itself among them: an endpoint may have several addresses, and
+    /// not every one serves every port.
+    pub fn same_service<'a>(&self, all: &'a [&'a ProbeTarget]) -> impl Iterator<Item = &'a ProbeTarget> {
+        let key = |t: &ProbeTarget| (t.class, t.address.port());
+        all.iter().copied().filter(move |t| t.member == self.member && key(t) == key(self))
+    }
+
     /// The subject of its spans: `<member>/<class>`, and `<member>/<address>` for an endpoint, which may have several.
     pub fn subject(&self) -> String {
         match self.class {

@@ -102,7 +102,8 @@ fn by_probes<'a>(case: &Case<'a>) -> Silences<'a> {
         let near = case.edge(probes::EDGE, track);
         for target in sample.targets_of(node).into_iter().filter(|t| plan.breaks_tcp(node, t)) {
             let spans = track.series(SpanKind::Probe, &target.subject());
-            let (open, other): (Vec<&Seen<'_>>, Vec<&Seen<'_>>) = spans.iter().partition(|s| s.is("open"));
+            let through = |s: &&Seen<'_>| s.is("open") || (s.is("refused") && plan.pattern.effect == Effect::Drop);
+            let (open, other): (Vec<&Seen<'_>>, Vec<&Seen<'_>>) = spans.iter().partition(through);
             let open = open.into_iter().filter(|s| s.to <= near);
             all.add(node, open, other.into_iter().filter(|s| s.from >= -near));
         }

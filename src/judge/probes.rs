@@ -25,7 +25,8 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let mut groups: BTreeMap<(String, bool), Group> = BTreeMap::new();
     let sample = Sample::new(plan);
     for node in plan.agents() {
-        for target in sample.targets_of(node) {
+        let targets = sample.targets_of(node);
+        for target in targets.iter().copied().filter(|t| is_served(case, node, t, &targets)) {
             let broken = plan.breaks_tcp(node, target);
             let key = (format!("{}→{}", case.side_of(node), case.side_of(&target.member)), broken);
             let outcome = match seen_by(case, node) {
@@ -56,6 +57,15 @@ fn alive(seen: &Seen<'_>) -> bool {
     seen.is("open") || seen.is("refused")
 }
 
+/// Whether anything is claimed of this address: not where only another one of the same service answered before the cut.
+fn is_served(case: &Case<'_>, node: &str, target: &ProbeTarget, targets: &[&ProbeTarget]) -> bool {
+    let answered = |target: &ProbeTarget| {
+        let spans = case.timeline.agent(node).map_or(&[][..], |track| track.series(SpanKind::Probe, &target.subject()));
+        spans.iter().any(|s| s.from < 0.0 && alive(s))
+    };
+    answered(target) || !target.same_service(targets).any(answered)
+}
+
 /// Cut pairs that went on being silent after the heal, or became so again: in words, and who saw it.
 pub fn late(case: &Case<'_>) -> Vec<(String, String)> {
     let plan = case.evidence.plan;
@@ -65,7 +75,9 @@ pub fn late(case: &Case<'_>) -> Vec<(String, String)> {
     for track in plan.agents().into_iter().filter_map(|n| case.timeline.agent(n)).filter(|t| t.clock_known) {
         let limit = (STRAY * (case.timeline.end - heal)).max(1.0);
         let rejects = plan.pattern.effect == Effect::Reject;
-        for target in sample.targets_of(track.node).into_iter().filter(|t| plan.breaks_tcp(track.node, t)) {
+        let targets = sample.targets_of(track.node);
+        let cut = targets.iter().copied().filter(|t| plan.breaks_tcp(track.node, t));
+        for target in cut.filter(|t| is_served(case, track.node, t, &targets)) {
             let spans = track.series(SpanKind::Probe, &target.subject());
             let limit_at = heal + case.edge(EDGE, track) + HEAL_SLACK;
             // What rejects goes on rejecting, unless somebody is let through.

@@ -1,7 +1,10 @@
 //! A cluster that misbehaves in one way at a time, and the finding that must say so.
 
 use super::fixture::{CUT, END, Run, START, container, passing, pod};
-use crate::api::{Check, FindingResult, SpanKind, Verdict};
+use crate::{
+    api::{Check, FindingResult, Protocol, SpanKind, Verdict},
+    fault::{PortClass, ProbeTarget},
+};
 
 pub const KCM: &str = "kube-system/kube-controller-manager";
 
@@ -279,4 +282,37 @@ fn a_takeover_that_was_only_possible_is_measured_all_the_same() {
     assert_eq!(of(Check::LeaseTakeover).result, FindingResult::Held);
     assert!(of(Check::LeaderGap).predicted.starts_with("if it moves: "), "{:?}", of(Check::LeaderGap));
     assert_eq!(of(Check::LeaderOverlap).result, FindingResult::Held);
+}
+
+#[test]
+fn an_address_at_which_an_endpoint_never_answered_is_not_claimed() {
+    let mut run = passing();
+    let lb = run.plan.probes.iter().find(|t| t.class == PortClass::Endpoint).cloned().unwrap();
+    let other = ProbeTarget { address: "[fd00::9]:6443".parse().unwrap(), ..lb };
+    run.plan.probes.push(other.clone());
+    let plan = run.plan.clone();
+    for node in plan.agents() {
+        run.rewrite(node, SpanKind::Probe, &other.subject(), &[("silent", START, END)]);
+    }
+    assert_eq!(run.judge().verdict, Verdict::Pass);
+    // It answered one of them before.
+    let answered = [("refused", START, -1.0), ("silent", 0.5, END)];
+    run.rewrite("w1", SpanKind::Probe, &other.subject(), &answered);
+    assert_ne!(run.judge().verdict, Verdict::Pass, "and did not again after the heal");
+}
+
+#[test]
+fn a_cut_of_some_ports_has_an_onset_by_connections() {
+    let mut run = passing();
+    run.plan.ports.ports.insert((Protocol::Tcp, 2380));
+    let plan = run.plan.clone();
+    for (node, target) in plan.agents().into_iter().flat_map(|n| plan.probes.iter().map(move |t| (n, t))) {
+        if !plan.breaks_tcp(node, target) {
+            run.rewrite(node, SpanKind::Probe, &target.subject(), &[("open", START, END)]);
+        }
+    }
+    let onset = run.judge().onset.expect("masters saw it");
+    // Heard last 0.3 s before the cut and not 0.7 s after it; two masters are cut from one.
+    assert_eq!((onset.nodes, onset.first_us, onset.last_us), (3, 200_000, 200_000));
+    assert!(onset.error_us >= 500_000, "{onset:?}");
 }

@@ -21,8 +21,13 @@ pub fn lacks(plan: &RunPlan, agents: &[NodeRecord], guards: &Guards) -> Option<(
         let Some(status) = records.get(sender.name.as_str()) else {
             return Some(("NoBaseline", format!("the record of {}", sender.name)));
         };
+        let targets = sample.targets_of(&sender.name);
         let port = |target: &&ProbeTarget| port_lacked(&sender.name, status, target);
-        if let Some(why) = sample.targets_of(&sender.name).iter().find_map(port) {
+        let lacked = |target: &&ProbeTarget| {
+            // Not every address of an endpoint serves every port of it.
+            target.same_service(&targets).all(|t| port(&t).is_some()).then(|| port(target)).flatten()
+        };
+        if let Some(why) = targets.iter().find_map(lacked) {
             return Some(("NoBaseline", why));
         }
         for receiver in sample.of(&sender.name).into_iter().filter_map(|name| plan.member(name)) {
