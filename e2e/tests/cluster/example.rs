@@ -52,7 +52,7 @@ pub async fn passes(h: &Harness) -> Result<()> {
     reached_no_api_server_outside(h, &name, status.schedule.context("no schedule")?).await?;
     h.no_tables(Duration::from_secs(30)).await?;
     h.all_hear_each_other().await?;
-    let left = h.kubectl(&["--namespace", AGENTS, "get", "daemonsets,configmaps", "--output", "name"]).await?;
+    let left = h.look(&["--namespace", AGENTS, "get", "daemonsets,configmaps", "--output", "name"]).await?;
     ensure!(!left.contains(&name), "left behind: {left}");
     // Nothing is on any node any more, so nothing is waited for.
     h.delete(&name).await?;

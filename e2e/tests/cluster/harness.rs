@@ -80,6 +80,14 @@ impl Harness {
         self.run(&self.tools.kubectl, words).await
     }
 
+    /// Looks until an API server answers: one that was cut off is on its way back for a while, and says so.
+    pub async fn look(&self, words: &[&str]) -> Result<String> {
+        self.until(&format!("kubectl {}", words.join(" ")), LOAD_BALANCER, async |h: &Harness| {
+            Ok(Some(h.kubectl(words).await?))
+        })
+        .await
+    }
+
     async fn run(&self, program: &Path, words: &[&str]) -> Result<String> {
         let mut command = Command::new(program);
         command.args(words).env("KUBECONFIG", self.lab.kubeconfig()).stdin(Stdio::null()).kill_on_drop(true);
@@ -139,17 +147,32 @@ impl Harness {
             "apiVersion": "rackpartition.io/v1alpha1", "kind": "RackPartition",
             "metadata": {"name": name}, "spec": spec,
         });
-        let run = serde_json::from_value(run)?;
-        self.runs().create(&PostParams::default(), &run).await.with_context(|| format!("failed to create run {name}"))
+        self.create_run(&serde_json::from_value(run)?).await
+    }
+
+    /// Creates a run, until an API server has taken it or refused it.
+    async fn create_run(&self, run: &RackPartition) -> Result<RackPartition> {
+        let name = run.name_any();
+        let what = format!("run {name} to be taken");
+        let answer = self.until(&what, LOAD_BALANCER, async |h: &Harness| {
+            match h.runs().create(&PostParams::default(), run).await {
+                // An earlier try whose answer was lost.
+                Err(kube::Error::Api(answer)) if answer.is_already_exists() => Ok(Some(h.runs().get(&name).await)),
+                Err(kube::Error::Api(answer)) if answer.code >= 500 || answer.code == 429 => {
+                    Err(kube::Error::Api(answer).into())
+                }
+                Err(kube::Error::Api(answer)) => Ok(Some(Err(kube::Error::Api(answer)))),
+                other => Ok(Some(Ok(other?))),
+            }
+        });
+        answer.await?.with_context(|| format!("failed to create run {name}"))
     }
 
     /// The run in a file of the repository.
     pub async fn create_from(&self, file: &str) -> Result<String> {
         let text = std::fs::read_to_string(repository(file))?;
         let run: RackPartition = serde_saphyr::from_str(&text)?;
-        let name = run.name_any();
-        self.runs().create(&PostParams::default(), &run).await?;
-        Ok(name)
+        Ok(self.create_run(&run).await?.name_any())
     }
 
     /// Waits until the condition gives a value. A failed look is looked at again: the API server asked may be the cut one.
@@ -218,11 +241,13 @@ impl Harness {
 
     /// The record of this run that the agent on `node` wrote.
     pub async fn record(&self, run: &str, node: &str) -> Result<NodeRecord> {
-        let records: Api<NodeRecord> = Api::namespaced(self.client.clone(), AGENTS);
         let of_run = ListParams::default().labels(&format!("{RUN_LABEL}={run}"));
-        let records = records.list(&of_run).await?.items;
-        let found = records.into_iter().find(|r| r.spec.observer == Observer::Agent && r.spec.node == node);
-        found.with_context(|| format!("no record of {node} in run {run}"))
+        self.until(&format!("the record of {node} in run {run}"), LOAD_BALANCER, async |h: &Harness| {
+            let records: Api<NodeRecord> = Api::namespaced(h.client.clone(), AGENTS);
+            let records = records.list(&of_run).await?.items;
+            Ok(records.into_iter().find(|r| r.spec.observer == Observer::Agent && r.spec.node == node))
+        })
+        .await
     }
 
     /// Tables of ours on a node, by `nft` in the node itself.
@@ -271,12 +296,15 @@ impl Harness {
     /// Logs of every operator pod.
     pub async fn operator_logs(&self) -> Result<String> {
         let words = ["--namespace", OPERATORS, "logs", "--selector", "app.kubernetes.io/component=operator"];
-        self.kubectl(&[&words[..], &["--tail", "-1", "--prefix"]].concat()).await
+        self.look(&[&words[..], &["--tail", "-1", "--prefix"]].concat()).await
     }
 
     /// Removes every run and waits until nothing is left of them.
     pub async fn clear(&self) -> Result<()> {
-        for run in self.runs().list(&ListParams::default()).await? {
+        let runs = self.until("the runs", LOAD_BALANCER, async |h: &Harness| {
+            Ok(Some(h.runs().list(&ListParams::default()).await?))
+        });
+        for run in runs.await? {
             let name = run.name_any();
             let _ = self.delete(&name).await;
             self.gone(&name, Duration::from_secs(150)).await?;
