@@ -1,7 +1,11 @@
 //! What an agent asks of the kernel, as a trait, so that its order of doing things is tested without one.
 
 use crate::netfilter::{Error, Netfilter, TableSpec, TableState, TimeWindow, send_heal};
-use std::{net::IpAddr, time::Duration};
+use jiff::Timestamp;
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 /// The calls of [`Netfilter`] and the heal packet.
 pub trait Firewall: Send + 'static {
@@ -12,6 +16,10 @@ pub trait Firewall: Send + 'static {
     fn tables(&mut self) -> Result<Vec<String>, Error>;
     fn state(&mut self, table: &str) -> Result<Option<TableState>, Error>;
     fn send_heal(&mut self, addresses: &[IpAddr], spec: &TableSpec) -> std::io::Result<usize>;
+    /// The wall clock, by which windows go, and the one that is never stepped, by which gates do.
+    fn now(&self) -> (Timestamp, Instant) {
+        (Timestamp::now(), Instant::now())
+    }
 }
 
 impl Firewall for Netfilter {

@@ -25,7 +25,8 @@ pub async fn follow_run(client: Client, run: &str, uid: &str, orders: watch::Sen
     .await
 }
 
-fn order(seen: &Seen<RackPartition>, uid: &str) -> Order {
+/// The order in what was seen of the run.
+pub fn order(seen: &Seen<RackPartition>, uid: &str) -> Order {
     let abort = |why: &str| Order { known: true, abort: Some(why.into()), ..Default::default() };
     let run = match seen {
         Seen::Gone => return abort("the run was deleted"),

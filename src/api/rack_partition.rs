@@ -184,6 +184,9 @@ pub struct Guards {
     /// Allow a cut after which no side has a majority of etcd members.
     #[serde(default)]
     pub allow_quorum_loss: bool,
+    /// Allow a cut of every API server from every majority of etcd members.
+    #[serde(default)]
+    pub allow_api_server_loss: bool,
     /// Allow a cut of every rack from every other.
     #[serde(default)]
     pub allow_all_racks: bool,
@@ -210,6 +213,7 @@ impl Default for Guards {
     fn default() -> Self {
         Guards {
             allow_quorum_loss: false,
+            allow_api_server_loss: false,
             allow_all_racks: false,
             allow_unhealthy_baseline: false,
             allow_unplaced_sources: false,

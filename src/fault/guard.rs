@@ -2,7 +2,7 @@
 
 use super::Fault;
 use crate::{
-    api::{Guards, Side},
+    api::{Guards, Prospect, Side},
     topology::Snapshot,
 };
 use std::collections::BTreeSet;
@@ -53,6 +53,30 @@ pub enum Refusal {
         "no side would keep a majority of the {total} etcd members ({split}): cut fewer racks, or set spec.guards.allowQuorumLoss"
     )]
     QuorumLoss { total: u32, split: String },
+    #[error(
+        "no side with a majority of etcd would keep an API server: cut fewer racks, or set spec.guards.allowApiServerLoss"
+    )]
+    ApiServerLoss,
+    #[error(
+        "{count} of {total} nodes would lose the API, more than {most_percent} %: cut fewer racks, or raise policy.maxNodesPercent of the chart"
+    )]
+    TooManyNodes { count: usize, total: usize, most_percent: u8 },
+    #[error(
+        "node {node} of the protected rack {rack} would lose the API: cut others, or take the rack out of policy.protectedRacks of the chart"
+    )]
+    ProtectedRack { rack: String, node: String },
+    #[error(
+        "node {node} would lose the API, and {pod} of the protected namespace {namespace} runs there: cut other racks, or take the namespace out of policy.protectedNamespaces of the chart"
+    )]
+    ProtectedNamespace { namespace: String, pod: String, node: String },
+    #[error(
+        "a cut of {seconds} s is longer than this cluster allows ({most_seconds} s): shorten spec.duration, or raise policy.maxDuration of the chart"
+    )]
+    TooLong { seconds: f64, most_seconds: f64 },
+    #[error(
+        "this cluster has not agreed to be cut: label the namespace kube-system with {label}=true, or empty policy.optInLabel of the chart"
+    )]
+    NotOptedIn { label: String },
     #[error(
         "no etcd member was found: RackPartition looks for static pods in kube-system and for --etcd-servers of the API servers"
     )]
@@ -113,6 +137,10 @@ pub fn check(guards: &Guards, snapshot: &Snapshot, fault: &Fault, sides: &[Side]
     if !guards.allow_quorum_loss && !sides.iter().any(|s| s.quorum) {
         let split = sides.iter().map(|s| format!("{} {}", s.name, s.etcd_members)).collect::<Vec<_>>().join(", ");
         return Err(Refusal::QuorumLoss { total: snapshot.etcd.len() as u32, split });
+    }
+    let goes_on = |s: &Side| !s.api_servers.is_empty() && s.writable != Prospect::No;
+    if !guards.allow_api_server_loss && sides.iter().any(|s| s.quorum) && !sides.iter().any(goes_on) {
+        return Err(Refusal::ApiServerLoss);
     }
     if !guards.allow_unhealthy_baseline
         && let Some(node) = snapshot.nodes.iter().find(|n| !n.ready)

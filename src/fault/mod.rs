@@ -7,6 +7,7 @@ mod graph;
 mod guard;
 mod pattern;
 mod plan;
+mod policy;
 mod sample;
 mod select;
 mod shape;
@@ -20,6 +21,7 @@ pub use graph::sides;
 pub use guard::{Refusal, check as check_guards};
 pub use pattern::{Effect, Pattern};
 pub use plan::{Heal, Member, PlanParts, PortClass, ProbeTarget, RunPlan, merged};
+pub use policy::Policy;
 pub use sample::Sample;
 pub use traffic::Ports;
 

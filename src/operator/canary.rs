@@ -12,7 +12,7 @@ use crate::{
 };
 use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
 use kube::{
-    Api,
+    Api, Client,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
@@ -21,7 +21,10 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::time::{Instant, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 const PERIOD: Duration = Duration::from_millis(500);
 /// A healthy write takes milliseconds; etcd without a leader answers after 7 s or never.
@@ -43,8 +46,21 @@ impl Acknowledged {
     }
 }
 
-/// Writes until dropped. Each failure dials anew, so that an old connection's retransmission back-off is never mistaken for an
-/// API server that can't write.
+/// One API server and what is written through it.
+#[derive(Clone)]
+struct Canary {
+    ctx: Arc<Context>,
+    run: RackPartition,
+    server: ApiServer,
+    record: Record,
+    acknowledged: Acknowledged,
+    /// Where the last write was acknowledged. A connection that failed is not used again, so that its retransmission back-off is
+    /// never mistaken for an API server that can't write.
+    connection: Arc<Mutex<Option<Client>>>,
+}
+
+/// Writes until dropped, whether or not the writes before are answered: one that etcd lost with its leader hangs until its deadline,
+/// and must not hide when the next one got through.
 pub async fn write_through(
     ctx: Arc<Context>,
     run: RackPartition,
@@ -52,41 +68,49 @@ pub async fn write_through(
     record: Record,
     acknowledged: Acknowledged,
 ) {
-    let name = format!("rackpartition-canary-operator-{}", server.name.replace(':', "-"));
-    let mut ticks = every(PERIOD);
-    let mut connection = None;
+    let canary = Canary { ctx, run, server, record, acknowledged, connection: Arc::default() };
+    let (mut ticks, mut writes) = (every(PERIOD), JoinSet::new());
     loop {
         ticks.tick().await;
-        let client = match connection.take() {
-            Some(client) => client,
-            None => match ctx.route.direct(&server) {
-                Ok(client) => client,
-                Err(error) => {
-                    tracing::warn!(%error, server = server.name, "failed to dial for the canary");
-                    continue;
-                }
-            },
+        writes.spawn(canary.clone().write());
+        while writes.try_join_next().is_some() {}
+    }
+}
+
+impl Canary {
+    async fn write(self) {
+        let name = format!("rackpartition-canary-operator-{}", self.server.name.replace(':', "-"));
+        let kept = self.connection.lock().expect("no holder panics").clone();
+        let client = match kept.map_or_else(|| self.ctx.route.direct(&self.server), Ok) {
+            Ok(client) => client,
+            Err(error) => {
+                return tracing::warn!(%error, server = self.server.name, "failed to dial for the canary");
+            }
         };
-        let leases: Api<Lease> = Api::namespaced(client.clone(), &ctx.settings.agent.agent_namespace);
+        let leases: Api<Lease> = Api::namespaced(client.clone(), &self.ctx.settings.agent.agent_namespace);
         let lease = json!({
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": {"name": name, "labels": objects::labels(&run), "ownerReferences": objects::owner(&run)},
-            "spec": {"holderIdentity": ctx.settings.pod, "renewTime": MicroTime(Timestamp::now())},
+            "metadata": {
+                "name": name,
+                "labels": objects::labels(&self.run),
+                "ownerReferences": objects::owner(&self.run),
+            },
+            "spec": {"holderIdentity": self.ctx.settings.pod, "renewTime": MicroTime(Timestamp::now())},
         });
         let params = PatchParams::apply("rackpartition-canary").force();
         let write = timeout(DEADLINE, leases.patch(&name, &params, &Patch::Apply(lease))).await;
         let (state, detail) = match write {
             Ok(Ok(_)) => {
-                connection = Some(client);
-                acknowledged.now(&server.name);
+                self.acknowledged.now(&self.server.name);
                 ("acknowledged", None)
             }
             // Connection refused and 403 included: an API server without etcd refuses everybody.
             Ok(Err(error)) => ("failed", Some(error.to_string())),
             Err(_) => ("unknown", None),
         };
-        record.observe(SpanKind::Canary, Observation { detail, ..Observation::new(&server.name, state) });
+        *self.connection.lock().expect("no holder panics") = (state == "acknowledged").then_some(client);
+        self.record.observe(SpanKind::Canary, Observation { detail, ..Observation::new(&self.server.name, state) });
     }
 }
 

@@ -3,10 +3,10 @@
 use super::{addresses, cni, flags::Flags};
 use crate::{
     api::{Endpoint as SpecEndpoint, RackPartitionSpec},
-    fault::Refusal,
+    fault::{Policy, Refusal},
     topology::{
         ApiServer, CONTROL_PLANE_ENDPOINT, Endpoint, EtcdMember, KUBELET_PORT, Lease, Node, OperatorReplica, Pod,
-        Snapshot, Timer, Timers,
+        ProtectedPod, Snapshot, Timer, Timers,
     },
 };
 use ipnet::IpNet;
@@ -47,12 +47,18 @@ pub fn read(what: &'static str) -> impl FnOnce(kube::Error) -> Error {
 ///
 /// # Errors
 /// Where something can't be read; a [`Refusal`] where the control-plane endpoint can't be placed.
-pub async fn gather(client: &Client, spec: &RackPartitionSpec, namespace: &str) -> Result<Snapshot, Error> {
+pub async fn gather(
+    client: &Client,
+    spec: &RackPartitionSpec,
+    namespace: &str,
+    policy: &Policy,
+) -> Result<Snapshot, Error> {
     let all = ListParams::default();
     let mut endpoints = spec.endpoints.iter().map(spec_endpoint).collect::<Result<Vec<_>, _>>()?;
     let (mut nodes, components) = nodes(client, &spec.rack_label, &endpoints).await?;
     cni::add_pod_ranges(client, &mut nodes).await?;
-    add_pod_addresses(client, &mut nodes).await?;
+    let all_pods = Api::<core::Pod>::all(client.clone()).list(&all).await.map_err(read("pods"))?.items;
+    add_pod_addresses(&all_pods, &mut nodes);
     let leases = Api::<coordination::Lease>::namespaced(client.clone(), "kube-system");
     let leases = leases.list(&all).await.map_err(read("Leases"))?.items;
     let node_leases = Api::<coordination::Lease>::namespaced(client.clone(), "kube-node-lease");
@@ -73,8 +79,28 @@ pub async fn gather(client: &Client, spec: &RackPartitionSpec, namespace: &str) 
         pods: pods(client, spec).await?,
         timers: timers(&components, &node_leases),
         operators: operators.iter().map(operator).collect(),
+        protected_pods: all_pods.iter().filter_map(|p| protected(p, policy)).collect(),
+        opted_in: opted_in(client, policy).await?,
         nodes,
     })
+}
+
+/// A pod of a protected namespace, unless it is one of those that are on every node.
+fn protected(found: &core::Pod, policy: &Policy) -> Option<ProtectedPod> {
+    let Pod { namespace, name, node, owner_kind, .. } = pod(found)?;
+    let is_everywhere = matches!(owner_kind.as_deref(), Some("DaemonSet" | "Node"));
+    let is_protected = policy.protected_namespaces.contains(&namespace) && !is_everywhere;
+    is_protected.then_some(ProtectedPod { namespace, name, node })
+}
+
+/// Whether the cluster carries the label that is asked for.
+async fn opted_in(client: &Client, policy: &Policy) -> Result<bool, Error> {
+    if policy.opt_in_label.is_empty() {
+        return Ok(false);
+    }
+    let system = ListParams::default().fields("metadata.name=kube-system");
+    let namespaces = Api::<Namespace>::all(client.clone()).list(&system).await.map_err(read("kube-system"))?;
+    Ok(namespaces.iter().any(|n| n.labels().get(&policy.opt_in_label).is_some_and(|v| v == "true")))
 }
 
 /// Selects the operator's own pods.
@@ -122,9 +148,8 @@ fn kubelet_port(endpoints: Option<&core::NodeDaemonEndpoints>) -> u16 {
 }
 
 /// Addresses of pods that are in no pod range of their node: some CNIs give addresses from pools of their own.
-async fn add_pod_addresses(client: &Client, nodes: &mut [Node]) -> Result<(), Error> {
-    let pods = Api::<core::Pod>::all(client.clone()).list(&ListParams::default()).await.map_err(read("pods"))?;
-    for pod in &pods.items {
+fn add_pod_addresses(pods: &[core::Pod], nodes: &mut [Node]) {
+    for pod in pods {
         let on_host = pod.spec.as_ref().is_some_and(|s| s.host_network == Some(true));
         let node = node_of(pod).and_then(|name| nodes.iter_mut().find(|n| n.name == name));
         let Some(node) = node.filter(|_| !on_host) else { continue };
@@ -135,7 +160,6 @@ async fn add_pod_addresses(client: &Client, nodes: &mut [Node]) -> Result<(), Er
             }
         }
     }
-    Ok(())
 }
 
 fn is(pod: &core::Pod, component: &str) -> bool {

@@ -18,7 +18,7 @@ mod settings;
 mod steps;
 
 pub use election::{Election, Ended};
-pub use settings::{AgentSettings, Settings};
+pub use settings::{AgentSettings, PolicySettings, Settings};
 
 use crate::{
     api::{Phase, RackPartition, Side},

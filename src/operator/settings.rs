@@ -1,5 +1,6 @@
 //! What the operator is told by its Deployment.
 
+use crate::fault::Policy;
 use clap::Args;
 
 /// Set by the chart, by environment.
@@ -19,6 +20,43 @@ pub struct Settings {
     pub arm_deadline: kube::core::Duration,
     #[command(flatten)]
     pub agent: AgentSettings,
+    #[command(flatten)]
+    pub policy: PolicySettings,
+}
+
+/// What the cluster's owner allows any run.
+#[derive(Args, Clone, Debug)]
+pub struct PolicySettings {
+    /// No cut lasts longer than this.
+    #[arg(long = "policy-max-duration", env = "POLICY_MAX_DURATION", default_value = "1h")]
+    pub max_duration: kube::core::Duration,
+    /// Share of the nodes that may lose the API.
+    #[arg(long = "policy-max-nodes-percent", env = "POLICY_MAX_NODES_PERCENT", default_value_t = 100,
+        value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub max_nodes_percent: u8,
+    /// Racks of which no node may lose the API.
+    #[arg(long = "policy-protected-racks", env = "POLICY_PROTECTED_RACKS", value_delimiter = ',')]
+    pub protected_racks: Vec<String>,
+    /// Namespaces of whose pods no node may lose the API.
+    #[arg(long = "policy-protected-namespaces", env = "POLICY_PROTECTED_NAMESPACES", value_delimiter = ',')]
+    pub protected_namespaces: Vec<String>,
+    /// A label that the namespace kube-system must have, with the value `true`. Empty: none.
+    #[arg(long = "policy-opt-in-label", env = "POLICY_OPT_IN_LABEL", default_value = "")]
+    pub opt_in_label: String,
+}
+
+impl PolicySettings {
+    pub fn policy(&self) -> Policy {
+        // An environment variable that is set to nothing is a list of one empty word.
+        let words = |list: &[String]| list.iter().filter(|w| !w.is_empty()).cloned().collect();
+        Policy {
+            max_duration: self.max_duration.into(),
+            max_nodes_percent: self.max_nodes_percent,
+            protected_racks: words(&self.protected_racks),
+            protected_namespaces: words(&self.protected_namespaces),
+            opt_in_label: self.opt_in_label.clone(),
+        }
+    }
 }
 
 /// How agents are started.

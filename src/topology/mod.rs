@@ -22,6 +22,19 @@ pub struct Snapshot {
     pub timers: Timers,
     /// Replicas of this operator.
     pub operators: Vec<OperatorReplica>,
+    /// Pods of namespaces that no run may cut off, without those that run on every node anyway.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub protected_pods: Vec<ProtectedPod>,
+    /// The cluster carries its owner's consent, where one is asked for.
+    pub opted_in: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ProtectedPod {
+    pub namespace: String,
+    pub name: String,
+    pub node: String,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

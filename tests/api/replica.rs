@@ -3,7 +3,7 @@
 use crate::control_plane::ControlPlane;
 use rackpartition::{
     connection::Route,
-    operator::{self, AgentSettings, Settings},
+    operator::{self, AgentSettings, PolicySettings, Settings},
 };
 use std::time::Duration;
 use tokio::{
@@ -28,10 +28,21 @@ impl Replica {
     }
 
     pub fn start_with(plane: &ControlPlane, pod: &str, node: &str, arm_deadline: Duration) -> Self {
+        Self::start_under(plane, pod, node, arm_deadline, everything_allowed())
+    }
+
+    /// Under what the cluster's owner allows.
+    pub fn start_under(
+        plane: &ControlPlane,
+        pod: &str,
+        node: &str,
+        arm_deadline: Duration,
+        policy: PolicySettings,
+    ) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let route = Route::new(plane.config.clone(), &[]);
         let (stop, stopped) = oneshot::channel();
-        let settings = settings(pod, node, arm_deadline);
+        let settings = settings(pod, node, arm_deadline, policy);
         let task = runtime.spawn(operator::serve_until(settings, route, async {
             let _ = stopped.await;
         }));
@@ -63,7 +74,18 @@ impl Drop for Replica {
     }
 }
 
-fn settings(pod: &str, node: &str, arm_deadline: Duration) -> Settings {
+/// The chart's defaults, save that any share of nodes may be cut off.
+pub fn everything_allowed() -> PolicySettings {
+    PolicySettings {
+        max_duration: Duration::from_secs(3600).into(),
+        max_nodes_percent: 100,
+        protected_racks: Vec::new(),
+        protected_namespaces: Vec::new(),
+        opt_in_label: String::new(),
+    }
+}
+
+fn settings(pod: &str, node: &str, arm_deadline: Duration, policy: PolicySettings) -> Settings {
     Settings {
         pod: pod.into(),
         namespace: NAMESPACE.into(),
@@ -79,5 +101,6 @@ fn settings(pod: &str, node: &str, arm_deadline: Duration) -> Settings {
             runtime_socket: "/run/containerd/containerd.sock".into(),
             state_dir: "/var/lib/rackpartition".into(),
         },
+        policy,
     }
 }

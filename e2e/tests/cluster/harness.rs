@@ -63,6 +63,11 @@ impl Harness {
     }
 
     async fn install(&self) -> Result<()> {
+        self.install_with(&[]).await
+    }
+
+    /// The chart with values of a scenario's own, as `--set-json` takes them.
+    pub async fn install_with(&self, values: &[&str]) -> Result<()> {
         let chart = repository("charts/rackpartition");
         let mut words =
             vec!["upgrade", "--install", "rackpartition", &chart, "--wait", "--timeout", "3m", "--reset-values"];
@@ -73,6 +78,7 @@ impl Harness {
         for value in ["image.repository=rackpartition", "image.tag=dev", &deadline, &image] {
             words.extend(["--set", value]);
         }
+        values.iter().for_each(|value| words.extend(["--set-json", value]));
         self.run(&self.tools.helm, &words).await.map(drop)
     }
 

@@ -9,6 +9,7 @@ mod endings;
 mod example;
 mod harness;
 mod leader;
+mod policy;
 mod refusals;
 mod shapes;
 mod topologies;
@@ -34,6 +35,7 @@ const SCENARIOS: &[Scenario] = &[
 
 /// Too long for every change.
 const LONG: &[Scenario] = &[
+    ("who_may_run_what", |h| policy::who_may_run_what(h).boxed_local()),
     ("healed_by_hand", |h| endings::healed_by_hand(h).boxed_local()),
     ("a_bridge_is_exact", |h| shapes::of_the_example_is_exact(h, "bridge").boxed_local()),
     ("a_one_way_cut_is_exact", |h| shapes::of_the_example_is_exact(h, "one-way").boxed_local()),

@@ -1,6 +1,8 @@
 //! Owns this node's table: looks at it every second, does what [`decide`] says, and reports what the kernel holds.
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 use super::{
@@ -101,8 +103,8 @@ impl<F: Firewall> Keeper<F> {
         loop {
             let order = orders.borrow_and_update().clone();
             // Netlink and the disk are waited for: others' work must go on elsewhere meanwhile.
-            block_in_place(|| self.turn(&order, Timestamp::now()));
-            let wait = self.until_next_turn(Timestamp::now());
+            block_in_place(|| self.turn(&order, self.firewall.now().0));
+            let wait = self.until_next_turn(self.firewall.now().0);
             tokio::select! {
                 biased;
                 Ok(()) = stop.changed() => return block_in_place(|| self.leave()),
@@ -139,7 +141,7 @@ impl<F: Firewall> Keeper<F> {
         }
         // Arm and hold, or abort and end: no step of a run is followed by more than one other.
         for _ in 0..3 {
-            let looked = Instant::now();
+            let looked = self.firewall.now().1;
             let table = match self.firewall.state(&self.setup.spec.name) {
                 Ok(table) => table,
                 Err(error) => return self.not_seen(&error),
@@ -246,7 +248,7 @@ impl<F: Firewall> Keeper<F> {
 
     fn load(&mut self, times: Times, gate_ends: Instant) -> Result<Done, String> {
         // The gate only bounds how long a cut lasts; when it begins is the wall clock's.
-        let left = time_until(times.heal_at)?;
+        let left = self.time_until(times.heal_at)?;
         if left > self.setup.duration + AHEAD {
             return self.abort(aborted(format!(
                 "refused to load: by this node's wall clock the cut ends in {:.0} s and lasts {:.0} s; the clock must have been \
@@ -264,8 +266,8 @@ impl<F: Firewall> Keeper<F> {
             .map(|(from, to)| TimeWindow { from: times.cut_at + *from, to: (times.cut_at + *to).min(times.heal_at) })
             .collect();
         // Read after the disk, which may be slow. The armed gate is never extended.
-        let left = time_until(times.heal_at)?;
-        let gate = (left + GATE_MARGIN).min(gate_ends.saturating_duration_since(Instant::now()));
+        let left = self.time_until(times.heal_at)?;
+        let gate = (left + GATE_MARGIN).min(gate_ends.saturating_duration_since(self.firewall.now().1));
         match self.firewall.cut(&self.setup.spec.name, &windows, gate) {
             Ok(()) => {
                 tracing::info!(cut_at = %times.cut_at, heal_at = %times.heal_at, "loaded");
@@ -276,6 +278,11 @@ impl<F: Firewall> Keeper<F> {
             // Whether they are loaded may be unknown.
             Err(error) => self.abort(aborted(format!("failed to load the windows: {error}"))),
         }
+    }
+
+    fn time_until(&self, heal_at: Timestamp) -> Result<Duration, String> {
+        let left = heal_at.duration_since(self.firewall.now().0);
+        Duration::try_from(left).map_err(|_| "the cut was over before it was loaded".to_owned())
     }
 
     fn end(&mut self, ending: Ending) -> Result<(), String> {
@@ -350,11 +357,6 @@ enum Done {
     Changed,
     /// Nothing to do at present; says what is amiss.
     Waiting(Option<&'static str>),
-}
-
-fn time_until(heal_at: Timestamp) -> Result<Duration, String> {
-    let left = heal_at.duration_since(Timestamp::now());
-    Duration::try_from(left).map_err(|_| "the cut was over before it was loaded".to_owned())
 }
 
 fn aborted(why: String) -> Ending {

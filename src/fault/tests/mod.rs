@@ -4,16 +4,16 @@ mod graph;
 mod pattern;
 mod shapes;
 
-use super::{Fault, PlanParts, Refusal, RunPlan, check_guards, expand, sides};
+use super::{Fault, PlanParts, Policy, Refusal, RunPlan, check_guards, expand, sides};
 use crate::{
     agent::rules_at,
     api::{Guards, Prospect, RackPartitionSpec},
     netfilter::Addresses,
-    topology::{ApiServer, Endpoint, EtcdMember, Lease, Node, OperatorReplica, Snapshot},
+    topology::{ApiServer, Endpoint, EtcdMember, Lease, Node, OperatorReplica, ProtectedPod, Snapshot},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 /// Nodes `n0..` with the given racks; the first `masters` carry etcd and an API server; an operator on each.
 fn cluster(racks: &[usize], masters: usize) -> Snapshot {
@@ -236,6 +236,57 @@ fn each_guard_fires_and_lets_through() {
     let mut external = healthy.clone();
     external.etcd.clear();
     assert_eq!(guarded(&external, &isolate(&["r1"]), &Guards::default()), Err(Refusal::NoEtcd));
+}
+
+#[test]
+fn each_limit_of_the_owner_fires_and_lets_through() {
+    let snapshot = Snapshot {
+        protected_pods: vec![ProtectedPod { namespace: "pay".into(), name: "db-0".into(), node: "n1".into() }],
+        opted_in: true,
+        ..cluster(&[1, 2, 3, 3], 3)
+    };
+    let checked = |policy: Policy, racks: &[&str], seconds: u64| {
+        let fault = expand(&isolate(racks), &snapshot).unwrap();
+        policy.check(Duration::from_secs(seconds), &snapshot, &sides(&snapshot, &fault))
+    };
+    let policy = Policy::default;
+    assert_eq!(checked(policy(), &["r1"], 3600), Ok(()));
+
+    let a_minute = || Policy { max_duration: Duration::from_secs(60), ..policy() };
+    assert!(matches!(checked(a_minute(), &["r1"], 61), Err(Refusal::TooLong { .. })));
+    assert_eq!(checked(a_minute(), &["r1"], 60), Ok(()));
+
+    let a_quarter = |max_nodes_percent| Policy { max_nodes_percent, ..policy() };
+    assert_eq!(checked(a_quarter(25), &["r1"], 60), Ok(()));
+    assert!(matches!(checked(a_quarter(24), &["r1"], 60), Err(Refusal::TooManyNodes { count: 1, total: 4, .. })));
+    // The two that are named keep the majority: it is the others that lose.
+    assert!(matches!(checked(a_quarter(25), &["r1", "r2"], 60), Err(Refusal::TooManyNodes { count: 2, .. })));
+
+    let protects = |rack: &str| Policy { protected_racks: vec![rack.into()], ..policy() };
+    assert!(matches!(checked(protects("r1"), &["r1"], 60), Err(Refusal::ProtectedRack { .. })));
+    assert_eq!(checked(protects("r2"), &["r1"], 60), Ok(()));
+    assert!(matches!(checked(protects("r3"), &["r1", "r2"], 60), Err(Refusal::ProtectedRack { .. })));
+
+    assert!(matches!(checked(policy(), &["r2"], 60), Err(Refusal::ProtectedNamespace { .. })), "n1 is in r2");
+
+    let consent = || Policy { opt_in_label: "example.com/chaos".into(), ..policy() };
+    assert_eq!(checked(consent(), &["r1"], 60), Ok(()));
+    let without = Snapshot { opted_in: false, ..snapshot.clone() };
+    let fault = expand(&isolate(&["r1"]), &without).unwrap();
+    let refused = consent().check(Duration::from_secs(60), &without, &sides(&without, &fault));
+    assert!(matches!(refused, Err(Refusal::NotOptedIn { .. })));
+}
+
+#[test]
+fn a_majority_of_etcd_without_an_api_server_is_a_loss_that_must_be_allowed() {
+    // etcd in every rack, the only API server in r1.
+    let mut snapshot = cluster(&[1, 2, 3], 3);
+    snapshot.api_servers.truncate(1);
+    let spec = isolate(&["r1"]);
+    assert_eq!(guarded(&snapshot, &spec, &Guards::default()), Err(Refusal::ApiServerLoss));
+    let allow = Guards { allow_api_server_loss: true, ..Guards::default() };
+    assert!(guarded(&snapshot, &spec, &allow).is_ok());
+    assert!(guarded(&snapshot, &isolate(&["r2"]), &Guards::default()).is_ok());
 }
 
 #[test]

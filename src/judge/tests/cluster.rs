@@ -79,5 +79,7 @@ pub fn snapshot() -> Snapshot {
             etcd_election: Timer::read(1.0, "--election-timeout"),
         },
         operators: vec![OperatorReplica { pod: "operator-b".into(), node: "w2".into(), ready: true }],
+        protected_pods: Vec::new(),
+        opted_in: false,
     }
 }

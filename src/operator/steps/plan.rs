@@ -32,7 +32,8 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
     if let Some(other) = other_run(run, ctx).await? {
         return refused(other.to_string());
     }
-    let mut snapshot = match gather::gather(&ctx.client, &run.spec, &ctx.settings.namespace).await {
+    let policy = ctx.settings.policy.policy();
+    let mut snapshot = match gather::gather(&ctx.client, &run.spec, &ctx.settings.namespace, &policy).await {
         Ok(snapshot) => snapshot,
         Err(gather::Error::Refused(refusal @ Refusal::UnresolvedEndpoint { .. }))
             if is_younger(run, PATIENCE_SECONDS) =>
@@ -58,10 +59,11 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
         Err(refusal) => return refused(refusal.to_string()),
     };
     let sides = fault::sides(&snapshot, &fault);
-    if let Err(refusal) = fault::check_guards(&run.spec.guards, &snapshot, &fault, &sides) {
+    let duration = Duration::from(run.spec.duration);
+    let allowed = policy.check(duration, &snapshot, &sides);
+    if let Err(refusal) = allowed.and_then(|()| fault::check_guards(&run.spec.guards, &snapshot, &fault, &sides)) {
         return refused(refusal.to_string());
     }
-    let duration = Duration::from(run.spec.duration);
     let forecast = predict::predict(&snapshot, &fault, &sides, duration);
     let parts = PlanParts {
         run: run.name_any(),

@@ -1,0 +1,71 @@
+//! What the cluster's owner allows any run, whatever its own guards say: the chart's `policy`.
+
+use super::Refusal;
+use crate::{
+    api::{Prospect, Side},
+    topology::Snapshot,
+};
+use std::time::Duration;
+
+/// Limits for every run.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Policy {
+    pub max_duration: Duration,
+    /// Share of the nodes that may lose every API server that can write.
+    pub max_nodes_percent: u8,
+    /// No node of these racks may.
+    pub protected_racks: Vec<String>,
+    /// No node may that runs pods of these namespaces.
+    pub protected_namespaces: Vec<String>,
+    /// A label that the namespace `kube-system` must have, with the value `true`: the cluster's own consent. Empty: none.
+    pub opt_in_label: String,
+}
+
+impl Default for Policy {
+    /// Everything that a spec can say.
+    fn default() -> Self {
+        Policy {
+            max_duration: Duration::from_secs(3600),
+            max_nodes_percent: 100,
+            protected_racks: Vec::new(),
+            protected_namespaces: Vec::new(),
+            opt_in_label: String::new(),
+        }
+    }
+}
+
+impl Policy {
+    /// Checks a cut of this length that leaves these sides.
+    ///
+    /// # Errors
+    /// The first [`Refusal`] that applies.
+    pub fn check(&self, duration: Duration, snapshot: &Snapshot, sides: &[Side]) -> Result<(), Refusal> {
+        if !self.opt_in_label.is_empty() && !snapshot.opted_in {
+            return Err(Refusal::NotOptedIn { label: self.opt_in_label.clone() });
+        }
+        if duration > self.max_duration {
+            return Err(Refusal::TooLong {
+                seconds: duration.as_secs_f64(),
+                most_seconds: self.max_duration.as_secs_f64(),
+            });
+        }
+        // A side that may go on is counted among those that lose: unknown is never good enough.
+        let losing: Vec<&String> = sides.iter().filter(|s| s.served != Prospect::Yes).flat_map(|s| &s.nodes).collect();
+        let (count, total) = (losing.len(), snapshot.nodes.len());
+        if count * 100 > total * usize::from(self.max_nodes_percent) {
+            return Err(Refusal::TooManyNodes { count, total, most_percent: self.max_nodes_percent });
+        }
+        let rack = |node: &&String| snapshot.rack_of(node).filter(|r| self.protected_racks.iter().any(|p| p == r));
+        if let Some((node, rack)) = losing.iter().find_map(|node| Some((node, rack(node)?))) {
+            return Err(Refusal::ProtectedRack { rack: rack.into(), node: (*node).clone() });
+        }
+        match snapshot.protected_pods.iter().find(|p| losing.contains(&&p.node)) {
+            Some(pod) => Err(Refusal::ProtectedNamespace {
+                namespace: pod.namespace.clone(),
+                pod: pod.name.clone(),
+                node: pod.node.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
