@@ -34,6 +34,8 @@ enum Mishap {
     Reboot(usize),
     /// The wall clock is stepped by so many hours.
     Step(usize, i64),
+    /// By so many seconds, where this node is being cut. Before, so little goes by as a clock out of step, which refuses a run.
+    StepInMidCut(usize, i64),
     /// Nothing of the API's reaches this node for so many ticks.
     Deaf(usize, usize),
     /// No operator for so many ticks.
@@ -51,6 +53,7 @@ fn mishap() -> impl Strategy<Value = (usize, Mishap)> {
         4 => node().prop_map(Mishap::Kill),
         1 => node().prop_map(Mishap::Reboot),
         1 => (node(), prop_oneof![Just(-1), Just(1)]).prop_map(|(node, hours)| Mishap::Step(node, hours)),
+        2 => (node(), -60..60_i64).prop_map(|(node, seconds)| Mishap::StepInMidCut(node, seconds)),
         2 => (node(), 1..200_usize).prop_map(|(node, ticks)| Mishap::Deaf(node, ticks)),
         2 => (1..200_usize).prop_map(Mishap::NoOperator),
         2 => Just(Mishap::Abort),
@@ -327,9 +330,11 @@ fn happen(mishap: Mishap, tick: usize, world: &Mutex<World>, nodes: &mut [Node],
             nodes[node].boots += 1;
             world.lock().unwrap().tables[node] = None;
         }
-        Mishap::Step(node, hours) => {
-            world.lock().unwrap().ahead[node] += SignedDuration::from_secs(hours * HOUR);
-            nodes[node].stepped = true;
+        Mishap::Step(node, hours) => step(world, &mut nodes[node], node, hours * HOUR),
+        Mishap::StepInMidCut(node, seconds) => {
+            if world.lock().unwrap().cuts(node) {
+                step(world, &mut nodes[node], node, seconds);
+            }
         }
         Mishap::Deaf(node, ticks) => nodes[node].deaf_until = tick + ticks,
         Mishap::NoOperator(ticks) => operator.away_until = tick + ticks,
@@ -340,6 +345,11 @@ fn happen(mishap: Mishap, tick: usize, world: &Mutex<World>, nodes: &mut [Node],
         }
         Mishap::NoPackets(node) => world.lock().unwrap().deafened[node] = true,
     }
+}
+
+fn step(world: &Mutex<World>, of: &mut Node, node: usize, seconds: i64) {
+    world.lock().unwrap().ahead[node] += SignedDuration::from_secs(seconds);
+    of.stepped = true;
 }
 
 /// The agent of one node hears what there is to hear, and looks.
