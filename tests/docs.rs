@@ -9,7 +9,10 @@ use rackpartition::{
     report::picture,
     topology::{Endpoint, EtcdMember, Node, Snapshot},
 };
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 fn file(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -102,4 +105,35 @@ fn documented(prefix: &str, values: &serde_json::Value, schema: &serde_json::Val
             assert!(readme.contains(&format!("| `{name}` |")), "{name} is not in the chart's README");
         }
     }
+}
+
+/// Whoever reads a promise can run the test that holds it.
+#[test]
+fn every_promise_names_tests_that_there_are() {
+    let page = read("docs/safety.md");
+    let table = page.split("## Each promise").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("the table");
+    let sources: String = ["src", "tests", "e2e/tests"].into_iter().flat_map(|folder| sources(&file(folder))).collect();
+    let rows: Vec<&str> = table.lines().filter(|l| l.starts_with("| ") && !l.starts_with("| promise")).collect();
+    assert!(rows.len() > 15, "{rows:?}");
+    for row in rows {
+        let held_by = row.rsplit('|').nth(1).expect("two columns");
+        let is_name = |word: &&str| {
+            word.len() > 2 && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        };
+        let tests: Vec<&str> = held_by.split('`').skip(1).step_by(2).filter(is_name).collect();
+        assert!(!tests.is_empty(), "nothing holds {row}");
+        for test in tests {
+            assert!(sources.contains(&format!("fn {test}(")), "there is no test {test}, which docs/safety.md names");
+        }
+    }
+}
+
+/// Every source file below a folder.
+fn sources(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let of = |path: PathBuf| match path.is_dir() {
+        true => sources(&path),
+        false => vec![fs::read_to_string(&path).unwrap()],
+    };
+    entries.flat_map(of).collect()
 }

@@ -275,6 +275,14 @@ impl Lab {
         run::text(self.engine.docker().args(["pause", node])).await.map(drop)
     }
 
+    /// Takes a node's power away and gives it back: all its processes are killed, and its network begins anew.
+    ///
+    /// # Errors
+    /// When the engine does not.
+    pub async fn restart(&self, node: &str) -> Result<()> {
+        run::text(self.engine.docker().args(["restart", "--time", "0", node])).await.map(drop)
+    }
+
     /// Lets a frozen node go on.
     ///
     /// # Errors

@@ -63,6 +63,7 @@ pub async fn aborted_in_mid_cut(h: &Harness) -> Result<()> {
     spec["duration"] = json!("120s");
     h.create(name, spec).await?;
     h.phase(name, &[Phase::Cut], Duration::from_secs(150)).await?;
+    agents_have_no_open_port(h).await?;
     h.abort(name).await?;
     let begun = Instant::now();
     let status = h.phase(name, &[Phase::Aborted], Duration::from_secs(30)).await?;
@@ -78,6 +79,19 @@ pub async fn aborted_in_mid_cut(h: &Harness) -> Result<()> {
     .await?;
     ensure!(status.message.unwrap_or_default().contains("abort"), "the message says why");
     println!("  aborted: everybody heard everybody {:.1} s later", heard_after.as_secs_f64());
+    Ok(())
+}
+
+/// As `ss` says on every node, where agents have the node's own network.
+async fn agents_have_no_open_port(h: &Harness) -> Result<()> {
+    for node in h.lab.nodes() {
+        let listening = h.lab.exec(&node.name, &["ss", "-H", "-l", "-n", "-t", "-u", "-w", "-p"]).await?;
+        let own: Vec<&str> = listening.lines().filter(|l| l.contains("rackpartition")).collect();
+        ensure!(own.is_empty(), "{} listens: {own:?}", node.name);
+        // Else the line before would say so of an agent that is not there.
+        let all = h.lab.exec(&node.name, &["ss", "-H", "-a", "-n", "-t", "-u", "-p"]).await?;
+        ensure!(all.contains("rackpartition"), "{} has no agent's socket at all: {all}", node.name);
+    }
     Ok(())
 }
 

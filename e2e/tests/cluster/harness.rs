@@ -276,8 +276,14 @@ impl Harness {
 
     /// Every node reaches every kubelet: nothing of ours has effect any more.
     pub async fn all_hear_each_other(&self) -> Result<()> {
-        for from in self.lab.nodes() {
-            for to in self.lab.nodes() {
+        self.hear_each_other_but(&[]).await
+    }
+
+    /// The same of all nodes but these.
+    pub async fn hear_each_other_but(&self, silent: &[&str]) -> Result<()> {
+        let nodes = || self.lab.nodes().iter().filter(|n| !silent.contains(&n.name.as_str()));
+        for from in nodes() {
+            for to in nodes() {
                 let connect = format!("exec 3<>/dev/tcp/{}/10250", to.address);
                 let reached = self.lab.exec(&from.name, &["timeout", "3", "bash", "-c", &connect]).await;
                 reached.with_context(|| format!("{} does not reach {}", from.name, to.name))?;

@@ -9,8 +9,10 @@ mod endings;
 mod example;
 mod harness;
 mod leader;
+mod matrix;
 mod policy;
 mod refusals;
+mod rights;
 mod shapes;
 mod topologies;
 
@@ -35,7 +37,9 @@ const SCENARIOS: &[Scenario] = &[
 
 /// Too long for every change.
 const LONG: &[Scenario] = &[
+    ("rights_are_those_reviewed", |h| rights::are_those_reviewed(h).boxed_local()),
     ("who_may_run_what", |h| policy::who_may_run_what(h).boxed_local()),
+    ("crash_matrix_dozen", |h| matrix::a_dozen(h).boxed_local()),
     ("healed_by_hand", |h| endings::healed_by_hand(h).boxed_local()),
     ("a_bridge_is_exact", |h| shapes::of_the_example_is_exact(h, "bridge").boxed_local()),
     ("a_one_way_cut_is_exact", |h| shapes::of_the_example_is_exact(h, "one-way").boxed_local()),
@@ -48,6 +52,9 @@ const LONG: &[Scenario] = &[
 
 /// Two racks that lose each other, and a witness of etcd in a third: on other machines than the rest.
 const TWO_RACKS: &[Scenario] = &[("two_racks_and_a_witness", |h| topologies::two_racks(h).boxed_local())];
+
+/// Longer than an afternoon: only by name.
+const BY_NAME: &[Scenario] = &[("crash_matrix_whole", |h| matrix::whole(h).boxed_local())];
 
 /// What three racks can't have.
 const FIVE_RACKS: &[Scenario] = &[
@@ -67,7 +74,14 @@ async fn main() -> ExitCode {
         scenarios.iter().flat_map(|s| s.iter()).filter(wanted).collect()
     };
     let on = |topology, dual_stack| Options { topology, dual_stack, ..Options::default() };
-    let mut groups = vec![(Options::default(), chosen(if long { &[SCENARIOS, LONG] } else { &[SCENARIOS] }))];
+    let mut groups = vec![(
+        Options::default(),
+        chosen(match (names.is_empty(), long) {
+            (false, _) => &[SCENARIOS, LONG, BY_NAME],
+            (true, true) => &[SCENARIOS, LONG],
+            (true, false) => &[SCENARIOS],
+        }),
+    )];
     if long {
         groups.push((on(Topology::TwoRacksExternalEtcd, true), chosen(&[TWO_RACKS])));
         groups.push((on(Topology::FiveRacks, false), chosen(&[FIVE_RACKS])));

@@ -60,8 +60,8 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
     };
     let sides = fault::sides(&snapshot, &fault);
     let duration = Duration::from(run.spec.duration);
-    let allowed = policy.check(duration, &snapshot, &sides);
-    if let Err(refusal) = allowed.and_then(|()| fault::check_guards(&run.spec.guards, &snapshot, &fault, &sides)) {
+    let guarded = fault::check_guards(&run.spec.guards, &snapshot, &fault, &sides);
+    if let Err(refusal) = guarded.and_then(|()| policy.check(duration, &snapshot, &sides)) {
         return refused(refusal.to_string());
     }
     let forecast = predict::predict(&snapshot, &fault, &sides, duration);

@@ -1,0 +1,248 @@
+//! The crash matrix: whoever is struck, and whenever, the cut ends at its time, nothing is left, and no phase lies.
+
+use crate::{
+    harness::{Harness, OPERATORS, seconds_until},
+    refusals::isolate,
+};
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, api::ListParams};
+use rackpartition::api::{Phase, RackPartitionStatus};
+use serde_json::json;
+use std::{fmt, time::Duration};
+use tokio::time::sleep;
+
+/// Who is struck. `r1` is cut off.
+#[derive(Clone, Copy, Debug)]
+enum Victim {
+    /// On the worker that is cut off.
+    Agent,
+    OperatorLeader,
+    BothOperators,
+    /// Of the rack that is cut off.
+    CutApiServer,
+    /// All that stay writable, the operator's own among them.
+    OtherApiServers,
+    /// On the worker that is cut off, as the next two.
+    Kubelet,
+    Runtime,
+    Node,
+}
+
+/// When.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    Arming,
+    Armed,
+    BetweenBarriers,
+    InTheCut,
+    AtTheHeal,
+    InRecovery,
+}
+
+/// How: ended hard, or held until after the deadline.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum How {
+    Killed,
+    Held,
+}
+
+#[derive(Clone, Copy)]
+struct Cell(Victim, Moment, How);
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {:?} {:?}", self.0, self.1, self.2)
+    }
+}
+
+use How::{Held, Killed};
+use Moment::{Armed, Arming, AtTheHeal, BetweenBarriers, InRecovery, InTheCut};
+use Victim::{Agent, BothOperators, CutApiServer, Kubelet, Node, OperatorLeader, OtherApiServers, Runtime};
+
+const VICTIMS: [Victim; 8] =
+    [Agent, OperatorLeader, BothOperators, CutApiServer, OtherApiServers, Kubelet, Runtime, Node];
+const MOMENTS: [Moment; 6] = [Arming, Armed, BetweenBarriers, InTheCut, AtTheHeal, InRecovery];
+
+/// Each victim once, each moment once, either way.
+const DOZEN: [Cell; 12] = [
+    Cell(Agent, Armed, Killed),
+    Cell(Agent, InTheCut, Killed),
+    Cell(Agent, InTheCut, Held),
+    Cell(OperatorLeader, Arming, Killed),
+    Cell(OperatorLeader, BetweenBarriers, Held),
+    Cell(BothOperators, InTheCut, Killed),
+    Cell(CutApiServer, InTheCut, Killed),
+    Cell(OtherApiServers, InTheCut, Held),
+    Cell(Kubelet, AtTheHeal, Held),
+    Cell(Runtime, InTheCut, Killed),
+    Cell(Node, InTheCut, Held),
+    Cell(Node, InRecovery, Killed),
+];
+
+/// What clocks and a look may add to the kernel's deadline, seconds.
+const SLACK: f64 = 3.0;
+/// From a strike before there was a schedule until the run must have one, or has been given up.
+const DECIDED: Duration = Duration::from_secs(75);
+
+pub async fn a_dozen(h: &Harness) -> Result<()> {
+    strike_all(h, DOZEN).await
+}
+
+pub async fn whole(h: &Harness) -> Result<()> {
+    let all = VICTIMS.into_iter().flat_map(|v| MOMENTS.map(|m| [Cell(v, m, Killed), Cell(v, m, Held)]));
+    strike_all(h, all.flatten()).await
+}
+
+async fn strike_all(h: &Harness, cells: impl IntoIterator<Item = Cell>) -> Result<()> {
+    let mut failed = Vec::new();
+    for cell in cells {
+        match strike(h, cell).await {
+            Ok(ended) => println!("  {cell}: {ended}"),
+            Err(error) => {
+                println!("  {cell}: FAILED: {error:?}");
+                failed.push(cell.to_string());
+            }
+        }
+        // One cell's ruins must not be the next one's failure.
+        h.clear().await.with_context(|| format!("after {cell}"))?;
+    }
+    ensure!(failed.is_empty(), "{failed:?}");
+    Ok(())
+}
+
+/// Runs one cell; says how the run ended.
+async fn strike(h: &Harness, cell: Cell) -> Result<String> {
+    let Cell(victim, moment, how) = cell;
+    let name = "struck";
+    let mut spec = isolate(&["r1"]);
+    spec["recovery"] = json!("20s");
+    h.create(name, spec).await?;
+    let status = reach(h, name, moment).await?;
+    let targets = targets(h, victim).await?;
+    for target in &targets {
+        target.strike(h, how).await?;
+    }
+    let freed = seen_free(h, name, status, &targets, how).await;
+    // Whatever was found: nobody stays held.
+    for target in targets.iter().filter(|_| how == Held) {
+        target.release(h).await?;
+    }
+    freed?;
+    let ended = h.phase(name, &[Phase::Done, Phase::Aborted, Phase::Refused], Duration::from_secs(300)).await?;
+    h.no_tables(Duration::from_secs(60)).await?;
+    h.delete(name).await?;
+    h.gone(name, Duration::from_secs(60)).await?;
+    let phase = ended.phase.context("no phase")?;
+    let verdict = ended.verdict.map_or(String::new(), |v| format!(", {v:?}"));
+    ensure!(phase != Phase::Done || ended.schedule.is_some(), "done, and never scheduled");
+    Ok(format!("{phase:?}{verdict}: {}", ended.message.unwrap_or_default()))
+}
+
+async fn reach(h: &Harness, name: &str, moment: Moment) -> Result<RackPartitionStatus> {
+    let phase = async |phases: &[Phase]| h.phase(name, phases, Duration::from_secs(120)).await;
+    match moment {
+        Arming => phase(&[Phase::Arming]).await,
+        Armed => {
+            h.until("every agent to be armed", Duration::from_secs(60), async |h: &Harness| {
+                let status = h.runs().get_status(name).await?.status.unwrap_or_default();
+                let all = status.agents.as_ref().is_some_and(|a| a.wanted > 0 && a.armed == a.wanted);
+                Ok(all.then_some(status))
+            })
+            .await
+        }
+        BetweenBarriers => phase(&[Phase::Scheduled]).await,
+        InTheCut => {
+            let status = phase(&[Phase::Cut]).await?;
+            sleep(Duration::from_secs(5)).await;
+            Ok(status)
+        }
+        AtTheHeal => {
+            let status = phase(&[Phase::Cut]).await?;
+            let heal_at = status.schedule.as_ref().context("no schedule")?.heal_at.0;
+            sleep(Duration::from_secs_f64((seconds_until(heal_at) - 0.5).max(0.0))).await;
+            Ok(status)
+        }
+        InRecovery => phase(&[Phase::Recovering]).await,
+    }
+}
+
+/// After the kernels' deadline every node that can speak hears every other one, while whoever is held is still held.
+async fn seen_free(h: &Harness, name: &str, status: RackPartitionStatus, targets: &[Target], how: How) -> Result<()> {
+    let mut schedule = status.schedule;
+    if schedule.is_none() {
+        sleep(DECIDED).await;
+        // Read where the API answers; where it does not, nobody can have scheduled anything since.
+        schedule = h.runs().get_status(name).await.ok().and_then(|run| run.status?.schedule);
+    }
+    let left = schedule.map_or(0.0, |s| seconds_until(s.heal_at.0) + SLACK);
+    sleep(Duration::from_secs_f64(left.max(0.0))).await;
+    let silent: Vec<&str> = targets.iter().filter(|t| t.is_node() && how == Held).map(|t| t.node.as_str()).collect();
+    h.hear_each_other_but(&silent).await
+}
+
+/// A process on a node, or all of it.
+struct Target {
+    node: String,
+    /// As `pgrep -f` knows it; `None`: the node.
+    process: Option<&'static str>,
+}
+
+impl Target {
+    fn is_node(&self) -> bool {
+        self.process.is_none()
+    }
+
+    async fn strike(&self, h: &Harness, how: How) -> Result<()> {
+        match (self.process, how) {
+            (None, Held) => h.lab.pause(&self.node).await,
+            (None, Killed) => h.lab.restart(&self.node).await,
+            (Some(process), Held) => self.signal(h, "-STOP", process).await,
+            (Some(process), Killed) => self.signal(h, "-KILL", process).await,
+        }
+    }
+
+    async fn release(&self, h: &Harness) -> Result<()> {
+        match self.process {
+            None => h.lab.unpause(&self.node).await,
+            Some(process) => self.signal(h, "-CONT", process).await,
+        }
+    }
+
+    /// Waits for the process where it is on its way: at the beginning of arming there is no agent yet.
+    async fn signal(&self, h: &Harness, signal: &str, process: &str) -> Result<()> {
+        h.until(&format!("{process} on {}", self.node), Duration::from_secs(30), async |h: &Harness| {
+            h.lab.exec(&self.node, &["pkill", signal, "-f", process]).await.map(Some)
+        })
+        .await
+        .map(drop)
+    }
+}
+
+async fn targets(h: &Harness, victim: Victim) -> Result<Vec<Target>> {
+    let nodes = |wanted: &dyn Fn(&e2e::lab::Node) -> bool| -> Vec<String> {
+        h.lab.nodes().iter().filter(|n| wanted(n)).map(|n| n.name.clone()).collect()
+    };
+    let cut_worker = || nodes(&|n| n.rack == "r1" && !n.control_plane);
+    let (nodes, process) = match victim {
+        Agent => (cut_worker(), Some("^/rackpartition agent")),
+        OperatorLeader => (vec![h.operator_leader_node().await?], Some("^/rackpartition operator")),
+        BothOperators => {
+            let pods: Api<Pod> = Api::namespaced(h.client.clone(), OPERATORS);
+            let pods = pods.list(&ListParams::default()).await?;
+            let mut nodes: Vec<String> = pods.iter().filter_map(|p| p.spec.as_ref()?.node_name.clone()).collect();
+            nodes.sort();
+            nodes.dedup();
+            (nodes, Some("^/rackpartition operator"))
+        }
+        CutApiServer => (nodes(&|n| n.rack == "r1" && n.control_plane), Some("^kube-apiserver")),
+        OtherApiServers => (nodes(&|n| n.rack != "r1" && n.control_plane), Some("^kube-apiserver")),
+        Kubelet => (cut_worker(), Some("^/usr/bin/kubelet")),
+        Runtime => (cut_worker(), Some("/containerd$|^containerd$")),
+        Node => (cut_worker(), None),
+    };
+    if nodes.is_empty() {
+        bail!("nobody is {victim:?}");
+    }
+    Ok(nodes.into_iter().map(|node| Target { node, process }).collect())
+}
