@@ -11,11 +11,12 @@ use std::time::Duration;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Policy {
     pub max_duration: Duration,
-    /// Share of the nodes that may lose every API server that can write.
+    /// Share of the nodes that a cut may take every API server from that can write. In a partial partition, where it depends on who
+    /// leads etcd, they are not counted.
     pub max_nodes_percent: u8,
-    /// No node of these racks may.
+    /// No node of these racks may lose them, not even perhaps.
     pub protected_racks: Vec<String>,
-    /// No node may that runs pods of these namespaces.
+    /// Nor a node that runs pods of these namespaces.
     pub protected_namespaces: Vec<String>,
     /// A label that the namespace `kube-system` must have, with the value `true`: the cluster's own consent. Empty: none.
     pub opt_in_label: String,
@@ -49,12 +50,12 @@ impl Policy {
                 most_seconds: self.max_duration.as_secs_f64(),
             });
         }
-        // A side that may go on is counted among those that lose: unknown is never good enough.
-        let losing: Vec<&String> = sides.iter().filter(|s| s.served != Prospect::Yes).flat_map(|s| &s.nodes).collect();
-        let (count, total) = (losing.len(), snapshot.nodes.len());
+        let lost = sides.iter().filter(|s| s.served == Prospect::No);
+        let (count, total) = (lost.map(|s| s.nodes.len()).sum::<usize>(), snapshot.nodes.len());
         if count * 100 > total * usize::from(self.max_nodes_percent) {
             return Err(Refusal::TooManyNodes { count, total, most_percent: self.max_nodes_percent });
         }
+        let losing: Vec<&String> = sides.iter().filter(|s| s.served != Prospect::Yes).flat_map(|s| &s.nodes).collect();
         let rack = |node: &&String| snapshot.rack_of(node).filter(|r| self.protected_racks.iter().any(|p| p == r));
         if let Some((node, rack)) = losing.iter().find_map(|node| Some((node, rack(node)?))) {
             return Err(Refusal::ProtectedRack { rack: rack.into(), node: (*node).clone() });

@@ -54,8 +54,8 @@ async fn told(h: &Harness) -> Result<()> {
     ensure!(taken.is_none(), "{taken:?}");
 
     for (value, says) in [
-        (r#"policy.maxNodesPercent=33"#, None),
-        (r#"policy.maxNodesPercent=32"#, Some("policy.maxNodesPercent")),
+        (r#"policy.maxNodesPercent=34"#, None),
+        (r#"policy.maxNodesPercent=33"#, Some("policy.maxNodesPercent")),
         (r#"policy.protectedNamespaces=["shop"]"#, Some("policy.protectedNamespaces")),
         (r#"policy.optInLabel="example.com/may-be-cut""#, Some("policy.optInLabel")),
     ] {

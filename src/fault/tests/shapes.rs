@@ -29,24 +29,24 @@ fn groups(of: &[Vec<usize>]) -> Vec<Value> {
     of.iter().map(|g| json!({"racks": g.iter().map(|r| format!("r{r}")).collect::<Vec<_>>()})).collect()
 }
 
-/// Racks dealt to groups; the last group is left out of the spec.
-fn dealt() -> impl Strategy<Value = (Vec<Vec<usize>>, Vec<usize>)> {
-    prop::collection::vec(0usize..3, 4..10).prop_filter_map("three groups, none empty", |deal| {
-        let of = |g: usize| (0..deal.len()).filter(|r| deal[*r] == g).collect::<Vec<_>>();
+/// Nodes of racks of one to three, by rack, and the racks dealt to groups; the last group is left out of the spec.
+fn dealt() -> impl Strategy<Value = (Vec<usize>, Vec<Vec<usize>>, Vec<usize>)> {
+    prop::collection::vec((0usize..3, 1usize..4), 4..10).prop_filter_map("three groups, none empty", |deal| {
+        let of = |g: usize| (0..deal.len()).filter(|r| deal[*r].0 == g).collect::<Vec<_>>();
         let (named, rest) = (vec![of(0), of(1)], of(2));
-        (named.iter().all(|g| !g.is_empty()) && !rest.is_empty()).then_some((named, rest))
+        let nodes = deal.iter().enumerate().flat_map(|(rack, (_, size))| vec![rack; *size]).collect();
+        (named.iter().all(|g| !g.is_empty()) && !rest.is_empty()).then_some((nodes, named, rest))
     })
 }
 
 proptest! {
     #[test]
-    fn a_split_lets_nobody_cross_and_whoever_is_left_over_is_a_group((named, rest) in dealt()) {
-        let n = named.iter().map(Vec::len).sum::<usize>() + rest.len();
-        let fault = shape(&racks(n), json!({"split": {"groups": groups(&named)}})).unwrap();
+    fn a_split_lets_nobody_cross_and_whoever_is_left_over_is_a_group((nodes, named, rest) in dealt()) {
+        let fault = shape(&cluster(&nodes, 3), json!({"split": {"groups": groups(&named)}})).unwrap();
         let all = [named[0].clone(), named[1].clone(), rest];
-        let group = |i: usize| all.iter().position(|g| g.contains(&i)).unwrap();
-        for i in 0..n {
-            for j in 0..n {
+        let group = |node: usize| all.iter().position(|g| g.contains(&nodes[node])).unwrap();
+        for i in 0..nodes.len() {
+            for j in 0..nodes.len() {
                 prop_assert_eq!(fault.cuts(&format!("n{i}"), &format!("n{j}")), group(i) != group(j));
             }
         }
@@ -54,16 +54,17 @@ proptest! {
     }
 
     #[test]
-    fn a_bridge_hears_everybody_and_is_heard((named, rest) in dealt()) {
-        let n = named.iter().map(Vec::len).sum::<usize>() + rest.len();
-        let given = json!({"groups": groups(&named)});
-        let fault = shape(&racks(n), json!({"bridge": given})).unwrap();
-        for i in &rest {
-            prop_assert_eq!(heard(&fault, n, *i).len(), n);
-            prop_assert!((0..n).all(|j| heard(&fault, n, j).contains(i)));
+    fn a_bridge_hears_everybody_and_is_heard((nodes, named, rest) in dealt()) {
+        let n = nodes.len();
+        let fault = shape(&cluster(&nodes, 3), json!({"bridge": {"groups": groups(&named)}})).unwrap();
+        let in_bridge = |node: usize| rest.contains(&nodes[node]);
+        let group = |node: usize| named.iter().position(|g| g.contains(&nodes[node]));
+        for i in 0..n {
+            for j in 0..n {
+                let cut = !in_bridge(i) && !in_bridge(j) && group(i) != group(j);
+                prop_assert_eq!(fault.cuts(&format!("n{i}"), &format!("n{j}")), cut);
+            }
         }
-        let (a, b) = (format!("n{}", named[0][0]), format!("n{}", named[1][0]));
-        prop_assert!(fault.cuts(&a, &b), "{} to {}", a, b);
         prop_assert!(is_symmetric(&fault) && !has_self_edge(&fault));
     }
 
@@ -105,6 +106,25 @@ proptest! {
             prop_assert_eq!(heard(&chain, n, i), (i.saturating_sub(1)..=(i + 1).min(n - 1)).collect());
         }
         prop_assert!(is_symmetric(&star) && is_symmetric(&chain) && !has_self_edge(&star) && !has_self_edge(&chain));
+    }
+
+    #[test]
+    fn nodes_of_a_rack_hear_the_same_in_a_ring_a_star_and_a_chain(sizes in prop::collection::vec(1usize..4, 4..10)) {
+        let nodes: Vec<usize> = sizes.iter().enumerate().flat_map(|(rack, size)| vec![rack; *size]).collect();
+        let (many, one) = (cluster(&nodes, 3), racks(sizes.len()));
+        for cut in [json!({"ring": {}}), json!({"star": {"hub": {"racks": ["r1"]}}}), json!({"chain": {}})] {
+            let (Ok(fault), Ok(of_racks)) = (shape(&many, cut.clone()), shape(&one, cut.clone())) else {
+                prop_assert!(shape(&many, cut.clone()).is_err() && shape(&one, cut).is_err());
+                continue;
+            };
+            for (i, a) in nodes.iter().enumerate() {
+                for (j, b) in nodes.iter().enumerate() {
+                    let wanted = of_racks.cuts(&format!("n{a}"), &format!("n{b}"));
+                    prop_assert_eq!(fault.cuts(&format!("n{i}"), &format!("n{j}")), wanted, "n{} to n{} in {}", i, j, &cut);
+                }
+            }
+            prop_assert!(!has_self_edge(&fault));
+        }
     }
 
     #[test]

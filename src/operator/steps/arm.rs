@@ -68,7 +68,12 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
             format!("etcd's leader moved from {planned} to {now} while nodes were armed: run it again"),
         ));
     }
-    let Some((reason, waits)) = waits else { return Ok(schedule(run, status)) };
+    let Some((reason, waits)) = waits else {
+        if let Some(note) = leftovers(&agents) {
+            ctx.tell(run, true, "LeftoversRemoved", &note).await;
+        }
+        return Ok(schedule(run, status));
+    };
     if is_too_late(ctx, &status, conditions::ARMED) {
         let deadline = Duration::from(ctx.settings.arm_deadline).as_secs_f64();
         return Ok(refuse(status, format!("not ready to cut after {deadline} s: waiting for {waits}")));
@@ -76,6 +81,14 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     let armed = status.agents.as_ref().map(|a| a.summary.clone()).unwrap_or_default();
     let message = format!("armed {armed}; waiting for {waits}");
     Ok(Next::wait(status, AGAIN, &message).condition(conditions::ARMED, "False", reason, &message))
+}
+
+/// Tables of runs that are over, which agents found and removed: without effect, and yet somebody was not there when they should
+/// have gone.
+fn leftovers(agents: &[NodeRecord]) -> Option<String> {
+    let of = |r: &NodeRecord| r.status.as_ref()?.kernel.as_ref().map(|k| k.leftovers_removed).filter(|n| *n > 0);
+    let found: Vec<String> = agents.iter().filter_map(|r| Some(format!("{} on {}", of(r)?, r.spec.node))).collect();
+    (!found.is_empty()).then(|| format!("tables of earlier runs were removed: {}", found.join(", ")))
 }
 
 /// The member that was to be cut off as etcd's leader, and the one that leads now, where it is another one.
