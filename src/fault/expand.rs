@@ -59,7 +59,13 @@ pub fn expand(spec: &RackPartitionSpec, snapshot: &Snapshot) -> Result<Fault, Re
         return Err(Refusal::Empty { cut: fault.title });
     }
     let rejects = spec.effect.reject.is_some();
-    let assumptions = fault.assumptions.iter().cloned().chain(egress_modes(&fault, rejects, snapshot)).collect();
+    let assumptions = fault
+        .assumptions
+        .iter()
+        .cloned()
+        .chain(egress_modes(&fault, rejects, snapshot))
+        .chain(between_endpoints(&fault, snapshot))
+        .collect();
     let ports = ports(&spec.traffic, snapshot);
     if !spec.traffic.is_empty() && ports.is_everything() {
         return Err(Refusal::NoSuchTraffic);
@@ -124,6 +130,19 @@ fn egress_modes(fault: &Fault, rejects: bool, snapshot: &Snapshot) -> Vec<String
         ),
     };
     reached.map(mode).collect()
+}
+
+/// Edges that nobody can cut, as neither end has an agent: members of an external etcd go on hearing each other.
+fn between_endpoints(fault: &Fault, snapshot: &Snapshot) -> Option<String> {
+    let endpoints = |members: &Members| -> Vec<String> {
+        snapshot.endpoints.iter().map(|e| e.name.clone()).filter(|name| members.contains(name)).collect()
+    };
+    let uncut = |(from, to): (Vec<String>, Vec<String>)| (!from.is_empty() && !to.is_empty()).then_some([from, to]);
+    let both = fault.blocks.iter().find_map(|b| uncut((endpoints(&b.from), endpoints(&b.to))))?;
+    let [from, to] = both.map(|names| names.join(", "));
+    Some(format!(
+        "{from} and {to} go on hearing each other: they are no nodes, so nobody is there to drop their packets"
+    ))
 }
 
 fn shape_of(cut: &Cut, resolver: &mut Resolver<'_>) -> Result<Fault, Refusal> {

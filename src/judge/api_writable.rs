@@ -3,7 +3,7 @@
 use super::{
     Case, MAX_UNWATCHED, Said,
     cite::cite,
-    timeline::{Seen, longest_hole},
+    timeline::{Seen, Track, longest_hole},
 };
 use crate::{
     api::{Check, Finding, FindingResult, Prospect, SpanKind},
@@ -15,6 +15,8 @@ use crate::{
 const CANARY_DEADLINE: f64 = 5.0;
 /// The operator's canary period, seconds: the shortest gap that can be seen.
 const CANARY_PERIOD: f64 = 0.5;
+/// A node's own canary: one a second, and one that hangs is given up after two.
+const LOCAL_CANARY: f64 = 3.0;
 /// One server may be without writes for so much longer than its side, seconds, before it is told: its connections to a lost
 /// member of etcd are dialled anew. Ours.
 const ONE_SERVER: f64 = 10.0;
@@ -31,23 +33,38 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
     case.forecast.api.iter().map(of).collect()
 }
 
-fn writable(case: &Case<'_>, side: &ApiForecast) -> Said {
-    let track = match case.operator() {
+fn writable<'a>(case: &Case<'a>, side: &ApiForecast) -> Said {
+    let operator = match case.operator() {
         Ok(track) => track,
         Err(why) => return Said::open(why),
     };
     let heal = case.timeline.heal;
-    let server = |name: &String| -> Vec<Seen<'_>> {
+    // Where two sides can write the operator is on one of them, and of the other one only its own nodes can tell.
+    let is_away = |name: &String| case.evidence.plan.breaks(operator.node, name);
+    let mut tracks: Vec<(&String, &Track<'_>)> = Vec::new();
+    for name in &side.servers {
+        match if is_away(name) { case.timeline.agent(name) } else { Some(operator) } {
+            Some(track) => tracks.push((name, track)),
+            None => return Said::open(format!("no record of {name}")),
+        }
+    }
+    let by = |seen: &Seen<'_>| {
+        let own = |t: &&(&String, &Track<'_>)| *t.0 == seen.span.subject;
+        tracks.iter().find(own).map_or(String::new(), |(_, track)| cite(track, seen))
+    };
+    let server = |name: &String, track: &Track<'a>| -> Vec<Seen<'a>> {
         track.series(SpanKind::Canary, name).iter().filter(|s| s.is("acknowledged")).copied().collect()
     };
-    let each: Vec<(&String, Vec<Seen<'_>>)> = side.servers.iter().map(|n| (n, server(n))).collect();
+    let each: Vec<(&String, Vec<Seen<'_>>)> = tracks.iter().map(|(n, track)| (*n, server(n, track))).collect();
     let all: Vec<Seen<'_>> = each.iter().flat_map(|(_, acks)| acks.iter().copied()).collect();
     if !all.iter().any(|s| s.from < 0.0) {
-        return Said::open("operator: no acknowledged write before the cut to compare with");
+        return Said::open("no acknowledged write before the cut to compare with");
     }
-    let tried = |name: &&String| track.series(SpanKind::Canary, name).iter().any(|s| s.meets(0.0, heal));
-    if let Some(name) = side.servers.iter().find(|name| !tried(name)) {
-        return Said::open(format!("operator: no canary write through {name} during the cut"));
+    let untried = |(name, track): &&(&String, &Track<'_>)| {
+        !track.series(SpanKind::Canary, name).iter().any(|s| s.meets(0.0, heal))
+    };
+    if let Some((name, track)) = tracks.iter().find(untried) {
+        return Said::open(format!("{}: no canary write through {name} during the cut", track.who));
     }
     // From the last acknowledgement before the cut on, so that a gap over its edge counts in full.
     let start = all.iter().filter(|s| s.from <= 0.0).map(|s| s.to.min(0.0)).fold(f64::NEG_INFINITY, f64::max);
@@ -58,7 +75,8 @@ fn writable(case: &Case<'_>, side: &ApiForecast) -> Said {
         .max_by(|a, b| a.1.total_cmp(&b.1))
         .unwrap_or(("none", heal));
     let accepted = case.evidence.spec.expect.api_unavailable.map(|d| std::time::Duration::from(d).as_secs_f64());
-    let limit = accepted.unwrap_or(side.seconds + CANARY_PERIOD);
+    let resolution = if side.servers.iter().any(is_away) { LOCAL_CANARY } else { CANARY_PERIOD };
+    let limit = accepted.unwrap_or(side.seconds + resolution);
     let observed = format!("longest without a write {}; {worst_server} alone {}", seconds(gap), seconds(worst));
     let result = match accepted {
         _ if gap >= heal => FindingResult::Violated,
@@ -68,7 +86,7 @@ fn writable(case: &Case<'_>, side: &ApiForecast) -> Said {
         _ => FindingResult::Held,
     };
     let last = all.iter().rfind(|s| s.meets(0.0, heal)).or(all.first());
-    Said::new(result, observed, last.map_or(String::new(), |s| cite(track, s)))
+    Said::new(result, observed, last.map_or(String::new(), by))
 }
 
 /// Nothing is predicted; what was seen is told, by the operator and by the servers' own nodes.

@@ -14,6 +14,9 @@ pub const API_LATENCY: f64 = 1.0;
 /// Election timeouts until a side knows whether it has a leader: a new one needs 1 to 2, a split vote one more; streams of
 /// API servers end after 3 (etcd `maxNoLeaderCnt`), an old leader steps down within 2 (`MsgCheckQuorum`).
 pub const ETCD_ELECTIONS: f64 = 3.0;
+/// From the loss of the member that an API server is connected to until it has dialled another one, seconds (apiserver
+/// `storage/storagebackend/factory/etcd3.go`: keepaliveTime 30 s and keepaliveTimeout 10 s). Only where it has several to dial.
+pub const ETCD_CLIENT_KEEPALIVE: f64 = 40.0;
 /// Slack beside the elections, seconds: fsync, dialling, scheduling on a busy machine. Ours, from the lab.
 pub const ETCD_SLACK: f64 = 2.0;
 /// Longest linearizable read beside two election timeouts, seconds (etcd `ReqTimeout` = 5 s + 2 × election timeout): a health

@@ -36,6 +36,8 @@ pub struct ApiForecast {
     /// which none is acknowledged.
     pub seconds: f64,
     loses_etcd: bool,
+    /// An API server may be connected to a member that is cut off from it.
+    dials_others: bool,
     election: f64,
 }
 
@@ -78,16 +80,22 @@ pub fn etcd(snapshot: &Snapshot, sides: &[Side]) -> Vec<EtcdForecast> {
 
 pub fn api(snapshot: &Snapshot, sides: &[Side]) -> Vec<ApiForecast> {
     let election = snapshot.timers.etcd_election.seconds;
-    let of = |side: &Side| ApiForecast {
-        side: side.name.clone(),
-        servers: side.api_servers.clone(),
-        writable: side.writable,
-        seconds: match side.writable {
-            Prospect::No => LAST_ACKNOWLEDGEMENT.max(3.0 * election),
-            _ => write_gap(side, election),
-        },
-        loses_etcd: loses_members(side),
-        election,
+    let has_member = |server: &String| snapshot.etcd.iter().any(|m| m.node == *server);
+    let of = |side: &Side| {
+        let dials_others = loses_members(side) && !side.api_servers.iter().all(has_member);
+        let keepalive = if dials_others { ETCD_CLIENT_KEEPALIVE } else { 0.0 };
+        ApiForecast {
+            side: side.name.clone(),
+            servers: side.api_servers.clone(),
+            writable: side.writable,
+            seconds: match side.writable {
+                Prospect::No => LAST_ACKNOWLEDGEMENT.max(3.0 * election),
+                _ => write_gap(side, election) + keepalive,
+            },
+            loses_etcd: loses_members(side),
+            dials_others,
+            election,
+        }
     };
     sides.iter().map(of).filter(|f| !f.servers.is_empty()).collect()
 }
@@ -128,9 +136,16 @@ impl ApiForecast {
             (Prospect::Yes, true) => (
                 format!("writes acknowledged, none missing for longer than {}", seconds(self.seconds)),
                 format!(
-                    "etcd's leader may be cut off: 3 × election timeout ({}) + {}",
+                    "etcd's leader may be cut off: 3 × election timeout ({}) + {}{}",
                     seconds(self.election),
-                    seconds(ETCD_SLACK)
+                    seconds(ETCD_SLACK),
+                    match self.dials_others {
+                        true => format!(
+                            "; so may the member that an API server is connected to: keepalive {}",
+                            seconds(ETCD_CLIENT_KEEPALIVE)
+                        ),
+                        false => String::new(),
+                    }
                 ),
             ),
             (Prospect::Yes, false) => (

@@ -1,12 +1,15 @@
 //! Clusters that are not three racks with a master each.
 
-use crate::{harness::Harness, shapes::is_exact};
+use crate::{
+    harness::{Harness, told},
+    shapes::is_proven,
+};
 use anyhow::{Context, Result, ensure};
-use rackpartition::api::{Check, FindingResult};
+use rackpartition::api::{Check, FindingResult, Verdict};
 use serde_json::{json, to_value};
 
-/// The classic question about two racks: etcd has a member in each and a witness in a third, and the rack that leads loses the
-/// other two. Its API server can write nothing any more, the other one can.
+/// The question about two racks with etcd beside them, a member in each and a witness in a third. Its members carry no agent, so
+/// they go on hearing each other: both racks can write, each through its own member, once its API server has dialled it.
 pub async fn two_racks(h: &Harness) -> Result<()> {
     h.spread_workload().await?;
     h.lab.gather_leaders("r1").await?;
@@ -15,12 +18,13 @@ pub async fn two_racks(h: &Harness) -> Result<()> {
         "endpoints": to_value(h.lab.endpoints())?, "guards": {"maxClockError": "900ms"},
     });
     h.create("two-racks", spec).await?;
-    let status = is_exact(h, "two-racks").await?;
-    let sides = &status.plan.as_ref().context("no plan")?.sides;
-    let quorum: Vec<_> = sides.iter().map(|s| (s.name.as_str(), s.quorum)).collect();
-    ensure!(quorum == [("isolated", false), ("rest", true)], "{quorum:?}");
+    let status = is_proven(h, "two-racks").await?;
+    let plan = status.plan.as_ref().context("no plan")?;
+    ensure!(plan.assumptions.iter().any(|a| a.contains("go on hearing each other")), "{:?}", plan.assumptions);
     let writable: Vec<_> = status.findings.iter().filter(|f| f.check == Check::ApiWritable).collect();
     ensure!(writable.len() == 2, "both sides have an API server: {writable:?}");
     ensure!(writable.iter().all(|f| f.result <= FindingResult::Noted), "{writable:?}");
+    // While its own API server looks for another member of etcd the operator sees nothing, for longer than a finding may go unseen.
+    ensure!(status.verdict != Some(Verdict::Fail), "{}", told(&status.findings));
     Ok(())
 }
