@@ -316,3 +316,19 @@ fn a_cut_of_some_ports_has_an_onset_by_connections() {
     assert_eq!((onset.nodes, onset.first_us, onset.last_us), (3, 200_000, 200_000));
     assert!(onset.error_us >= 500_000, "{onset:?}");
 }
+
+#[test]
+fn servers_that_the_operator_is_cut_off_from_are_judged_by_their_own_nodes() {
+    let moved = |run: &mut Run| {
+        run.operator.as_mut().unwrap().spec.node = "w1".into();
+        run.operator_status().spans.retain(|s| s.kind != SpanKind::Canary);
+    };
+    expect(moved, Verdict::Pass, &[]);
+    let silent = |run: &mut Run| {
+        moved(run);
+        for node in ["cp2", "cp3"] {
+            run.rewrite(node, SpanKind::Canary, node, &[("acknowledged", START, -0.5), ("acknowledged", 40.0, END)]);
+        }
+    };
+    expect(silent, Verdict::Degraded, &[(Check::ApiWritable, "rest", FindingResult::Degraded)]);
+}
