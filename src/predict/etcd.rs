@@ -56,6 +56,13 @@ pub fn write_gap(side: &Side, election: f64) -> f64 {
     if loses_members(side) { election_gap(election) } else { ETCD_SLACK }
 }
 
+/// Whether an API server of this side may be connected to a member of etcd that is cut off from it, and takes
+/// [`ETCD_CLIENT_KEEPALIVE`] to dial another one. Stacked ones dial the member beside them.
+pub fn dials_others(snapshot: &Snapshot, side: &Side) -> bool {
+    let has_member = |server: &String| snapshot.etcd.iter().any(|m| m.node == *server);
+    loses_members(side) && !side.api_servers.iter().all(has_member)
+}
+
 pub fn etcd(snapshot: &Snapshot, sides: &[Side]) -> Vec<EtcdForecast> {
     let election = snapshot.timers.etcd_election.seconds;
     let of = |side: &Side| {
@@ -80,9 +87,8 @@ pub fn etcd(snapshot: &Snapshot, sides: &[Side]) -> Vec<EtcdForecast> {
 
 pub fn api(snapshot: &Snapshot, sides: &[Side]) -> Vec<ApiForecast> {
     let election = snapshot.timers.etcd_election.seconds;
-    let has_member = |server: &String| snapshot.etcd.iter().any(|m| m.node == *server);
     let of = |side: &Side| {
-        let dials_others = loses_members(side) && !side.api_servers.iter().all(has_member);
+        let dials_others = dials_others(snapshot, side);
         let keepalive = if dials_others { ETCD_CLIENT_KEEPALIVE } else { 0.0 };
         ApiForecast {
             side: side.name.clone(),

@@ -2,7 +2,7 @@
 
 use super::{
     constants::*,
-    etcd::write_gap,
+    etcd::{dials_others, write_gap},
     window::{Certainty, certainty, interval, seconds, window},
 };
 use crate::{
@@ -64,7 +64,8 @@ fn forecast(lease: &Lease, snapshot: &Snapshot, sides: &[Side], duration: f64) -
     let harmless = duration < (rd - TCP_FIRST_RETRANSMISSION) / 2.0;
     // kubeadm's components ask the API server beside them.
     let reach = if side.api_servers.is_empty() { side.served } else { side.writable };
-    let (cut_off, unsure) = (reach != Prospect::Yes, reach == Prospect::Maybe);
+    let stalls = reach == Prospect::Yes && dials_others(snapshot, side) && ETCD_CLIENT_KEEPALIVE > rd;
+    let (cut_off, unsure) = (reach != Prospect::Yes || stalls, reach == Prospect::Maybe || stalls);
     let moves = match () {
         _ if unsure && !harmless => Certainty::May,
         _ if !cut_off || harmless => Certainty::MustNot,
@@ -75,6 +76,11 @@ fn forecast(lease: &Lease, snapshot: &Snapshot, sides: &[Side], duration: f64) -
     let reason = match () {
         _ if !cut_off => "its holder is on the side that can write".into(),
         _ if harmless => format!("the cut is shorter than half the renew deadline ({})", seconds(rd)),
+        _ if stalls => format!(
+            "the API server that its holder asks may take {} to dial another member of etcd, longer than the renew deadline ({})",
+            seconds(ETCD_CLIENT_KEEPALIVE),
+            seconds(rd)
+        ),
         _ if unsure => "whether its holder reaches an API server that can write depends on which member of etcd leads and on what gets \
                         through"
             .into(),

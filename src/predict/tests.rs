@@ -193,3 +193,25 @@ fn what_could_not_be_read_is_told() {
         ]
     );
 }
+
+#[test]
+fn with_etcd_outside_an_api_server_may_stall_and_its_neighbours_lease_may_move() {
+    // The members are endpoints, one in each rack; no node has one.
+    let mut external = snapshot();
+    for (i, member) in external.etcd.iter_mut().enumerate() {
+        member.node = format!("etcd{}", i + 1);
+        external.endpoints.push(crate::topology::Endpoint {
+            name: member.node.clone(),
+            rack: Some(format!("r{}", i + 1)),
+            cidrs: vec![format!("198.18.1.{i}/32").parse().unwrap()],
+            ports: vec![2379, 2380],
+            egress: false,
+        });
+    }
+    let forecast = isolate(&external, &["r1"], 75);
+    let kcm = forecast.leases.iter().find(|l| l.lease.name == "kube-controller-manager").unwrap();
+    assert_eq!(kcm.moves, Certainty::May);
+    let slow: Vec<_> = forecast.api.iter().map(|a| (a.side.as_str(), a.seconds)).collect();
+    assert_eq!(slow, [("isolated", 45.0), ("rest", 45.0)], "5 s for an election and 40 s to dial another");
+    assert!(!isolate(&snapshot(), &["r1"], 75).api.iter().any(|a| a.seconds > 5.0), "stacked ones dial their own");
+}
