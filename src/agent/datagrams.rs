@@ -1,7 +1,7 @@
 //! Sends marked datagrams to other agents' nodes, whose kernels count them: see [`super::watch`].
 
 use super::{decide::Order, watch::pace};
-use crate::fault::{Effect, FLOWS, RunPlan, Sample, Way};
+use crate::fault::{Effect, FLOWS, RunPlan, Sample};
 use jiff::Timestamp;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -20,7 +20,6 @@ const BURST: Duration = Duration::from_millis(100);
 
 /// One datagram of a round.
 struct Target {
-    way: Way,
     /// The address to send from, where it is not for the kernel to choose.
     from: Option<IpAddr>,
     to: SocketAddr,
@@ -64,7 +63,7 @@ fn targets(plan: &RunPlan, node: &str) -> Vec<Target> {
             let payload = [&plan.heal.mark()[..], &key.to_be_bytes()].concat();
             let from = way.address(own).filter(|_| way.is_of_pods());
             let to = SocketAddr::new(way.address(other)?, plan.heal.port);
-            Some(Target { way, from, to, payload, flows: Vec::new() })
+            Some(Target { from, to, payload, flows: Vec::new() })
         })
     };
     others.flat_map(to_one).collect()
@@ -78,7 +77,7 @@ impl Target {
             match opened {
                 Ok(opened) => self.flows = opened,
                 Err(error) => {
-                    return tracing::debug!(%error, way = ?self.way, to = %self.to, "no way to send datagrams");
+                    return tracing::debug!(%error, from = ?self.from, to = %self.to, "no way to send datagrams");
                 }
             }
         }
@@ -90,12 +89,11 @@ impl Target {
     }
 
     fn open(&self) -> io::Result<Socket> {
-        let v4 = self.way.is_ipv4();
-        let socket = Socket::new(if v4 { Domain::IPV4 } else { Domain::IPV6 }, Type::DGRAM, None)?;
+        let socket = Socket::new(Domain::for_address(self.to), Type::DGRAM, None)?;
         socket.set_nonblocking(true)?;
         if let Some(from) = self.from {
             // An address that no interface has to have. IPv4 does not even route what comes from such a one without it.
-            if v4 {
+            if self.to.is_ipv4() {
                 socket.set_ip_transparent_v4(true)?
             } else {
                 socket.set_freebind_v6(true)?

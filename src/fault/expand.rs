@@ -134,12 +134,11 @@ fn egress_modes(fault: &Fault, rejects: bool, snapshot: &Snapshot) -> Vec<String
 
 /// Edges that nobody can cut, as neither end has an agent: members of an external etcd go on hearing each other.
 fn between_endpoints(fault: &Fault, snapshot: &Snapshot) -> Option<String> {
-    let endpoints = |members: &Members| -> Vec<String> {
-        snapshot.endpoints.iter().map(|e| e.name.clone()).filter(|name| members.contains(name)).collect()
+    let endpoints = |members: &Members| -> Vec<&str> {
+        snapshot.endpoints.iter().map(|e| e.name.as_str()).filter(|name| members.contains(*name)).collect()
     };
-    let uncut = |(from, to): (Vec<String>, Vec<String>)| (!from.is_empty() && !to.is_empty()).then_some([from, to]);
-    let both = fault.blocks.iter().find_map(|b| uncut((endpoints(&b.from), endpoints(&b.to))))?;
-    let [from, to] = both.map(|names| names.join(", "));
+    let mut ends = fault.blocks.iter().map(|b| [endpoints(&b.from), endpoints(&b.to)]);
+    let [from, to] = ends.find(|ends| ends.iter().all(|names| !names.is_empty()))?.map(|names| names.join(", "));
     Some(format!(
         "{from} and {to} go on hearing each other: they are no nodes, so nobody is there to drop their packets"
     ))

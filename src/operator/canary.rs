@@ -47,7 +47,6 @@ impl Acknowledged {
 }
 
 /// One API server and what is written through it.
-#[derive(Clone)]
 struct Canary {
     ctx: Arc<Context>,
     run: RackPartition,
@@ -56,7 +55,7 @@ struct Canary {
     acknowledged: Acknowledged,
     /// Where the last write was acknowledged. A connection that failed is not used again, so that its retransmission back-off is
     /// never mistaken for an API server that can't write.
-    connection: Arc<Mutex<Option<Client>>>,
+    connection: Mutex<Option<Client>>,
 }
 
 /// Writes until dropped, whether or not the writes before are answered: one that etcd lost with its leader hangs until its deadline,
@@ -68,7 +67,7 @@ pub async fn write_through(
     record: Record,
     acknowledged: Acknowledged,
 ) {
-    let canary = Canary { ctx, run, server, record, acknowledged, connection: Arc::default() };
+    let canary = Arc::new(Canary { ctx, run, server, record, acknowledged, connection: Mutex::default() });
     let (mut ticks, mut writes) = (every(PERIOD), JoinSet::new());
     loop {
         ticks.tick().await;
@@ -78,7 +77,7 @@ pub async fn write_through(
 }
 
 impl Canary {
-    async fn write(self) {
+    async fn write(self: Arc<Self>) {
         let name = format!("rackpartition-canary-operator-{}", self.server.name.replace(':', "-"));
         let kept = self.connection.lock().expect("no holder panics").clone();
         let client = match kept.map_or_else(|| self.ctx.route.direct(&self.server), Ok) {

@@ -28,21 +28,10 @@ impl Replica {
     }
 
     pub fn start_with(plane: &ControlPlane, pod: &str, node: &str, arm_deadline: Duration) -> Self {
-        Self::start_under(plane, pod, node, arm_deadline, everything_allowed())
-    }
-
-    /// Under what the cluster's owner allows.
-    pub fn start_under(
-        plane: &ControlPlane,
-        pod: &str,
-        node: &str,
-        arm_deadline: Duration,
-        policy: PolicySettings,
-    ) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let route = Route::new(plane.config.clone(), &[]);
         let (stop, stopped) = oneshot::channel();
-        let settings = settings(pod, node, arm_deadline, policy);
+        let settings = settings(pod, node, arm_deadline);
         let task = runtime.spawn(operator::serve_until(settings, route, async {
             let _ = stopped.await;
         }));
@@ -74,18 +63,7 @@ impl Drop for Replica {
     }
 }
 
-/// The chart's defaults, save that any share of nodes may be cut off.
-pub fn everything_allowed() -> PolicySettings {
-    PolicySettings {
-        max_duration: Duration::from_secs(3600).into(),
-        max_nodes_percent: 100,
-        protected_racks: Vec::new(),
-        protected_namespaces: Vec::new(),
-        opt_in_label: String::new(),
-    }
-}
-
-fn settings(pod: &str, node: &str, arm_deadline: Duration, policy: PolicySettings) -> Settings {
+fn settings(pod: &str, node: &str, arm_deadline: Duration) -> Settings {
     Settings {
         pod: pod.into(),
         namespace: NAMESPACE.into(),
@@ -101,6 +79,13 @@ fn settings(pod: &str, node: &str, arm_deadline: Duration, policy: PolicySetting
             runtime_socket: "/run/containerd/containerd.sock".into(),
             state_dir: "/var/lib/rackpartition".into(),
         },
-        policy,
+        // The chart's defaults, save that any share of nodes may be cut off.
+        policy: PolicySettings {
+            max_duration: Duration::from_secs(3600).into(),
+            max_nodes_percent: 100,
+            protected_racks: Vec::new(),
+            protected_namespaces: Vec::new(),
+            opt_in_label: String::new(),
+        },
     }
 }

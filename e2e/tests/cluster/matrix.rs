@@ -120,15 +120,19 @@ async fn strike(h: &Harness, cell: Cell) -> Result<String> {
     h.create(name, spec).await?;
     let status = reach(h, name, moment).await?;
     let targets = targets(h, victim).await?;
-    for target in &targets {
-        target.strike(h, how).await?;
+    let freed = async {
+        for target in &targets {
+            target.strike(h, how).await?;
+        }
+        seen_free(h, name, status, &targets, how).await
     }
-    let freed = seen_free(h, name, status, &targets, how).await;
+    .await;
     // Whatever was found: nobody stays held.
+    let mut released = Ok(());
     for target in targets.iter().filter(|_| how == Held) {
-        target.release(h).await?;
+        released = released.and(target.release(h).await);
     }
-    freed?;
+    freed.and(released)?;
     let ended = h.phase(name, &[Phase::Done, Phase::Aborted, Phase::Refused], Duration::from_secs(300)).await?;
     h.no_tables(Duration::from_secs(60)).await?;
     h.delete(name).await?;
