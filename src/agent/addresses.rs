@@ -1,26 +1,39 @@
-//! Addresses of this node's interfaces that nobody told the plan about: packets from them are not cut.
+//! Addresses of this node's interfaces that the plan does not know as this node's: packets from them are not cut with it.
 
+use super::journal::Journal;
 use crate::fault::RunPlan;
 use ipnet::IpNet;
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use tokio::time::sleep;
 
 /// More than any node has for a reason; a record is bounded.
 const MOST: usize = 64;
 /// kube-proxy puts the address of every Service on it (`pkg/proxy/ipvs`, defaultDummyDevice). No packet comes from them.
 const SERVICES: &str = "kube-ipvs0";
 
-/// Those that the plan does not have, whoever's. None where the kernel does not tell.
-pub fn unknown(plan: &RunPlan) -> Vec<IpAddr> {
+/// Between two looks: a virtual address moves within seconds.
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// Writes down every address that is ever there. Never returns.
+pub async fn watch(plan: RunPlan, node: String, journal: Journal) {
+    loop {
+        journal.add_addresses(unknown(&plan, &node));
+        sleep(PERIOD).await;
+    }
+}
+
+/// Those that the plan does not give this node. None where the kernel does not tell.
+fn unknown(plan: &RunPlan, node: &str) -> Vec<IpAddr> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
         tracing::warn!(%error, "failed to read this node's addresses");
         Vec::new()
     });
     let all = interfaces.into_iter().filter(|i| i.name != SERVICES).map(|i| i.ip());
-    unknown_of(plan, all)
+    unknown_of(plan, node, all)
 }
 
-fn unknown_of(plan: &RunPlan, addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
-    let known: Vec<IpNet> = plan.members.iter().flat_map(|m| m.all_cidrs()).collect();
+fn unknown_of(plan: &RunPlan, node: &str, addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let known: Vec<IpNet> = plan.member(node).into_iter().flat_map(|m| m.all_cidrs()).collect();
     let unknown = addresses.filter(|a| is_global(a) && !known.iter().any(|net| net.contains(a)));
     unknown.collect::<BTreeSet<_>>().into_iter().take(MOST).collect()
 }
@@ -41,15 +54,17 @@ mod tests {
     fn only_what_others_may_see_and_nobody_told_is_named() {
         let plan: RunPlan = serde_json::from_value(serde_json::json!({
             "run": "r", "runUid": "u", "edges": [], "members": [{"name": "a", "hasAgent": true,
-                "cidrs": ["198.18.0.1/32"], "podCidrs": ["198.19.1.0/24"], "healAddresses": []}],
+                "cidrs": ["198.18.0.1/32"], "podCidrs": ["198.19.1.0/24"], "healAddresses": []},
+                {"name": "vip", "hasAgent": false, "cidrs": ["198.18.0.100/32"], "healAddresses": []}],
             "heal": {"port": 1, "token": "00"}, "durationSeconds": 1.0, "longestSeconds": 1.0, "probes": [],
             "apiServers": [], "writable": [],
         }))
         .unwrap();
-        let all = ["127.0.0.1", "::1", "fe80::1", "198.18.0.1", "198.19.1.1", "198.18.0.99", "fd00::9"];
-        let unknown = unknown_of(&plan, all.iter().map(|a| a.parse().unwrap()));
-        assert_eq!(unknown, ["198.18.0.99", "fd00::9"].map(|a| a.parse::<IpAddr>().unwrap()));
+        let all = ["127.0.0.1", "::1", "fe80::1", "198.18.0.1", "198.19.1.1", "198.18.0.99", "198.18.0.100", "fd00::9"];
+        let unknown = unknown_of(&plan, "a", all.iter().map(|a| a.parse().unwrap()));
+        // Also one that the plan knows as somebody else's.
+        assert_eq!(unknown, ["198.18.0.99", "198.18.0.100", "fd00::9"].map(|a| a.parse::<IpAddr>().unwrap()));
         // What the kernel says of this machine is at least its loopback, which is nobody's business.
-        assert!(!super::unknown(&plan).iter().any(IpAddr::is_loopback));
+        assert!(!super::unknown(&plan, "a").iter().any(IpAddr::is_loopback));
     }
 }

@@ -120,9 +120,13 @@ impl Journal {
         self.change().unwatched = Some(why);
     }
 
-    /// Says which addresses of this node the plan does not know.
-    pub fn set_addresses(&self, addresses: Vec<IpAddr>) {
-        self.change().addresses = addresses;
+    /// Says which addresses this node has that the plan does not give it. None is forgotten when it moves on.
+    pub fn add_addresses(&self, addresses: Vec<IpAddr>) {
+        let known = self.status().addresses;
+        let new: Vec<IpAddr> = addresses.into_iter().filter(|a| !known.contains(a)).collect();
+        if !new.is_empty() {
+            self.change().addresses.extend(new);
+        }
     }
 
     /// What the kernel task said last.

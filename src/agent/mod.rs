@@ -130,7 +130,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
             phases.send_replace(unfit);
         }
     }
-    journal.set_addresses(addresses::unknown(&plan));
+    tasks.spawn(addresses::watch(plan.clone(), args.node.clone(), journal.clone()));
     let record = Record::new(route.clone(), &args.namespace, (&plan.run, &plan.run_uid), &args.node, journal.clone());
     // As many as three answers may arrive while an upload is under way.
     let (replies, answers) = mpsc::channel(8);

@@ -16,7 +16,7 @@ pub enum Way {
     /// Between node addresses.
     Ipv4,
     Ipv6,
-    /// Between addresses of the nodes' pod ranges, as if a pod had sent them to a pod.
+    /// Between addresses of the nodes' pods, or else of their pod ranges, as if a pod had sent them to a pod.
     PodIpv4,
     PodIpv6,
 }
@@ -38,8 +38,16 @@ impl Way {
     pub fn address(self, member: &Member) -> Option<IpAddr> {
         match self.is_of_pods() {
             false => member.heal_addresses.iter().copied().find(|a| a.is_ipv4() == self.is_ipv4()),
-            true => member.pod_cidrs.iter().filter(|c| c.addr().is_ipv4() == self.is_ipv4()).find_map(late_host),
+            true => self.pod(member).or_else(|| {
+                member.pod_cidrs.iter().filter(|c| c.addr().is_ipv4() == self.is_ipv4()).find_map(late_host)
+            }),
         }
+    }
+    /// The address of a pod that is really there, on a way of pods. A data path that goes round the kernel's hooks (eBPF) takes
+    /// only what is for such a one.
+    pub fn pod(self, member: &Member) -> Option<IpAddr> {
+        let of_family = || member.pods.iter().copied().find(|a| a.is_ipv4() == self.is_ipv4());
+        self.is_of_pods().then(of_family).flatten()
     }
 }
 
@@ -134,6 +142,10 @@ mod tests {
         let address = |way: Way| way.address(&plan.members[1]).unwrap().to_string();
         assert_eq!(address(Way::PodIpv4), "198.19.2.254");
         assert_eq!(address(Way::PodIpv6), "fd00:1::ffff:ffff:ffff:fffe");
+        plan.members[1].pods = vec!["198.19.2.7".parse().unwrap()];
+        let address = |way: Way| way.address(&plan.members[1]).unwrap().to_string();
+        assert_eq!((address(Way::PodIpv4), address(Way::Ipv4)), ("198.19.2.7".into(), "198.18.0.2".into()));
+        assert_eq!(address(Way::PodIpv6), "fd00:1::ffff:ffff:ffff:fffe", "no pod there has one");
     }
 
     #[test]

@@ -8,7 +8,10 @@ use crate::topology::{ApiServer, Snapshot};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
 /// One who can be cut: a node, or something with addresses that is none.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -27,8 +30,11 @@ pub struct Member {
     /// Those of its pods.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pod_cidrs: Vec<IpNet>,
+    /// Addresses that pods of it have, at most one for each family: their packets' way is the one to prove.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<IpAddr>,
     /// Where heal packets reach it: its node addresses, one for each family. Empty for endpoints.
-    pub heal_addresses: Vec<std::net::IpAddr>,
+    pub heal_addresses: Vec<IpAddr>,
 }
 
 /// What a port serves.
@@ -145,6 +151,7 @@ impl RunPlan {
             rack: n.rack.clone(),
             cidrs: n.addresses.iter().map(|a| IpNet::from(*a)).collect(),
             pod_cidrs: n.pod_cidrs.clone(),
+            pods: n.pods.clone(),
             heal_addresses: if n.internal.is_empty() { n.addresses.clone() } else { n.internal.clone() },
         });
         let endpoints = snapshot.endpoints.iter().map(|e| Member {
@@ -154,6 +161,7 @@ impl RunPlan {
             rack: e.rack.clone(),
             cidrs: e.cidrs.clone(),
             pod_cidrs: Vec::new(),
+            pods: Vec::new(),
             heal_addresses: Vec::new(),
         });
         RunPlan {
@@ -237,6 +245,14 @@ impl RunPlan {
     /// When the cut has effect on a member, seconds after the beginning of a cut of this length.
     pub fn windows_at(&self, member: &str, length: f64) -> Vec<(f64, f64)> {
         self.pattern.windows(self.member(member).and_then(|m| m.rack.as_deref()), length)
+    }
+
+    /// Whom the plan takes an address for that this node has, where the cut does something else to that one: a virtual address, which
+    /// is now here and now there.
+    pub fn mistaken(&self, node: &str, address: IpAddr) -> Option<&Member> {
+        let is_it = |m: &&Member| m.name != node && m.all_cidrs().any(|c| c == IpNet::from(address));
+        let fate = |name: &str| self.edges.iter().map(move |b| (b.from.contains(name), b.to.contains(name)));
+        self.members.iter().find(is_it).filter(|m| !fate(node).eq(fate(&m.name)))
     }
 
     pub fn member(&self, name: &str) -> Option<&Member> {

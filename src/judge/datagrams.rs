@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::{Check, Finding, FindingResult, SpanKind},
-    fault::{Effect, FLOWS, Sample, Way},
+    fault::{Effect, FLOWS, RunPlan, Sample, Way},
     predict::{count, seconds},
 };
 use std::collections::BTreeMap;
@@ -149,8 +149,13 @@ fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>
         return unseen(why.clone());
     }
     if !heard.iter().any(|s| s.from <= -edge) {
-        let carried = on_its_own || !heard.is_empty() || !lost.is_empty();
-        return if carried { unseen("not heard before the cut".into()) } else { Judged::NotClaimed };
+        return match () {
+            () if on_its_own || !heard.is_empty() || !lost.is_empty() => unseen("not heard before the cut".into()),
+            () if is_between_pods(plan, direction) => {
+                unseen("none came to the kernel's hook: packets between pods go round it (eBPF), or are kept away".into())
+            }
+            () => Judged::NotClaimed,
+        };
     }
     if let Some(lost) = lost.iter().find(|s| s.to < -edge) {
         return contradicted(lost, "before the cut");
@@ -202,6 +207,12 @@ fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>
         Some(taken) => as_planned(taken, known(case, lost.iter().filter(during))),
         None => unseen(String::new()),
     }
+}
+
+/// Whether both addresses are those of pods that are there, and not only of pods' ranges, which not every network carries.
+fn is_between_pods(plan: &RunPlan, direction: &Direction<'_>) -> bool {
+    let has_pod = |name| plan.member(name).is_some_and(|m| direction.way.pod(m).is_some());
+    has_pod(direction.sender) && has_pod(direction.receiver)
 }
 
 /// For how long no datagram may come without a doubt, seconds: a sixth of the cut, within bounds, for a machine that is busy (4 s

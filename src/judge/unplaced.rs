@@ -20,12 +20,21 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
         let said = Said::new(result, format!("heard: {}{advice}", some(&words)), evidence);
         said.about(Check::FaultProven, "unplaced", "every source of packets is in the plan")
     });
+    // It may have moved here since the plan was made, and its packets are cut as somebody else's.
+    let held = held(case).map(|(words, evidence)| {
+        let result = match case.evidence.spec.guards.allow_unplaced_sources {
+            true => FindingResult::Noted,
+            false => FindingResult::Inconclusive,
+        };
+        let said = Said::new(result, format!("held elsewhere: {}", some(&words)), evidence);
+        said.about(Check::FaultProven, "unplaced", "every address is where the plan has it")
+    });
     // No guard allows this: nobody cut that node, whichever rack it is in.
     let joined = joined(case, during).map(|(words, evidence)| {
         let said = Said::new(FindingResult::Inconclusive, format!("joined: {}", some(&words)), evidence);
         said.about(Check::FaultProven, "unplaced", "no node joins during the cut")
     });
-    heard.into_iter().chain(joined).collect()
+    heard.into_iter().chain(held).chain(joined).collect()
 }
 
 /// Addresses that were heard and are nobody's, and the first evidence of them.
@@ -40,6 +49,18 @@ fn sources(case: &Case<'_>, (begin, heal): (f64, f64)) -> Option<(Vec<String>, S
         let whose = owner(address)
             .map_or("nobody in the plan has it".into(), |track| format!("an interface of {} has it", track.node));
         (format!("{address} ({whose})"), cite(track, seen))
+    });
+    once(told)
+}
+
+/// Addresses that the plan knows as somebody's whom the cut treats otherwise than the node that had them.
+fn held(case: &Case<'_>) -> Option<(Vec<String>, String)> {
+    let plan = case.evidence.plan;
+    let told = case.timeline.agents().flat_map(|track| {
+        let mistaken = track.status.addresses.iter().filter_map(|a| Some((a, plan.mistaken(track.node, *a)?)));
+        mistaken.map(move |(address, named)| {
+            (format!("{address} of {} (an interface of {} had it)", named.name, track.node), track.who.clone())
+        })
     });
     once(told)
 }

@@ -15,6 +15,7 @@ use k8s_openapi::api::{
     core::v1::{self as core, ConfigMap, Namespace},
     discovery::v1::EndpointSlice,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api, Client, ResourceExt,
     api::ListParams,
@@ -139,6 +140,7 @@ fn node(node: &core::Node, rack_label: &str) -> Node {
         internal,
         addresses: addresses.iter().filter_map(|a| a.address.parse().ok()).collect(),
         pod_cidrs: cidrs.iter().filter_map(|c| c.parse().ok()).collect(),
+        pods: Vec::new(),
     }
 }
 
@@ -147,16 +149,24 @@ fn kubelet_port(endpoints: Option<&core::NodeDaemonEndpoints>) -> u16 {
     port.filter(|p| *p != 0).unwrap_or(KUBELET_PORT)
 }
 
-/// Addresses of pods that are in no pod range of their node: some CNIs give addresses from pools of their own.
+/// Addresses of pods that are in no pod range of their node: some CNIs give addresses from pools of their own. And of each node the
+/// pod that is likely to stay longest: a DaemonSet's before others, the oldest before younger ones.
 fn add_pod_addresses(pods: &[core::Pod], nodes: &mut [Node]) {
+    let has_own_address = |p: &&core::Pod| p.spec.as_ref().is_none_or(|s| s.host_network != Some(true));
+    // The address of one that has finished may be another one's by now.
+    let mut pods: Vec<&core::Pod> = pods.iter().filter(has_own_address).filter(|p| !is_finished(p)).collect();
+    let is_everywhere = |p: &core::Pod| controller(p).is_some_and(|o| o.kind == "DaemonSet");
+    pods.sort_by_cached_key(|p| (!is_everywhere(p), p.creation_timestamp().map(|t| t.0), p.uid()));
     for pod in pods {
-        let on_host = pod.spec.as_ref().is_some_and(|s| s.host_network == Some(true));
         let node = node_of(pod).and_then(|name| nodes.iter_mut().find(|n| n.name == name));
-        let Some(node) = node.filter(|_| !on_host) else { continue };
+        let Some(node) = node else { continue };
         let addresses = pod.status.as_ref().and_then(|s| s.pod_ips.clone()).unwrap_or_default();
         for address in addresses.iter().filter_map(|a| a.ip.parse::<IpAddr>().ok()) {
             if !node.pod_cidrs.iter().any(|c| c.contains(&address)) {
                 node.pod_cidrs.push(address.into());
+            }
+            if !node.pods.iter().any(|a| a.is_ipv4() == address.is_ipv4()) {
+                node.pods.push(address);
             }
         }
     }
@@ -351,12 +361,10 @@ pub async fn watched_pods(client: &Client, spec: &RackPartitionSpec) -> Result<V
 
 fn pod(pod: &core::Pod) -> Option<Pod> {
     let spec = pod.spec.as_ref()?;
-    let status = pod.status.as_ref();
-    let finished = status.and_then(|s| s.phase.as_deref()).is_some_and(|p| p == "Succeeded" || p == "Failed");
-    if finished || pod.metadata.deletion_timestamp.is_some() {
+    if is_finished(pod) || pod.metadata.deletion_timestamp.is_some() {
         return None;
     }
-    let owner = pod.owner_references().iter().find(|o| o.controller == Some(true));
+    let owner = controller(pod);
     let tolerating = spec.tolerations.iter().flatten().find(|t| {
         t.effect.as_deref().is_none_or(|e| e == "NoExecute") && t.key.as_deref().is_none_or(|k| k == UNREACHABLE)
     });
@@ -376,6 +384,15 @@ fn pod(pod: &core::Pod) -> Option<Pod> {
         grace_period: spec.termination_grace_period_seconds.unwrap_or(30) as f64,
         containers: spec.containers.iter().map(|c| c.name.clone()).collect(),
     })
+}
+
+fn is_finished(pod: &core::Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    phase.is_some_and(|p| p == "Succeeded" || p == "Failed")
+}
+
+fn controller(pod: &core::Pod) -> Option<&OwnerReference> {
+    pod.owner_references().iter().find(|o| o.controller == Some(true))
 }
 
 /// Whether the pod's Ready condition is True.

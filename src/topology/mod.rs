@@ -52,6 +52,9 @@ pub struct Node {
     /// Those of them by which nodes know each other; empty: all.
     pub internal: Vec<IpAddr>,
     pub pod_cidrs: Vec<IpNet>,
+    /// Of each family an address that a pod there has, of the pod that is likely to stay longest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<IpAddr>,
 }
 
 impl Default for Node {
@@ -65,6 +68,7 @@ impl Default for Node {
             addresses: Vec::new(),
             internal: Vec::new(),
             pod_cidrs: Vec::new(),
+            pods: Vec::new(),
         }
     }
 }

@@ -26,6 +26,7 @@ use rackpartition::{
 use serde_json::json;
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -50,6 +51,8 @@ pub struct Manner {
     pub unfit: bool,
     /// It does not reach its probes' targets.
     pub walled_in: bool,
+    /// An interface of its node has this address.
+    pub holds: Option<IpAddr>,
 }
 
 /// Agents of one run, on every node of its plan, until dropped.
@@ -176,6 +179,7 @@ impl Agent {
             kernel: Some(Kernel { table: !manner.unfit, gate_open: !manner.unfit, ..Default::default() }),
             spans: plan.probes.iter().map(|p| span(SpanKind::Probe, p.subject(), state)).chain(heard).collect(),
             clock: Some(Clock { synchronised: true, ..Default::default() }),
+            addresses: manner.holds.into_iter().collect(),
             ..Default::default()
         };
         Agent { node, manner, status, created: false, spoken: false, said: None, sequence: 0 }

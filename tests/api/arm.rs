@@ -46,10 +46,20 @@ async fn agents_that_never_come_end_the_run_in_the_kubelets_words() {
 }
 
 #[tokio::test]
-async fn who_is_unfit_walled_in_or_out_of_step_is_named() {
+async fn who_is_unfit_walled_in_out_of_step_or_holds_what_is_elsewhere_is_named() {
     let cluster = Cluster::start().await;
     let _replica = Replica::start_with(&cluster.plane, GOOD.0, GOOD.1, Duration::from_secs(15));
     let ahead = Manner { ahead_ms: 1500, ..Default::default() };
+    // A virtual address that w1 holds, in the rack that is cut off, is planned to be outside of it.
+    let vip = json!([{"name": "vip", "cidrs": ["198.18.0.100"]}]);
+    let holds = Manner { holds: Some("198.18.0.100".parse().expect("an address")), ..Default::default() };
+    cluster.begin("vip", json!({"endpoints": vip})).await;
+    let _agents = Agents::play(&cluster, "vip", &[("w1", holds)]);
+    let message = cluster.until_phase("vip", &[Phase::Refused]).await.message.unwrap_or_default();
+    ["198.18.0.100 of vip", "w1 holds it, in rack r1", "spec.guards.allowUnplacedSources"]
+        .iter()
+        .for_each(|w| assert!(message.contains(w), "{w} is not in {message}"));
+    cluster.until_wound_up("vip").await.expect("a refused run stays");
     for (name, guards, manner, words) in [
         ("unfit", json!({}), Manner { unfit: true, ..Default::default() }, ["w3", "the kernel has no nftables"]),
         (

@@ -2,7 +2,7 @@
 
 use crate::{
     fixture::{LONG, eventually_within},
-    racks::{NODES, Racks, name},
+    racks::{NODES, Racks, name, pod_ranges},
     shapes::example,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -154,6 +154,32 @@ fn pods_of_a_sealed_rack_alone_are_cut() {
     is_exact_with("isolate", |spec| {
         pods_only(spec);
         spec.cut.isolate.as_mut().unwrap().outside = true;
+    });
+}
+
+/// As an eBPF data path does it: what is for a pod that is there leaves the wire in front of the kernel's hooks. Datagrams to such a
+/// pod are not counted, and that says so; an address that no pod has would have been.
+#[test]
+fn pods_packets_that_go_round_the_hook_are_not_counted() {
+    let racks = Racks::new();
+    let mut plan = racks.plan(&example("isolate"));
+    let pod = |i: usize| pod_ranges(i)[0].hosts().nth(6).unwrap();
+    plan.members.iter_mut().take(NODES).enumerate().for_each(|(i, member)| member.pods = vec![pod(i)]);
+    let node = &racks.members[1];
+    node.ip(&["link", "add", "pod", "type", "veth", "peer", "name", "inside"]);
+    node.ip(&["link", "set", "pod", "up"]);
+    let chain = "type filter hook ingress device eth0 priority -500;";
+    node.nft(&[&format!("table netdev round {{ chain c {{ {chain} ip daddr {} fwd to pod; }} }}", pod(1))]);
+    let (round, seen): (Directions, Directions) = planned(&plan, true)
+        .union(&planned(&plan, false))
+        .cloned()
+        .partition(|(_, receiver, way)| *receiver == name(1) && *way == format!("{:?}", Way::PodIpv4));
+    assert_eq!(round.len(), NODES - 1);
+    std::thread::scope(|scope| {
+        let agents = Agents::start(scope, &racks, &plan);
+        eventually_within(SOON, "everybody is heard whose datagrams come by", || {
+            agents.seen(SpanKind::Heard, Timestamp::MIN) == seen
+        });
     });
 }
 

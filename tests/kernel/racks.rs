@@ -135,7 +135,7 @@ impl Racks {
 }
 
 /// Ranges of the pods of a node, by its number. There are no pods.
-fn pod_ranges(node: usize) -> Vec<IpNet> {
+pub fn pod_ranges(node: usize) -> Vec<IpNet> {
     [format!("198.19.{node}.0/24"), format!("fd00:19:{node}::/64")].map(|range| range.parse().unwrap()).into()
 }
 

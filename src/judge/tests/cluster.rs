@@ -40,10 +40,8 @@ pub fn snapshot() -> Snapshot {
         rack: Some(format!("r{}", i % 3 + 1)),
         zone: Some(format!("r{}", i % 3 + 1)),
         ready: true,
-        kubelet_port: 10250,
         addresses: vec![address(i + 1)],
-        internal: Vec::new(),
-        pod_cidrs: Vec::new(),
+        ..Node::default()
     });
     let etcd = (1..=3).map(|i| EtcdMember { node: format!("cp{i}"), leads: None, client_port: 2379, peer_port: 2380 });
     let server = |i| ApiServer { name: format!("cp{i}"), address: std::net::SocketAddr::new(address(i), 6443) };

@@ -201,6 +201,22 @@ fn on_an_overlay_pods_datagrams_fall_silent_in_those_of_nodes() {
 }
 
 #[test]
+fn pods_whose_packets_never_come_to_the_hook_leave_it_open_and_are_named() {
+    let mut run = passing();
+    for (i, member) in run.plan.members.iter_mut().enumerate().filter(|(_, m)| m.has_agent) {
+        member.pod_cidrs = vec![format!("198.19.{i}.0/24").parse().unwrap()];
+    }
+    // Whether the network carries addresses that nobody has is its own business.
+    assert_eq!(of(&run, DATAGRAMS).result, FindingResult::Held);
+    for (i, member) in run.plan.members.iter_mut().enumerate().filter(|(_, m)| m.has_agent) {
+        member.pods = vec![format!("198.19.{i}.7").parse().unwrap()];
+    }
+    let found = of(&run, DATAGRAMS);
+    assert_eq!(found.result, FindingResult::Inconclusive);
+    assert!(found.evidence.contains("go round it"), "{found:?}");
+}
+
+#[test]
 fn whoever_is_not_in_the_plan_is_named() {
     let stranger = |at: f64| {
         let mut run = passing();
@@ -216,6 +232,24 @@ fn whoever_is_not_in_the_plan_is_named() {
     assert_eq!(of(&allowed, "unplaced").result, FindingResult::Noted, "knowingly");
     let before = stranger(-20.0).judge().findings;
     assert!(!before.iter().any(|f| f.subject == "unplaced"), "only the cut matters: {before:#?}");
+}
+
+#[test]
+fn an_address_that_the_plan_has_elsewhere_is_named_with_the_node_that_held_it() {
+    let held_by = |node: &str| {
+        let mut run = passing();
+        run.status(node).addresses = vec!["198.18.0.9".parse().unwrap(), "198.18.0.99".parse().unwrap()];
+        run
+    };
+    let found = of(&held_by("w1"), "unplaced");
+    assert_eq!(found.result, FindingResult::Inconclusive);
+    assert!(found.observed.contains("198.18.0.9 of lb (an interface of w1 had it)"), "{found:?}");
+    let mut allowed = held_by("w1");
+    allowed.spec.guards.allow_unplaced_sources = true;
+    assert_eq!(of(&allowed, "unplaced").result, FindingResult::Noted);
+    // To w2 the cut does as to the load balancer.
+    let outside = held_by("w2").judge().findings;
+    assert!(!outside.iter().any(|f| f.subject == "unplaced"), "{outside:#?}");
 }
 
 #[test]

@@ -43,9 +43,25 @@ pub fn lacks(plan: &RunPlan, agents: &[NodeRecord], guards: &Guards) -> Option<(
     if guards.allow_unplaced_sources {
         return None;
     }
-    let (node, source) = records.iter().find_map(|(node, status)| Some((node, stranger(status)?)))?;
-    let advice = "name it in spec.endpoints, with its rack if it is in one, or set spec.guards.allowUnplacedSources";
-    Some(("UnplacedSources", format!("{node} to hear nobody but members of the plan, and it hears {source}: {advice}")))
+    if let Some((node, source)) = records.iter().find_map(|(node, status)| Some((node, stranger(status)?))) {
+        let advice = "name it in spec.endpoints, with its rack if it is in one, or set spec.guards.allowUnplacedSources";
+        return Some((
+            "UnplacedSources",
+            format!("{node} to hear nobody but members of the plan, and it hears {source}: {advice}"),
+        ));
+    }
+    records.iter().find_map(|(node, status)| Some(("UnplacedSources", misplaced(plan, node, status)?)))
+}
+
+/// A virtual address goes the way of the node that holds it, whatever the plan says.
+fn misplaced(plan: &RunPlan, node: &str, status: &NodeRecordStatus) -> Option<String> {
+    let (address, named) = status.addresses.iter().find_map(|a| Some((a, plan.mistaken(node, *a)?)))?;
+    let rack = plan.member(node).and_then(|m| m.rack.as_deref()).unwrap_or_default();
+    Some(format!(
+        "{address} of {} to be where the plan has it: {node} holds it, in rack {rack}, and its packets would go by the cut; give \
+         it that rack in spec.endpoints, or set spec.guards.allowUnplacedSources",
+        named.name
+    ))
 }
 
 fn port_lacked(node: &str, status: &NodeRecordStatus, target: &ProbeTarget) -> Option<String> {
