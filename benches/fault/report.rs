@@ -41,7 +41,8 @@ fn object(f: &Figure) -> Value {
     json!({
         "name": f.name,
         "unit": f.unit,
-        "median": f.median(),
+        // The median of the samples.
+        "value": f.median(),
         "worst": f.worst(),
         "samples": f.samples.len(),
         "compared_with": compared_with,

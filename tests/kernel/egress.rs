@@ -57,6 +57,31 @@ fn datagrams_of_the_node_fail_those_of_its_pods_vanish_and_others_pass() {
     }
 }
 
+/// The other way to drop what leaves, beside ours: at the device, forwarded to a sink. To connections it is the same. It hides the
+/// drop from the node's own datagrams too, as a wire does; but it needs a chain for each device and a device of its own, which
+/// nothing would take away from a node whose agent is gone, and it sees a tunnel's packets instead of those inside.
+#[test]
+fn a_sink_at_the_device_differs_by_the_error_alone() {
+    let (sink, ours) = (Net::new(), Net::new());
+    sink.right.ip(&["link", "add", "sink", "type", "dummy"]);
+    sink.right.ip(&["link", "set", "sink", "up"]);
+    let chain = "chain out { type filter hook egress device right priority 0;";
+    sink.right.nft(&[&format!("table netdev sink {{ {chain} ip daddr 198.18.0.1 fwd to sink; }} }}")]);
+    let _ours = cut(&ours.right, vec![to_left()]);
+    let seen = |net: &Net| {
+        let receiver = net.left.udp(net.left.v4);
+        let sent = net.right.udp(net.right.v4).send_to(b"x", receiver.local_addr().unwrap()).map_err(|e| e.kind());
+        let heard = receiver.recv(&mut [0; 1]).map_err(|e| e.kind());
+        let listener = net.left.run(|| TcpListener::bind((net.left.v4, 0)).unwrap());
+        let address = listener.local_addr().unwrap();
+        let fresh = net.right.run(|| TcpStream::connect_timeout(&address, Duration::from_millis(300)).map(drop));
+        (sent, heard, fresh.map_err(|e| e.kind()))
+    };
+    let (nobody, silent) = (Err(ErrorKind::WouldBlock), Err(ErrorKind::TimedOut));
+    assert_eq!(seen(&sink), (Ok(1), nobody, silent));
+    assert_eq!(seen(&ours), (Err(ErrorKind::PermissionDenied), nobody, silent));
+}
+
 #[test]
 fn connections_of_the_node_go_silent_and_come_back() {
     let net = Net::new();

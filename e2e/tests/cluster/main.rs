@@ -46,6 +46,8 @@ const LONG: &[Scenario] = &[
     ("a_cut_of_etcd_peers_is_exact", |h| shapes::of_the_example_is_exact(h, "etcd-peers").boxed_local()),
     ("a_rejecting_cut_is_exact", |h| shapes::of_the_example_is_exact(h, "reject").boxed_local()),
     ("a_bad_link_is_exact", |h| shapes::of_the_example_is_exact(h, "bad-link").boxed_local()),
+    ("a_split_is_exact", |h| shapes::of_the_example_is_exact(h, "split").boxed_local()),
+    ("a_flapping_cut_is_exact", |h| shapes::of_the_example_is_exact(h, "flapping").boxed_local()),
     ("a_staggered_heal_is_exact", |h| shapes::of_the_example_is_exact(h, "staggered").boxed_local()),
     ("the_leader_of_etcd_is_found", |h| shapes::the_leader_of_etcd_is_found(h).boxed_local()),
 ];
