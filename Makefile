@@ -10,6 +10,7 @@ CLUSTER ?= rackpartition
 RACK    ?= r1
 PROFILE ?= short
 TOPOLOGY ?= three-racks
+SECONDS_EACH ?= 600
 
 .PHONY: help
 help: ## Show this help
@@ -30,6 +31,10 @@ e2e: image ## Run every scenario on the lab, the long ones too
 .PHONY: bench
 bench: ## Measure how fast and how precise a cut is, beside the mechanism that peers use
 	@scripts/bench
+
+.PHONY: fuzz
+fuzz: ## Fuzz whatever parses what others wrote, ten minutes each (SECONDS_EACH=600)
+	@scripts/fuzz $(SECONDS_EACH)
 
 .PHONY: lab-up
 lab-up: ## Bring up a lab cluster (PROFILE=short|upstream, TOPOLOGY=...: see e2e/README.md)

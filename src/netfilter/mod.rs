@@ -23,6 +23,17 @@ pub use heal::{heal_packet, send_heal};
 pub use rule::{Addresses, Effect, Hook, Port, Rule, Transport, Unit};
 pub use watch::{Count, Sight, Strangers, Watch, WatchSpec};
 
+/// For the fuzz target: every reader of what the kernel answers, on any bytes.
+#[cfg(fuzzing)]
+pub fn read_anything(bytes: &[u8]) {
+    for message in decode::messages(bytes) {
+        let attributes = message.attributes();
+        let _ = (message.error(), state::gate(attributes), state::intervals(attributes));
+        std::iter::once(state::count(attributes)).collect::<state::Counters>();
+        watch::read_anything(attributes);
+    }
+}
+
 use jiff::Timestamp;
 use std::time::Duration;
 

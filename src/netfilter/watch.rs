@@ -231,6 +231,13 @@ fn count<K>(element: Attributes<'_>, read: impl Fn(&[u8]) -> Option<K>) -> Optio
     Some(Count { from, packets, age: KEPT.saturating_sub(left) })
 }
 
+#[cfg(fuzzing)]
+pub fn read_anything(message: Attributes<'_>) {
+    for element in items(message) {
+        let _ = (count(element, key), count(element, v4), count(element, v6));
+    }
+}
+
 fn key(bytes: &[u8]) -> Option<u32> {
     bytes.try_into().ok().map(u32::from_be_bytes)
 }
