@@ -126,12 +126,7 @@ impl Lab {
         let plan = options.topology.plan();
         etcd::healthy(engine, name, &plan, STILL_HEALTHY).await?;
         let client = connect(&Files::of(name)?.kubeconfig()).await?;
-        if Files::of(name)?.record().is_some_and(|record| record.built) {
-            wait::until("the API answers", STILL_HEALTHY, async || {
-                pods::connect(engine, &client, options).await.map(Ok)
-            })
-            .await?;
-        }
+        connect_pods(engine, &client, name, options).await?;
         health::nodes_ready(&client, &plan, STILL_HEALTHY).await?;
         let lab = Lab::find(name).await?;
         leaders::restore(&lab).await?;
@@ -275,12 +270,21 @@ impl Lab {
         run::text(self.engine.docker().args(["pause", node])).await.map(drop)
     }
 
-    /// Takes a node's power away and gives it back: all its processes are killed, and its network begins anew.
+    /// Takes a node's power away and gives it back: all its processes are killed, and its network begins anew, without routes to
+    /// other nodes' pods until [`Lab::connect_pods`].
     ///
     /// # Errors
     /// When the engine does not.
     pub async fn restart(&self, node: &str) -> Result<()> {
-        run::text(self.engine.docker().args(["restart", "--time", "0", node])).await.map(drop)
+        run::text(self.engine.docker().args(["restart", "-t", "0", node])).await.map(drop)
+    }
+
+    /// Makes sure of the pod network on every node.
+    ///
+    /// # Errors
+    /// When the API does not answer, or a node refuses its part.
+    pub async fn connect_pods(&self) -> Result<()> {
+        connect_pods(&self.engine, &self.client().await?, &self.name, &self.options).await
     }
 
     /// Lets a frozen node go on.
@@ -298,6 +302,15 @@ impl Lab {
     pub async fn down(self) -> Result<()> {
         down(&self.name).await
     }
+}
+
+/// Sets the pod network up again where the lab and no image brought it.
+async fn connect_pods(engine: &Engine, client: &Client, name: &str, options: &Options) -> Result<()> {
+    if Files::of(name)?.record().is_none_or(|record| !record.built) {
+        return Ok(());
+    }
+    let connect = async || pods::connect(engine, client, options).await.map(Ok);
+    wait::until("the pod network is set up", STILL_HEALTHY, connect).await
 }
 
 /// Removes the cluster of this name, whatever state it is in.

@@ -62,7 +62,8 @@ impl Canary {
             // A connection that failed is not used again: it may be waiting for a retransmission.
             client = (state == "acknowledged").then_some(ready);
             // The time of the answer, or of giving up: what was acknowledged is kept from then on.
-            let seen = Observation { detail, ..Observation::new(self.server.name.as_str(), state) };
+            let max_gap = Some(PERIOD + DEADLINE);
+            let seen = Observation { detail, max_gap, ..Observation::new(self.server.name.as_str(), state) };
             journal.observe(SpanKind::Canary, now(), seen);
         }
     }

@@ -39,6 +39,11 @@ impl Fault {
     pub fn cuts(&self, from: &str, to: &str) -> bool {
         self.blocks.iter().any(|b| b.cuts(from, to))
     }
+    /// The same cut, whole from its beginning to its end: the worst that one can be that loses packets, comes and goes, or heals rack
+    /// by rack.
+    pub fn whole(&self) -> Fault {
+        Fault { pattern: Pattern::default(), ..self.clone() }
+    }
     /// Number of directed edges. Blocks are disjoint, so no pair is counted twice.
     pub fn edges(&self) -> usize {
         self.blocks.iter().map(|b| b.from.len() * b.to.len()).sum()
@@ -112,10 +117,19 @@ fn is_enforced(block: &Block, ports: &Ports, snapshot: &Snapshot) -> bool {
     block.to.iter().any(|to| block.from.iter().any(|from| enforced(from.as_str(), to.as_str())))
 }
 
+fn is_heard_by_nodes(block: &Block, snapshot: &Snapshot) -> bool {
+    block.to.iter().any(|name| snapshot.node(name).is_some())
+}
+
 /// What becomes of packets to those without an agent, who can't drop them: in words, for the senders notice the difference.
 fn egress_modes(fault: &Fault, rejects: bool, snapshot: &Snapshot) -> Vec<String> {
     let reached = snapshot.endpoints.iter().filter(|e| fault.blocks.iter().any(|b| b.to.contains(&e.name)));
+    let is_dropped = |e: &Endpoint| fault.blocks.iter().any(|b| b.from.contains(&e.name) && is_heard_by_nodes(b, snapshot));
     let mode = |e: &Endpoint| match (e.egress, rejects) {
+        (false, _) if !is_dropped(e) => format!(
+            "what nodes send to {} arrives there, and so do the answers: nobody drops anything (endpoints[].egress would)",
+            e.name
+        ),
         (false, _) => format!(
             "what nodes send to {} still arrives there; what comes back is dropped, which ends every conversation (endpoints[].egress stops both)",
             e.name

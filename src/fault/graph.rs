@@ -3,6 +3,7 @@
 use super::{
     Fault,
     enforce::{enforcer, kind},
+    fate,
 };
 use crate::{
     api::{Prospect, Side},
@@ -18,8 +19,7 @@ pub fn sides(snapshot: &Snapshot, fault: &Fault) -> Vec<Side> {
     let graph = Graph { snapshot, fault };
     let mut alike: BTreeMap<Vec<(bool, bool)>, Vec<&str>> = BTreeMap::new();
     for node in &snapshot.nodes {
-        let edges = fault.blocks.iter().map(|b| (b.from.contains(&node.name), b.to.contains(&node.name)));
-        alike.entry(edges.collect()).or_default().push(&node.name);
+        alike.entry(fate(&fault.blocks, &node.name).collect()).or_default().push(&node.name);
     }
     let mut sides: Vec<Side> = alike.into_values().map(|nodes| graph.side(&nodes)).collect();
     let first: Vec<(String, String)> = sides.iter().map(|s| (s.name.clone(), s.nodes[0].clone())).collect();
@@ -29,6 +29,15 @@ pub fn sides(snapshot: &Snapshot, fault: &Fault) -> Vec<Side> {
     }
     sides.sort_by_key(|s| (s.name != "isolated", s.racks.clone(), s.nodes.clone()));
     sides
+}
+
+/// How many nodes would no longer reach an API server that can write. In a partial partition, where it depends on who leads etcd,
+/// they are not counted; workers that hear no relay are, for kubeadm's ask no API server by itself.
+pub fn cut_off(snapshot: &Snapshot, fault: &Fault) -> usize {
+    let graph = Graph { snapshot, fault };
+    let has_own = |node: &str| snapshot.api_servers.iter().any(|a| a.name == node);
+    let is_cut_off = |node: &str| graph.served(node) == Prospect::No || (!has_own(node) && graph.hears_no_relay(node));
+    snapshot.nodes.iter().filter(|n| is_cut_off(&n.name)).count()
 }
 
 /// Who hears whom, and what etcd and the API servers make of it.

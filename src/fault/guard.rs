@@ -138,8 +138,10 @@ pub fn check(guards: &Guards, snapshot: &Snapshot, fault: &Fault, sides: &[Side]
         let split = sides.iter().map(|s| format!("{} {}", s.name, s.etcd_members)).collect::<Vec<_>>().join(", ");
         return Err(Refusal::QuorumLoss { total: snapshot.etcd.len() as u32, split });
     }
+    // As if it were whole: what loses most of the packets may lose the API as well.
     let goes_on = |s: &Side| !s.api_servers.is_empty() && s.writable != Prospect::No;
-    if !guards.allow_api_server_loss && sides.iter().any(|s| s.quorum) && !sides.iter().any(goes_on) {
+    let may_lose = !guards.allow_api_server_loss && sides.iter().any(|s| s.quorum);
+    if may_lose && !super::sides(snapshot, &fault.whole()).iter().any(goes_on) {
         return Err(Refusal::ApiServerLoss);
     }
     if !guards.allow_unhealthy_baseline

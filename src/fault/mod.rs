@@ -17,7 +17,7 @@ mod traffic;
 
 pub use datagram::{FLOWS, Way};
 pub use expand::{Fault, expand};
-pub use graph::sides;
+pub use graph::{cut_off, sides};
 pub use guard::{Refusal, check as check_guards};
 pub use pattern::{Effect, Pattern};
 pub use plan::{Heal, Member, PlanParts, PortClass, ProbeTarget, RunPlan, merged};
@@ -35,6 +35,11 @@ use std::collections::BTreeSet;
 pub struct Block {
     pub from: BTreeSet<String>,
     pub to: BTreeSet<String>,
+}
+
+/// Of each block whether a member is no longer heard, and whether it no longer hears: the same for all of a side.
+pub fn fate<'a>(blocks: &'a [Block], member: &'a str) -> impl Iterator<Item = (bool, bool)> + use<'a> {
+    blocks.iter().map(move |b| (b.from.contains(member), b.to.contains(member)))
 }
 
 impl Block {

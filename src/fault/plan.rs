@@ -3,6 +3,7 @@
 use super::{
     Block, Effect, Fault, Pattern, Ports,
     enforce::{Kind, enforcer},
+    fate,
 };
 use crate::topology::{ApiServer, Snapshot};
 use ipnet::IpNet;
@@ -251,8 +252,7 @@ impl RunPlan {
     /// is now here and now there.
     pub fn mistaken(&self, node: &str, address: IpAddr) -> Option<&Member> {
         let is_it = |m: &&Member| m.name != node && m.all_cidrs().any(|c| c == IpNet::from(address));
-        let fate = |name: &str| self.edges.iter().map(move |b| (b.from.contains(name), b.to.contains(name)));
-        self.members.iter().find(is_it).filter(|m| !fate(node).eq(fate(&m.name)))
+        self.members.iter().find(is_it).filter(|m| !fate(&self.edges, node).eq(fate(&self.edges, &m.name)))
     }
 
     pub fn member(&self, name: &str) -> Option<&Member> {

@@ -1,19 +1,17 @@
 //! What the cluster's owner allows any run, whatever its own guards say: the chart's `policy`.
 
-use super::Refusal;
-use crate::{
-    api::{Prospect, Side},
-    topology::Snapshot,
-};
+use super::{Fault, Refusal, cut_off, sides};
+use crate::{api::Prospect, topology::Snapshot};
 use std::time::Duration;
 
 /// Limits for every run.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Policy {
     pub max_duration: Duration,
-    /// Share of the nodes that a cut may take every API server from that can write. In a partial partition, where it depends on who
-    /// leads etcd, they are not counted.
+    /// Share of the nodes that a cut may take every API server from that can write, as [`cut_off`] counts them.
     pub max_nodes_percent: u8,
+    /// The label whose values `protected_racks` are, whatever label a run's own racks go by.
+    pub rack_label: String,
     /// No node of these racks may lose them, not even perhaps.
     pub protected_racks: Vec<String>,
     /// Nor a node that runs pods of these namespaces.
@@ -28,6 +26,7 @@ impl Default for Policy {
         Policy {
             max_duration: Duration::from_secs(3600),
             max_nodes_percent: 100,
+            rack_label: String::new(),
             protected_racks: Vec::new(),
             protected_namespaces: Vec::new(),
             opt_in_label: String::new(),
@@ -36,11 +35,12 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Checks a cut of this length that leaves these sides.
+    /// Checks a cut of this length, as if it were whole all the time: whoever loses most of the packets, or all of them now and then,
+    /// may lose the API as well.
     ///
     /// # Errors
     /// The first [`Refusal`] that applies.
-    pub fn check(&self, duration: Duration, snapshot: &Snapshot, sides: &[Side]) -> Result<(), Refusal> {
+    pub fn check(&self, duration: Duration, snapshot: &Snapshot, fault: &Fault) -> Result<(), Refusal> {
         if !self.opt_in_label.is_empty() && !snapshot.opted_in {
             return Err(Refusal::NotOptedIn { label: self.opt_in_label.clone() });
         }
@@ -50,15 +50,16 @@ impl Policy {
                 most_seconds: self.max_duration.as_secs_f64(),
             });
         }
-        let lost = sides.iter().filter(|s| s.served == Prospect::No);
-        let (count, total) = (lost.map(|s| s.nodes.len()).sum::<usize>(), snapshot.nodes.len());
+        let whole = fault.whole();
+        let (count, total) = (cut_off(snapshot, &whole), snapshot.nodes.len());
         if count * 100 > total * usize::from(self.max_nodes_percent) {
             return Err(Refusal::TooManyNodes { count, total, most_percent: self.max_nodes_percent });
         }
+        let sides = sides(snapshot, &whole);
         let losing: Vec<&String> = sides.iter().filter(|s| s.served != Prospect::Yes).flat_map(|s| &s.nodes).collect();
-        let rack = |node: &&String| snapshot.rack_of(node).filter(|r| self.protected_racks.iter().any(|p| p == r));
+        let rack = |node: &&String| snapshot.node(node)?.protected.clone();
         if let Some((node, rack)) = losing.iter().find_map(|node| Some((node, rack(node)?))) {
-            return Err(Refusal::ProtectedRack { rack: rack.into(), node: (*node).clone() });
+            return Err(Refusal::ProtectedRack { rack, node: (*node).clone() });
         }
         match snapshot.protected_pods.iter().find(|p| losing.contains(&&p.node)) {
             Some(pod) => Err(Refusal::ProtectedNamespace {

@@ -1,7 +1,7 @@
 //! Who probes whom: on a small cluster everybody everybody, on a large one a sample that grows with the nodes and not with
 //! their square.
 
-use super::{PortClass, ProbeTarget, RunPlan};
+use super::{PortClass, ProbeTarget, RunPlan, fate};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Members to which the cut does the same and that serve the same ports are a group. Each member chooses this many of each group,
@@ -24,8 +24,8 @@ impl<'a> Sample<'a> {
         let mut groups: BTreeMap<_, Vec<&str>> = BTreeMap::new();
         for member in &plan.members {
             let name = member.name.as_str();
-            let edges = plan.edges.iter().map(|b| (b.from.contains(name), b.to.contains(name)));
-            groups.entry((edges.collect::<Vec<_>>(), ports.get(name))).or_default().push(name);
+            let fate = fate(&plan.edges, name).collect::<Vec<_>>();
+            groups.entry((fate, ports.get(name))).or_default().push(name);
         }
         let groups: Vec<Vec<&str>> = groups.into_values().collect();
         let mut chosen: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();

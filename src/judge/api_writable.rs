@@ -3,6 +3,7 @@
 use super::{
     Case, MAX_UNWATCHED, Said,
     cite::cite,
+    pairs::seen_by,
     timeline::{Seen, Track, longest_hole},
 };
 use crate::{
@@ -43,9 +44,9 @@ fn writable<'a>(case: &Case<'a>, side: &ApiForecast) -> Said {
     let is_away = |name: &String| case.evidence.plan.breaks(operator.node, name);
     let mut tracks: Vec<(&String, &Track<'_>)> = Vec::new();
     for name in &side.servers {
-        match if is_away(name) { case.timeline.agent(name) } else { Some(operator) } {
-            Some(track) => tracks.push((name, track)),
-            None => return Said::open(format!("no record of {name}")),
+        match if is_away(name) { seen_by(case, name) } else { Ok(operator) } {
+            Ok(track) => tracks.push((name, track)),
+            Err(why) => return Said::open(why),
         }
     }
     let by = |seen: &Seen<'_>| {
@@ -79,6 +80,8 @@ fn writable<'a>(case: &Case<'a>, side: &ApiForecast) -> Said {
     let limit = accepted.unwrap_or(side.seconds + resolution);
     let observed = format!("longest without a write {}; {worst_server} alone {}", seconds(gap), seconds(worst));
     let result = match accepted {
+        // What may last longer than the cut proves nothing by lasting as long.
+        _ if gap >= heal && heal <= limit => FindingResult::Noted,
         _ if gap >= heal => FindingResult::Violated,
         Some(_) if gap > limit => FindingResult::Violated,
         None if gap > limit => FindingResult::Degraded,

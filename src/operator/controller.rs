@@ -88,11 +88,11 @@ async fn reconcile(cached: Arc<RackPartition>, ctx: Arc<Context>) -> Result<Acti
     save(&run, &ctx, next).await
 }
 
-/// Requests go to API servers of the side that stays writable, from before the cut until after it.
+/// Requests go to API servers of the side that stays writable, from before the cut until the heal. After it any that answers will do.
 fn pin(run: &RackPartition, ctx: &Context) {
     let Some(status) = &run.status else { return };
     let Some(plan) = &status.plan else { return };
-    if status.phase.is_none_or(Phase::is_final) {
+    if !matches!(status.phase, Some(Phase::Planned | Phase::Arming | Phase::Scheduled | Phase::Cut)) {
         return;
     }
     let writable: Vec<String> =
@@ -152,8 +152,8 @@ async fn delete(run: &RackPartition, ctx: &Context) -> Result<Action, Error> {
     let phase = run.status.as_ref().and_then(|s| s.phase);
     if end::may_have_touched(phase) && !phase.is_some_and(Phase::is_final) {
         let next = abort::next(run.status.clone().unwrap_or_default(), "aborted: the object is being deleted");
-        if let Ok(planned) = steps::planned(run, ctx).await {
-            abort::send_heal_packets(&planned.plan).await;
+        if let Ok(plan) = steps::plan_of(run, ctx).await {
+            abort::send_heal_packets(&plan).await;
         }
         return save(run, ctx, next).await;
     }

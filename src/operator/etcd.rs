@@ -13,10 +13,15 @@ use k8s_openapi::api::core::v1::Pod;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    time::Duration,
 };
+use tokio::time::timeout;
 
 /// kubeadm and etcd: where members hear each other, unless the spec's endpoint has another port beside the one for clients.
 const PEER_PORT: u16 = 2380;
+
+/// For one name.
+const LOOK_UP: Duration = Duration::from_secs(5);
 
 /// One of `--etcd-servers`.
 #[derive(Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -36,19 +41,37 @@ pub async fn external(
     nodes: &[Node],
     endpoints: &mut Vec<Endpoint>,
 ) -> Result<Vec<EtcdMember>, Error> {
-    let mut servers = BTreeSet::new();
-    for pod in components {
+    let urls = |pod: &Pod| -> Vec<String> {
         let flags = Flags::of(pod);
-        for url in flags.get("etcd-servers").into_iter().flat_map(|list| list.split(',')) {
-            let unresolved = |why: String| Refusal::UnresolvedEtcd { url: url.into(), why };
-            let uri: http::Uri = url.trim().parse().map_err(|e: http::uri::InvalidUri| unresolved(e.to_string()))?;
-            let host = uri.authority().ok_or_else(|| unresolved("no host".into()))?;
-            let found = tokio::net::lookup_host(host.as_str()).await.map_err(|e| unresolved(e.to_string()))?;
-            let addresses: BTreeSet<SocketAddr> = found.collect();
-            servers.insert(Server { addresses: addresses.into_iter().collect(), dialled_from: node_of(pod) });
+        let list = flags.get("etcd-servers").unwrap_or_default();
+        list.split(',').map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect()
+    };
+    let (mut servers, mut known) = (BTreeSet::new(), BTreeMap::new());
+    for pod in components {
+        for url in urls(pod) {
+            if !known.contains_key(&url) {
+                known.insert(url.clone(), look_up(&url, nodes).await?);
+            }
+            servers.insert(Server { addresses: known[&url].clone(), dialled_from: node_of(pod) });
         }
     }
     Ok(members(servers, nodes, endpoints))
+}
+
+/// The addresses of one member. A name that stands for several would make them one, and every count of a majority wrong.
+async fn look_up(url: &str, nodes: &[Node]) -> Result<Vec<SocketAddr>, Refusal> {
+    let unresolved = |why: String| Refusal::UnresolvedEtcd { url: url.into(), why };
+    let uri: http::Uri = url.parse().map_err(|e: http::uri::InvalidUri| unresolved(e.to_string()))?;
+    let host = uri.authority().ok_or_else(|| unresolved("no host".into()))?;
+    let found = timeout(LOOK_UP, tokio::net::lookup_host(host.as_str())).await;
+    let found = found.map_err(|_| unresolved("the name service does not answer".into()))?;
+    let addresses: BTreeSet<SocketAddr> = found.map_err(|e| unresolved(e.to_string()))?.collect();
+    let several = |v4: bool| addresses.iter().filter(|a| a.is_ipv4() == v4).count() > 1;
+    let is_one_node = nodes.iter().any(|n| addresses.iter().all(|a| n.addresses.contains(&a.ip())));
+    match (several(true) || several(false)) && !is_one_node {
+        true => Err(unresolved("it stands for several members".into())),
+        false => Ok(addresses.into_iter().collect()),
+    }
 }
 
 fn members(
@@ -62,8 +85,9 @@ fn members(
         let is = |member: &dyn Fn(&SocketAddr) -> bool| addresses.iter().any(member);
         let own = is(&|a| a.ip().is_loopback()).then_some(dialled_from).flatten();
         let of_node = nodes.iter().find(|n| is(&|a| n.addresses.contains(&a.ip()))).map(|n| n.name.clone());
-        let (node, peer_port) = match own.or(of_node) {
-            Some(node) => (node, PEER_PORT),
+        // A node's own member by whatever address is one; of an endpoint each address is one.
+        let (node, peer_port, which) = match own.or(of_node) {
+            Some(node) => (node, PEER_PORT, Vec::new()),
             None => {
                 let known = endpoints.iter().position(|e| is(&|a| e.cidrs.iter().any(|c| c.contains(&a.ip()))));
                 let at = known.unwrap_or_else(|| {
@@ -75,13 +99,21 @@ fn members(
                     });
                     endpoints.len() - 1
                 });
-                let other = endpoints[at].ports.iter().copied().find(|port| *port != client_port);
-                (endpoints[at].name.clone(), other.unwrap_or(PEER_PORT))
+                (endpoints[at].name.clone(), peer_port(&endpoints[at].ports, client_port), addresses)
             }
         };
-        members.insert(node.clone(), EtcdMember { node, leads: None, client_port, peer_port });
+        members.insert((node.clone(), which), EtcdMember { node, leads: None, client_port, peer_port });
     }
     members.into_values().collect()
+}
+
+/// Of an endpoint with these ports: the usual one, or the only other one beside the clients'.
+fn peer_port(ports: &[u16], client_port: u16) -> u16 {
+    let others: Vec<u16> = ports.iter().copied().filter(|port| *port != client_port).collect();
+    match others[..] {
+        [other] if ports.contains(&client_port) => other,
+        _ => PEER_PORT,
+    }
 }
 
 #[cfg(test)]
@@ -112,6 +144,18 @@ mod tests {
         let seen: Vec<_> = members.iter().map(|m| (m.node.as_str(), m.client_port, m.peer_port)).collect();
         assert_eq!(seen, [("etcd-a", 2379, 12380), ("etcd-fd00::41", 2379, 2380)]);
         assert_eq!((endpoints.len(), endpoints[1].rack.as_deref()), (2, None));
+        // Two members behind one name of the spec's are two.
+        endpoints[0].cidrs.push("198.18.0.42/32".parse().unwrap());
+        let both = [server("https://198.18.0.40:2379,https://198.18.0.42:2379")];
+        assert_eq!(external(&both, &[], &mut endpoints).await.unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_peers_port_is_told_or_the_usual_one() {
+        let cases = [(&[2379, 12380][..], 12380), (&[2379, 2381, 2380], 2380), (&[6443], 2380), (&[], 2380)];
+        for (ports, expected) in cases {
+            assert_eq!(peer_port(ports, 2379), expected, "{ports:?}");
+        }
     }
 
     #[tokio::test]

@@ -56,7 +56,7 @@ pub async fn gather(
 ) -> Result<Snapshot, Error> {
     let all = ListParams::default();
     let mut endpoints = spec.endpoints.iter().map(spec_endpoint).collect::<Result<Vec<_>, _>>()?;
-    let (mut nodes, components) = nodes(client, &spec.rack_label, &endpoints).await?;
+    let (mut nodes, components) = nodes(client, &spec.rack_label, policy, &endpoints).await?;
     cni::add_pod_ranges(client, &mut nodes).await?;
     let all_pods = Api::<core::Pod>::all(client.clone()).list(&all).await.map_err(read("pods"))?.items;
     add_pod_addresses(&all_pods, &mut nodes);
@@ -111,18 +111,19 @@ const OPERATOR_LABELS: &str = "app.kubernetes.io/name=rackpartition,app.kubernet
 async fn nodes(
     client: &Client,
     rack_label: &str,
+    policy: &Policy,
     endpoints: &[Endpoint],
 ) -> Result<(Vec<Node>, Vec<core::Pod>), Error> {
     let all = ListParams::default();
     let nodes = Api::<core::Node>::all(client.clone()).list(&all).await.map_err(read("nodes"))?.items;
-    let mut nodes: Vec<Node> = nodes.iter().map(|n| node(n, rack_label)).collect();
+    let mut nodes: Vec<Node> = nodes.iter().map(|n| node(n, rack_label, policy)).collect();
     let system = Api::<core::Pod>::namespaced(client.clone(), "kube-system");
     let components = system.list(&all.labels(COMPONENT)).await.map_err(read("control-plane pods"))?.items;
     addresses::add_of_components(&components, endpoints, &mut nodes);
     Ok((nodes, components))
 }
 
-fn node(node: &core::Node, rack_label: &str) -> Node {
+fn node(node: &core::Node, rack_label: &str, policy: &Policy) -> Node {
     let status = node.status.clone().unwrap_or_default();
     let conditions = status.conditions.unwrap_or_default();
     // Every address it is known by is cut; probes go to the first, so InternalIPs come first.
@@ -134,6 +135,7 @@ fn node(node: &core::Node, rack_label: &str) -> Node {
     Node {
         name: node.name_any(),
         rack: node.labels().get(rack_label).filter(|r| !r.is_empty()).cloned(),
+        protected: node.labels().get(&policy.rack_label).filter(|r| policy.protected_racks.contains(*r)).cloned(),
         zone: node.labels().get(ZONE).cloned(),
         kubelet_port: kubelet_port(status.daemon_endpoints.as_ref()),
         ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
@@ -224,7 +226,7 @@ async fn api_servers(client: &Client, nodes: &[Node]) -> Result<Vec<ApiServer>, 
 /// Where nodes or endpoints can't be read.
 pub async fn find_api_servers(client: &Client) -> Result<Vec<ApiServer>, Error> {
     // As a plan names them, or whoever compares the two would dial anew for ever.
-    let (nodes, _) = nodes(client, ZONE, &[]).await?;
+    let (nodes, _) = nodes(client, ZONE, &Policy::default(), &[]).await?;
     api_servers(client, &nodes).await
 }
 

@@ -105,19 +105,33 @@ pub fn plan_map(run: &RackPartition, namespace: &str, plan: &RunPlan, snapshot: 
     }
 }
 
-/// Plan and snapshot as an earlier process of the operator wrote them.
+/// The plan as an earlier process of the operator wrote it.
 ///
 /// # Errors
 /// Where the ConfigMap holds no such thing.
-pub fn read_plan_map(map: &ConfigMap) -> Result<(RunPlan, Snapshot), Error> {
-    let text = |key| map.data.as_ref().and_then(|d| d.get(key)).map(String::as_bytes);
-    let bytes = |key| map.binary_data.as_ref().and_then(|d| d.get(key)).map(|b| GzDecoder::new(b.0.as_slice()));
-    Ok((parse(map, PLAN_KEY, text(PLAN_KEY))?, parse(map, SNAPSHOT_KEY, bytes(SNAPSHOT_KEY))?))
+pub fn read_plan(map: &ConfigMap) -> Result<RunPlan, Error> {
+    parse(map, PLAN_KEY, map.data.as_ref().and_then(|d| d.get(PLAN_KEY)).map(|json| json.as_bytes()))
 }
 
-fn parse<T: DeserializeOwned>(map: &ConfigMap, key: &'static str, json: Option<impl Read>) -> Result<T, Error> {
-    let why = |why: String| Error::Read { key, map: map.name_any(), why };
-    serde_json::from_reader(json.ok_or_else(|| why("missing".into()))?).map_err(|e| why(e.to_string()))
+/// The snapshot that the plan was made of.
+///
+/// # Errors
+/// Where the ConfigMap holds no such thing.
+pub fn read_snapshot(map: &ConfigMap) -> Result<Snapshot, Error> {
+    let compressed = map.binary_data.as_ref().and_then(|d| d.get(SNAPSHOT_KEY));
+    let mut json = Vec::new();
+    let read = compressed.map(|gz| GzDecoder::new(gz.0.as_slice()).read_to_end(&mut json)).transpose();
+    read.map_err(|e| unread(map, SNAPSHOT_KEY, e))?;
+    parse(map, SNAPSHOT_KEY, compressed.map(|_| json.as_slice()))
+}
+
+fn parse<T: DeserializeOwned>(map: &ConfigMap, key: &'static str, json: Option<&[u8]>) -> Result<T, Error> {
+    let json = json.ok_or_else(|| unread(map, key, "missing"))?;
+    serde_json::from_slice(json).map_err(|e| unread(map, key, e))
+}
+
+fn unread(map: &ConfigMap, key: &'static str, why: impl ToString) -> Error {
+    Error::Read { key, map: map.name_any(), why: why.to_string() }
 }
 
 /// One agent on every node of the plan, whatever its taints, and nowhere else.

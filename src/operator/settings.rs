@@ -37,6 +37,9 @@ pub struct PolicySettings {
     /// Racks of which no node may lose the API.
     #[arg(long = "policy-protected-racks", env = "POLICY_PROTECTED_RACKS", value_delimiter = ',')]
     pub protected_racks: Vec<String>,
+    /// The node label whose values the protected racks are.
+    #[arg(long = "policy-rack-label", env = "POLICY_RACK_LABEL", default_value = "topology.kubernetes.io/zone")]
+    pub rack_label: String,
     /// Namespaces of whose pods no node may lose the API.
     #[arg(long = "policy-protected-namespaces", env = "POLICY_PROTECTED_NAMESPACES", value_delimiter = ',')]
     pub protected_namespaces: Vec<String>,
@@ -52,6 +55,7 @@ impl PolicySettings {
         Policy {
             max_duration: self.max_duration.into(),
             max_nodes_percent: self.max_nodes_percent,
+            rack_label: self.rack_label.clone(),
             protected_racks: words(&self.protected_racks),
             protected_namespaces: words(&self.protected_namespaces),
             opt_in_label: self.opt_in_label.clone(),

@@ -83,22 +83,25 @@ fn forecast(
     let (grace, period) = (timers.node_monitor_grace.seconds, timers.node_monitor_period.seconds);
     let renew = timers.node_lease_renew.seconds * LEASE_RENEW_JITTER;
     let source = &timers.node_monitor_grace.source;
+    let kept = window(grace - renew, grace + period);
+    let kept_term = format!("counted from the last renewal, up to {} old", seconds(renew));
     let (not_ready_window, after_takeover, term) = match manager {
         // A new controller manager has seen no Lease yet and counts from its start.
         Some(lease) => {
             let relative = window(grace, grace + 2.0 * period + CONTROLLER_START);
             let absolute = after(&lease.takeover, (relative.earliest_seconds, relative.latest_seconds));
-            (
-                absolute,
-                Some(relative),
-                format!("counted from the new controller manager's start, {}", interval(&lease.takeover)),
-            )
+            let term = format!("counted from the new controller manager's start, {}", interval(&lease.takeover));
+            match lease.moves {
+                Certainty::Must => (absolute, Some(relative), term),
+                // If the old one stays it goes on counting.
+                _ => (
+                    window(kept.earliest_seconds, absolute.latest_seconds),
+                    None,
+                    format!("{kept_term}, or {term}, if there is one"),
+                ),
+            }
         }
-        None => (
-            window(grace - renew, grace + period),
-            None,
-            format!("counted from the last renewal, up to {} old", seconds(renew)),
-        ),
+        None => (kept, None, kept_term),
     };
     let heard = duration + renewal_after_heal(snapshot);
     let mut not_ready = certainty(&not_ready_window, duration, heard);

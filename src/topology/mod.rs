@@ -43,6 +43,9 @@ pub struct Node {
     pub name: String,
     /// Value of the rack label.
     pub rack: Option<String>,
+    /// The rack in which no run may cut it off, by the label of the cluster's owner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protected: Option<String>,
     /// Value of `topology.kubernetes.io/zone`: what the node lifecycle controller takes for a failure domain.
     pub zone: Option<String>,
     pub ready: bool,
@@ -62,6 +65,7 @@ impl Default for Node {
         Node {
             name: String::new(),
             rack: None,
+            protected: None,
             zone: None,
             ready: false,
             kubelet_port: KUBELET_PORT,

@@ -83,6 +83,7 @@ fn settings(pod: &str, node: &str, arm_deadline: Duration) -> Settings {
         policy: PolicySettings {
             max_duration: Duration::from_secs(3600).into(),
             max_nodes_percent: 100,
+            rack_label: String::new(),
             protected_racks: Vec::new(),
             protected_namespaces: Vec::new(),
             opt_in_label: String::new(),

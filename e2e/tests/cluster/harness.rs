@@ -274,7 +274,8 @@ impl Harness {
         .await
     }
 
-    /// Every node reaches every kubelet: nothing of ours has effect any more.
+    /// Packets pass between every node and every kubelet's port: nothing of ours has effect any more. One that is not up yet refuses,
+    /// which is an answer.
     pub async fn all_hear_each_other(&self) -> Result<()> {
         self.hear_each_other_but(&[]).await
     }
@@ -284,7 +285,8 @@ impl Harness {
         let nodes = || self.lab.nodes().iter().filter(|n| !silent.contains(&n.name.as_str()));
         for from in nodes() {
             for to in nodes() {
-                let connect = format!("exec 3<>/dev/tcp/{}/10250", to.address);
+                let connect = format!("{{ exec 3<>/dev/tcp/{}/10250; }} 2>&1", to.address);
+                let connect = format!("answer=$( {connect} ) || [[ $answer == *refused* ]] || {{ echo \"$answer\" >&2; false; }}");
                 let reached = self.lab.exec(&from.name, &["timeout", "3", "bash", "-c", &connect]).await;
                 reached.with_context(|| format!("{} does not reach {}", from.name, to.name))?;
             }
@@ -328,9 +330,13 @@ impl Harness {
             let columns = "jsonpath={range .items[*]}{.status.replicas}{.status.desiredNumberScheduled} {.status.readyReplicas}{.status.numberReady}{\"\\n\"}{end}";
             let sets = ["--namespace", "kube-system", "get", "deployments,daemonsets", "--output", columns];
             let system = h.kubectl(&sets).await?;
+            // Operators and agents too: one that was killed may be waiting to be started again, another one is on its way out.
+            let pods = h.kubectl(&["get", "pods", "--all-namespaces", "--no-headers"]).await?;
+            let is_up = |words: &[&str]| words.get(3) == Some(&"Running") && words[2].split_once('/').is_some_and(|(a, b)| a == b);
+            let pods_ready = pods.lines().all(|l| is_up(&l.split_whitespace().collect::<Vec<_>>()));
             let nodes_ready = nodes.lines().all(|l| l.split_whitespace().nth(1) == Some("Ready"));
             let system_ready = system.lines().all(|l| l.split_once(' ').is_some_and(|(wanted, has)| wanted == has));
-            Ok((nodes_ready && system_ready).then_some(()))
+            Ok((nodes_ready && system_ready && pods_ready).then_some(()))
         })
         .await
     }

@@ -101,11 +101,15 @@ async fn strike_all(h: &Harness, cells: impl IntoIterator<Item = Cell>) -> Resul
             Ok(ended) => println!("  {cell}: {ended}"),
             Err(error) => {
                 println!("  {cell}: FAILED: {error:?}");
+                h.explain().await;
                 failed.push(cell.to_string());
             }
         }
         // One cell's ruins must not be the next one's failure.
-        h.clear().await.with_context(|| format!("after {cell}"))?;
+        if let Err(error) = h.clear().await {
+            println!("  after {cell}: {error:?}");
+            failed.push(format!("after {cell}"));
+        }
     }
     ensure!(failed.is_empty(), "{failed:?}");
     Ok(())
@@ -118,6 +122,7 @@ async fn strike(h: &Harness, cell: Cell) -> Result<String> {
     let mut spec = isolate(&["r1"]);
     spec["recovery"] = json!("20s");
     h.create(name, spec).await?;
+    // Whoever leads now may not any more once it is armed: it may have handed over. So the leader is looked for then.
     let status = reach(h, name, moment).await?;
     let targets = targets(h, victim).await?;
     let freed = async {
@@ -129,18 +134,35 @@ async fn strike(h: &Harness, cell: Cell) -> Result<String> {
     .await;
     // Whatever was found: nobody stays held.
     let mut released = Ok(());
-    for target in targets.iter().filter(|_| how == Held) {
-        released = released.and(target.release(h).await);
+    for target in &targets {
+        released = released.and(target.release(h, how).await);
     }
     freed.and(released)?;
     let ended = h.phase(name, &[Phase::Done, Phase::Aborted, Phase::Refused], Duration::from_secs(300)).await?;
+    let phase = ended.phase.context("no phase")?;
+    // From then on a run was a cut, whatever became of it.
+    let was_cut = matches!(moment, InTheCut | AtTheHeal | InRecovery);
+    ensure!(!was_cut || phase == Phase::Done, "{phase:?} after it was cut");
+    if matches!((victim, how, phase), (Agent, Held, Phase::Aborted | Phase::Refused)) {
+        // It was held until its pod was taken away: nobody is there to remove its table, which has no effect. The next agent does.
+        remove_tables(h, &targets).await?;
+    }
     h.no_tables(Duration::from_secs(60)).await?;
     h.delete(name).await?;
     h.gone(name, Duration::from_secs(60)).await?;
-    let phase = ended.phase.context("no phase")?;
     let verdict = ended.verdict.map_or(String::new(), |v| format!(", {v:?}"));
     ensure!(phase != Phase::Done || ended.schedule.is_some(), "done, and never scheduled");
     Ok(format!("{phase:?}{verdict}: {}", ended.message.unwrap_or_default()))
+}
+
+async fn remove_tables(h: &Harness, targets: &[Target]) -> Result<()> {
+    for target in targets {
+        for line in h.tables_on(&target.node).await? {
+            let name = line.split_whitespace().next_back().context("a table without a name")?;
+            h.lab.exec(&target.node, &["nft", "delete", "table", "inet", name]).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn reach(h: &Harness, name: &str, moment: Moment) -> Result<RackPartitionStatus> {
@@ -156,15 +178,14 @@ async fn reach(h: &Harness, name: &str, moment: Moment) -> Result<RackPartitionS
             .await
         }
         BetweenBarriers => phase(&[Phase::Scheduled]).await,
-        InTheCut => {
-            let status = phase(&[Phase::Cut]).await?;
-            sleep(Duration::from_secs(5)).await;
-            Ok(status)
-        }
-        AtTheHeal => {
-            let status = phase(&[Phase::Cut]).await?;
-            let heal_at = status.schedule.as_ref().context("no schedule")?.heal_at.0;
-            sleep(Duration::from_secs_f64((seconds_until(heal_at) - 0.5).max(0.0))).await;
+        InTheCut | AtTheHeal => {
+            let status = phase(&[Phase::Scheduled, Phase::Cut]).await?;
+            let schedule = status.schedule.as_ref().context("no schedule")?;
+            let left = match moment {
+                InTheCut => seconds_until(schedule.cut_at.0) + 5.0,
+                _ => seconds_until(schedule.heal_at.0) - 0.5,
+            };
+            sleep(Duration::from_secs_f64(left.max(0.0))).await;
             Ok(status)
         }
         InRecovery => phase(&[Phase::Recovering]).await,
@@ -177,7 +198,9 @@ async fn seen_free(h: &Harness, name: &str, status: RackPartitionStatus, targets
     if schedule.is_none() {
         sleep(DECIDED).await;
         // Read where the API answers; where it does not, nobody can have scheduled anything since.
-        schedule = h.runs().get_status(name).await.ok().and_then(|run| run.status?.schedule);
+        let look = async |h: &Harness| Ok(Some(h.runs().get_status(name).await?.status));
+        let status = h.until("the run", Duration::from_secs(20), look).await;
+        schedule = status.ok().flatten().and_then(|s| s.schedule);
     }
     let left = schedule.map_or(0.0, |s| seconds_until(s.heal_at.0) + SLACK);
     sleep(Duration::from_secs_f64(left.max(0.0))).await;
@@ -206,10 +229,13 @@ impl Target {
         }
     }
 
-    async fn release(&self, h: &Harness) -> Result<()> {
-        match self.process {
-            None => h.lab.unpause(&self.node).await,
-            Some(process) => self.signal(h, "-CONT", process).await,
+    /// Afterwards it goes on, or is as it was.
+    async fn release(&self, h: &Harness, how: How) -> Result<()> {
+        match (self.process, how) {
+            (None, Held) => h.lab.unpause(&self.node).await,
+            (None, Killed) => h.lab.connect_pods().await,
+            (Some(process), Held) => self.signal(h, "-CONT", process).await,
+            (Some(_), Killed) => Ok(()),
         }
     }
 

@@ -30,6 +30,14 @@ pub async fn who_may_run_what(h: &Harness) -> Result<()> {
 async fn told(h: &Harness) -> Result<()> {
     h.install_with(&[ALLOWED]).await?;
     let racks = |racks: &[&str], duration: &str| json!({"cut": {"isolate": {"racks": racks}}, "duration": duration});
+    // What sre may, and more.
+    let with = |more: serde_json::Value| {
+        let mut spec = racks(&["r1"], "20s");
+        for (key, value) in more.as_object().into_iter().flatten() {
+            spec[key] = value.clone();
+        }
+        spec
+    };
     let edges = json!({"cut": {"edges": [{"from": {"racks": ["r1"]}, "to": {"racks": ["r2"]}}]}, "duration": "20s"});
     let role = json!({"cut": {"isolate": {"role": "quorum-side"}}, "duration": "20s"});
     let refused = [
@@ -40,6 +48,9 @@ async fn told(h: &Harness) -> Result<()> {
         ("sre", edges),
         ("sre", role),
         ("sre", json!({"cut": {"ring": {}}, "duration": "20s"})),
+        ("sre", json!({"cut": {"chain": {"members": []}}, "duration": "20s"})),
+        ("sre", with(json!({"rackLabel": "kubernetes.io/hostname"}))),
+        ("sre", with(json!({"endpoints": [{"name": "lb", "cidrs": ["198.18.0.9"], "rack": "r1"}]}))),
     ];
     h.until("the policy to refuse", SOON, async |h: &Harness| {
         Ok(try_as(h, refused[0].0, &refused[0].1).await?.is_some().then_some(()))

@@ -247,7 +247,7 @@ fn each_limit_of_the_owner_fires_and_lets_through() {
     };
     let checked = |policy: Policy, racks: &[&str], seconds: u64| {
         let fault = expand(&isolate(racks), &snapshot).unwrap();
-        policy.check(Duration::from_secs(seconds), &snapshot, &sides(&snapshot, &fault))
+        policy.check(Duration::from_secs(seconds), &snapshot, &fault)
     };
     let policy = Policy::default;
     assert_eq!(checked(policy(), &["r1"], 3600), Ok(()));
@@ -262,10 +262,23 @@ fn each_limit_of_the_owner_fires_and_lets_through() {
     // The two that are named keep the majority: it is the others that lose.
     assert!(matches!(checked(a_quarter(25), &["r1", "r2"], 60), Err(Refusal::TooManyNodes { count: 2, .. })));
 
-    let protects = |rack: &str| Policy { protected_racks: vec![rack.into()], ..policy() };
-    assert!(matches!(checked(protects("r1"), &["r1"], 60), Err(Refusal::ProtectedRack { .. })));
-    assert_eq!(checked(protects("r2"), &["r1"], 60), Ok(()));
-    assert!(matches!(checked(protects("r3"), &["r1", "r2"], 60), Err(Refusal::ProtectedRack { .. })));
+    // By a label of the owner's, whatever the run calls its racks.
+    let protects = |node: usize, racks: &[&str]| {
+        let mut snapshot = snapshot.clone();
+        snapshot.nodes[node].protected = Some("row-7".into());
+        let fault = expand(&isolate(racks), &snapshot).unwrap();
+        policy().check(Duration::from_secs(60), &snapshot, &fault)
+    };
+    assert!(matches!(protects(0, &["r1"]), Err(Refusal::ProtectedRack { .. })));
+    assert_eq!(protects(1, &["r1"]), Ok(()));
+    assert!(matches!(protects(2, &["r1", "r2"]), Err(Refusal::ProtectedRack { .. })));
+
+    // Nobody gets by it with a cut that is not whole.
+    for more in [json!({"effect": {"loss": {"percent": 100}}}), json!({"flap": {"down": "59m", "up": "1s"}})] {
+        let fault = expand(&with(json!({"isolate": {"racks": ["r1"]}}), more.clone()), &snapshot).unwrap();
+        let refused = a_quarter(24).check(Duration::from_secs(60), &snapshot, &fault);
+        assert!(matches!(refused, Err(Refusal::TooManyNodes { count: 1, .. })), "{more}: {refused:?}");
+    }
 
     assert!(matches!(checked(policy(), &["r2"], 60), Err(Refusal::ProtectedNamespace { .. })), "n1 is in r2");
 
@@ -273,7 +286,7 @@ fn each_limit_of_the_owner_fires_and_lets_through() {
     assert_eq!(checked(consent(), &["r1"], 60), Ok(()));
     let without = Snapshot { opted_in: false, ..snapshot.clone() };
     let fault = expand(&isolate(&["r1"]), &without).unwrap();
-    let refused = consent().check(Duration::from_secs(60), &without, &sides(&without, &fault));
+    let refused = consent().check(Duration::from_secs(60), &without, &fault);
     assert!(matches!(refused, Err(Refusal::NotOptedIn { .. })));
 }
 

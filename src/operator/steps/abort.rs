@@ -1,6 +1,6 @@
 //! Abort: heal packets to every node at once; agents that can read the object do the rest.
 
-use super::{Error, Next, planned};
+use super::{Error, Next, plan_of};
 use crate::{
     api::{Phase, RackPartition, RackPartitionStatus, conditions},
     fault::RunPlan,
@@ -18,7 +18,7 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
     match status.phase {
         // Nothing has been touched yet.
         None | Some(Phase::Planned) => {}
-        _ => send_heal_packets(&planned(run, ctx).await?.plan).await,
+        _ => send_heal_packets(&plan_of(run, ctx).await?).await,
     }
     Ok(next(status, "aborted by spec.abort"))
 }

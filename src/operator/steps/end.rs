@@ -1,8 +1,9 @@
 //! End: after a verdict, a refusal, an abort or a deletion. Nothing with effect is left, and nothing is said that nobody saw.
 
-use super::{Error, Planned, abort, failed_to, later, or_gone, planned, seconds_until};
+use super::{Error, abort, failed_to, later, or_gone, plan_of, seconds_until};
 use crate::{
     api::{FINALIZER, NodeRecord, Phase, RackPartition, RackPartitionStatus, RecordPhase, conditions},
+    fault::RunPlan,
     operator::{canary, context::Context, objects},
 };
 use k8s_openapi::jiff::Timestamp;
@@ -37,8 +38,8 @@ pub async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Ending, Error
     let status = run.status.clone().unwrap_or_default();
     let uid = run.uid().unwrap_or_default();
     ctx.observers.end(&uid);
-    let planned = match planned(run, ctx).await {
-        Ok(planned) => Some(planned),
+    let plan = match plan_of(run, ctx).await {
+        Ok(plan) => Some(plan),
         Err(Error::PlanGone { .. }) if status.plan.is_none() => {
             // Agents of a survey may be there.
             remove(run, ctx).await?;
@@ -49,8 +50,8 @@ pub async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Ending, Error
         Err(error) => return Err(error),
     };
     let (agents, _) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
-    let status = match &planned {
-        Some(planned) => healed_condition(status, planned, &agents),
+    let status = match &plan {
+        Some(plan) => healed_condition(status, plan, &agents),
         None => {
             let nodes: BTreeSet<String> =
                 status.plan.iter().flat_map(|p| &p.sides).flat_map(|s| s.nodes.clone()).collect();
@@ -60,8 +61,8 @@ pub async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Ending, Error
     let holding: Vec<&str> = agents.iter().filter(|r| !says_gone(r)).map(|r| r.spec.node.as_str()).collect();
     let deadline = deadline(run, &status);
     if !holding.is_empty() && seconds_until(deadline) > 0.0 {
-        if let Some(planned) = &planned {
-            abort::send_heal_packets(&planned.plan).await;
+        if let Some(plan) = &plan {
+            abort::send_heal_packets(plan).await;
         }
         let message = format!(
             "healing: waiting for {}; by {deadline:.0} the kernel has healed every node by itself",
@@ -103,8 +104,8 @@ fn says_left(record: &NodeRecord, over: Timestamp) -> bool {
 
 /// Healed is True with every node's word, False where a node says that its table outlived the cut, else Unknown with the names
 /// of those that have not spoken.
-pub fn healed_condition(status: RackPartitionStatus, planned: &Planned, agents: &[NodeRecord]) -> RackPartitionStatus {
-    healed_on(status, &planned.plan.agents(), agents)
+pub fn healed_condition(status: RackPartitionStatus, plan: &RunPlan, agents: &[NodeRecord]) -> RackPartitionStatus {
+    healed_on(status, &plan.agents(), agents)
 }
 
 fn healed_on(mut status: RackPartitionStatus, nodes: &BTreeSet<&str>, agents: &[NodeRecord]) -> RackPartitionStatus {

@@ -38,7 +38,7 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
         return Ok(Next::wait(status, Duration::from_secs(1), message));
     }
     ctx.observers.end(&planned.plan.run_uid);
-    Ok(verdict(run, end::healed_condition(status, &planned, &agents), &planned, &agents, operator.as_ref()))
+    Ok(verdict(run, end::healed_condition(status, &planned.plan, &agents), &planned, &agents, operator.as_ref()))
 }
 
 fn verdict(

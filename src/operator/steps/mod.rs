@@ -19,7 +19,7 @@ use crate::{
     fault::{Fault, RunPlan, expand, sides},
     topology::Snapshot,
 };
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{api::core::v1::ConfigMap, jiff::Timestamp};
 use kube::ResourceExt;
 use std::time::Duration;
 use thiserror::Error;
@@ -108,18 +108,32 @@ pub struct Planned {
     pub sides: Vec<crate::api::Side>,
 }
 
-/// Reads the plan back. Its fault is expanded again from the snapshot of that time, so that roles stand for whom they stood for then.
+/// Reads back what the agents were given: all that healing needs.
 ///
 /// # Errors
 /// Where the ConfigMap can't be read or is gone.
-pub async fn planned(run: &RackPartition, ctx: &Context) -> Result<Planned, Error> {
+pub async fn plan_of(run: &RackPartition, ctx: &Context) -> Result<RunPlan, Error> {
+    plan_map_of(run, ctx).await.map(|(_, plan)| plan)
+}
+
+async fn plan_map_of(run: &RackPartition, ctx: &Context) -> Result<(ConfigMap, RunPlan), Error> {
     let map = ctx.plan_map_of(run).await.map_err(failed_to("read the plan"))?;
     let map = map.ok_or_else(|| Error::PlanGone { run: run.name_any() })?;
-    let (plan, snapshot) = objects::read_plan_map(&map)?;
+    let plan = objects::read_plan(&map)?;
     // What agents were given, and no other plan that somebody put in its place.
     if run.status.as_ref().and_then(|s| s.plan.as_ref()).is_some_and(|p| p.hash != plan.hash()) {
         return Err(Error::PlanGone { run: run.name_any() });
     }
+    Ok((map, plan))
+}
+
+/// Reads the plan back, and all that it was made of. Its fault is expanded again from the snapshot of that time, so that roles stand for whom they stood for then.
+///
+/// # Errors
+/// Where the ConfigMap can't be read or is gone.
+pub async fn planned(run: &RackPartition, ctx: &Context) -> Result<Planned, Error> {
+    let (map, plan) = plan_map_of(run, ctx).await?;
+    let snapshot = objects::read_snapshot(&map)?;
     let fault = expand(&run.spec, &snapshot).map_err(gather::Error::Refused)?;
     let sides = sides(&snapshot, &fault);
     Ok(Planned { plan, snapshot, fault, sides })

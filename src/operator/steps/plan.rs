@@ -29,15 +29,19 @@ const MARGIN_SECONDS: f64 = 30.0;
 pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
     let status = RackPartitionStatus { observed_generation: run.metadata.generation, ..Default::default() };
     let refused = |refusal: String| Ok(refused(status.clone(), &refusal));
+    // Nobody could, or nobody was there: whoever waited for it does not any more.
+    if !is_younger(run, LONGEST_SECONDS) {
+        return refused(format!("not planned within {LONGEST_SECONDS:.0} s of its creation: create it again"));
+    }
     if let Some(other) = other_run(run, ctx).await? {
         return refused(other.to_string());
     }
     let policy = ctx.settings.policy.policy();
     let mut snapshot = match gather::gather(&ctx.client, &run.spec, &ctx.settings.namespace, &policy).await {
         Ok(snapshot) => snapshot,
-        Err(gather::Error::Refused(refusal @ Refusal::UnresolvedEndpoint { .. }))
-            if is_younger(run, PATIENCE_SECONDS) =>
-        {
+        Err(gather::Error::Refused(
+            refusal @ (Refusal::UnresolvedEndpoint { .. } | Refusal::UnresolvedEtcd { .. }),
+        )) if is_younger(run, PATIENCE_SECONDS) => {
             return Ok(Next::wait(status.clone(), Duration::from_secs(1), format!("planning; so far {refusal}")));
         }
         Err(gather::Error::Refused(refusal)) => return refused(refusal.to_string()),
@@ -61,7 +65,7 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
     let sides = fault::sides(&snapshot, &fault);
     let duration = Duration::from(run.spec.duration);
     let guarded = fault::check_guards(&run.spec.guards, &snapshot, &fault, &sides);
-    if let Err(refusal) = guarded.and_then(|()| policy.check(duration, &snapshot, &sides)) {
+    if let Err(refusal) = guarded.and_then(|()| policy.check(duration, &snapshot, &fault)) {
         return refused(refusal.to_string());
     }
     let forecast = predict::predict(&snapshot, &fault, &sides, duration);

@@ -27,7 +27,7 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     let uid = &planned.plan.run_uid;
     let whole = ctx.observers.whole_for(uid);
     let since_heal = -seconds_until(schedule.heal_at.0);
-    let status = end::healed_condition(status, &planned, &agents);
+    let status = end::healed_condition(status, &planned.plan, &agents);
     let all_healed = status.agents.as_ref().is_some_and(|a| a.healed >= a.wanted);
     let left = seconds_until(schedule.recover_by.0);
     let recovered = all_healed && whole.min(since_heal) >= HOLD_SECONDS;
