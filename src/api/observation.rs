@@ -51,11 +51,17 @@ pub enum SpanKind {
     /// is a sample.
     Stranger,
     /// The member of etcd on this node, by its own metrics. Subject `etcd`, state `leads`, `follows` or `alone` (it knows no
-    /// leader).
+    /// leader); subject `etcd/leader`, state `steady` or `changed` since the look before; subject `etcd/disk`, state `fast` or
+    /// `slow` (a write to its log took longer than half a second).
     Etcd,
     /// Whether everything desired was actual. Subject `cluster`, state `ok` or `waiting`; detail says for what.
     Convergence,
 }
+
+/// Subjects of [`SpanKind::Etcd`].
+pub const ETCD: &str = "etcd";
+pub const ETCD_LEADER: &str = "etcd/leader";
+pub const ETCD_DISK: &str = "etcd/disk";
 
 /// From when to when something was seen in one state.
 ///

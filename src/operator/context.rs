@@ -1,6 +1,6 @@
 //! What every step may use.
 
-use super::{objects, observer::Observers, settings::Settings};
+use super::{metrics::Metrics, objects, observer::Observers, settings::Settings};
 use crate::{
     api::{NodeRecord, Observer, RackPartition},
     connection::Route,
@@ -14,6 +14,7 @@ use kube::{
     Api, Client, ResourceExt,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
+use std::sync::Arc;
 use tokio::sync::watch;
 
 pub struct Context {
@@ -21,6 +22,7 @@ pub struct Context {
     pub route: Route,
     pub client: Client,
     pub observers: Observers,
+    pub metrics: Arc<Metrics>,
     /// Set to give leadership away to a replica on a better side.
     pub hand_over: watch::Sender<bool>,
     recorder: Recorder,
@@ -33,6 +35,7 @@ impl Context {
         Context {
             recorder: Recorder::new(client.clone(), reporter),
             observers: Observers::default(),
+            metrics: Arc::new(Metrics::new()),
             hand_over: watch::Sender::new(false),
             settings,
             route,

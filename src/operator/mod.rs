@@ -12,6 +12,7 @@ mod election;
 mod etcd;
 mod flags;
 mod gather;
+mod metrics;
 mod objects;
 mod observer;
 mod settings;
@@ -63,6 +64,7 @@ pub async fn serve_until(settings: Settings, route: Route, stop: impl Future<Out
     let ctx = Arc::new(Context::new(settings, route));
     tokio::select! {
         () = campaign(ctx.clone()) => {}
+        () = metrics::serve(ctx.metrics.clone(), ctx.settings.metrics_port) => {}
         () = end_kept(&ctx) => {}
         () = stop => {}
     }
@@ -81,6 +83,7 @@ async fn campaign(ctx: Arc<Context>) {
         // Control-plane nodes come and go; what was found at the start may be gone.
         dial_by_address(&ctx).await;
         tracing::info!(pod = ctx.settings.pod, node = ctx.settings.node, "leads");
+        ctx.metrics.set_leads(true);
         ctx.hand_over.send_replace(false);
         let mut hand_over = ctx.hand_over.subscribe();
         let release = async {
@@ -92,6 +95,7 @@ async fn campaign(ctx: Arc<Context>) {
             () = controller::run(ctx.clone()) => Ended::Lost,
             () = clocks::answer(ctx.client.clone(), ctx.settings.agent.agent_namespace.clone()) => Ended::Lost,
         };
+        ctx.metrics.set_leads(false);
         ctx.observers.keep_alarms();
         tracing::info!(?ended, "leads no more");
     }

@@ -18,6 +18,9 @@ pub struct Settings {
     /// Agents have this long to arm; a slow image pull is the usual reason for more than seconds.
     #[arg(long, env = "ARM_DEADLINE", default_value = "3m")]
     pub arm_deadline: kube::core::Duration,
+    /// Where metrics and health are served. 0: nowhere.
+    #[arg(long, env = "METRICS_PORT", default_value_t = 0)]
+    pub metrics_port: u16,
     #[command(flatten)]
     pub agent: AgentSettings,
     #[command(flatten)]

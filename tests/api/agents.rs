@@ -17,7 +17,7 @@ use kube::{
 use rackpartition::{
     agent::record_name,
     api::{
-        Clock, ClockAnchor, ClockPing, Kernel, Moment, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, Phase,
+        Clock, ClockAnchor, ClockPing, ETCD_DISK, Kernel, Moment, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, Phase,
         RUN_LABEL, RackPartition, RecordPhase, Span, SpanKind,
     },
     fault::RunPlan,
@@ -51,6 +51,8 @@ pub struct Manner {
     pub unfit: bool,
     /// It does not reach its probes' targets.
     pub walled_in: bool,
+    /// The member of etcd beside it writes slowly.
+    pub slow_disk: bool,
     /// An interface of its node has this address.
     pub holds: Option<IpAddr>,
 }
@@ -171,13 +173,14 @@ impl Agent {
         let receiver = plan.member(&node).expect("a member of the plan");
         let ways = plan.members.iter().flat_map(|m| plan.ways(m, receiver).map(move |way| way.subject(&m.name)));
         let heard = ways.map(|subject| span(SpanKind::Heard, subject, "heard"));
+        let slow = manner.slow_disk.then(|| span(SpanKind::Etcd, ETCD_DISK.into(), "slow"));
         let status = NodeRecordStatus {
             phase: Some(if manner.unfit { RecordPhase::Unfit } else { RecordPhase::Armed }),
             message: manner.unfit.then(|| "the kernel has no nftables".into()),
             plan_hash: Some(plan.hash()),
             boot_id: boot_id().ok(),
             kernel: Some(Kernel { table: !manner.unfit, gate_open: !manner.unfit, ..Default::default() }),
-            spans: plan.probes.iter().map(|p| span(SpanKind::Probe, p.subject(), state)).chain(heard).collect(),
+            spans: plan.probes.iter().map(|p| span(SpanKind::Probe, p.subject(), state)).chain(heard).chain(slow).collect(),
             clock: Some(Clock { synchronised: true, ..Default::default() }),
             addresses: manner.holds.into_iter().collect(),
             ..Default::default()
@@ -254,8 +257,8 @@ impl Agent {
         }
         let said = (self.status.clone(), Instant::now());
         let mut status = NodeRecordStatus { observed_until: Some(MicroTime(Timestamp::now())), ..self.status.clone() };
-        // Whoever sends goes on sending.
-        status.spans.iter_mut().filter(|s| s.kind == SpanKind::Heard).for_each(|s| s.to = now());
+        // Whoever sends goes on sending, and a disk goes on being slow.
+        status.spans.iter_mut().filter(|s| matches!(s.kind, SpanKind::Heard | SpanKind::Etcd)).for_each(|s| s.to = now());
         let name = record_name(&plan.run, &plan.run_uid, &self.node);
         if !self.created {
             self.created = create(records, plan, &name, &self.node).await.is_ok();

@@ -68,6 +68,12 @@ async fn who_is_unfit_walled_in_out_of_step_or_holds_what_is_elsewhere_is_named(
             Manner { walled_in: true, ..Default::default() },
             ["w3", "firewall"],
         ),
+        (
+            "disk",
+            json!({"maxClockError": "900ms"}),
+            Manner { slow_disk: true, ..Default::default() },
+            ["etcd on w3", "spec.guards.allowUnhealthyBaseline"],
+        ),
         ("clock", json!({"maxClockError": "800ms"}), ahead, ["spec.guards.maxClockError", "allows 800 ms"]),
     ] {
         cluster.begin(name, json!({"guards": guards})).await;
@@ -118,9 +124,10 @@ async fn a_cluster_that_is_not_whole_is_not_cut() {
     assert!(message.contains("node c3 to be Ready"), "{message}");
     assert!(message.contains("spec.guards.allowUnhealthyBaseline"), "{message}");
     cluster.until_wound_up("run").await;
-    // What an unready node was refused for is allowed by the guard.
+    // What an unready node was refused for is allowed by the guard, and so is an etcd that isn't well.
     cluster.begin("allowed", json!({"guards": {"allowUnhealthyBaseline": true, "maxClockError": "900ms"}})).await;
-    let _agents = Agents::play(&cluster, "allowed", &[]);
+    let slow = Manner { slow_disk: true, ..Default::default() };
+    let _agents = Agents::play(&cluster, "allowed", &[("w3", slow)]);
     until("the guard to open", SOON, || async {
         let phase = cluster.status("allowed").await?.phase?;
         matches!(phase, Phase::Scheduled | Phase::Cut).then_some(())

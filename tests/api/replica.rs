@@ -66,6 +66,7 @@ impl Drop for Replica {
 fn settings(pod: &str, node: &str, arm_deadline: Duration) -> Settings {
     Settings {
         pod: pod.into(),
+        metrics_port: 0,
         namespace: NAMESPACE.into(),
         node: node.into(),
         arm_deadline: arm_deadline.into(),

@@ -69,7 +69,8 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
         ));
     }
     let Some((reason, waits)) = waits else {
-        if let Some(note) = leftovers(&agents) {
+        if let Some((tables, note)) = leftovers(&agents) {
+            ctx.metrics.add_leftovers(tables);
             ctx.tell(run, true, "LeftoversRemoved", &note).await;
         }
         return Ok(schedule(run, status));
@@ -85,10 +86,11 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
 
 /// Tables of runs that are over, which agents found and removed: without effect, and yet somebody was not there when they should
 /// have gone.
-fn leftovers(agents: &[NodeRecord]) -> Option<String> {
+fn leftovers(agents: &[NodeRecord]) -> Option<(u32, String)> {
     let of = |r: &NodeRecord| r.status.as_ref()?.kernel.as_ref().map(|k| k.leftovers_removed).filter(|n| *n > 0);
     let found: Vec<String> = agents.iter().filter_map(|r| Some(format!("{} on {}", of(r)?, r.spec.node))).collect();
-    (!found.is_empty()).then(|| format!("tables of earlier runs were removed: {}", found.join(", ")))
+    let note = || format!("tables of earlier runs were removed: {}", found.join(", "));
+    (!found.is_empty()).then(|| (agents.iter().filter_map(of).sum(), note()))
 }
 
 /// The member that was to be cut off as etcd's leader, and the one that leads now, where it is another one.
@@ -190,6 +192,9 @@ async fn waits_for(
     }
     if run.spec.guards.allow_unhealthy_baseline {
         return Ok(None);
+    }
+    if let Some(waits) = baseline::unrest(agents) {
+        return Ok(Some(("UnhealthyBaseline", format!("{waits} (or set spec.guards.allowUnhealthyBaseline)"))));
     }
     if ctx.observers.convergence(&planned.plan.run_uid).is_err() {
         return Ok(Some(("NoBaseline", "a first look at the cluster".into())));

@@ -2,7 +2,7 @@
 //! the cut would prove nothing.
 
 use crate::{
-    api::{Guards, NodeRecord, NodeRecordStatus, Span, SpanKind},
+    api::{ETCD_DISK, ETCD_LEADER, Guards, NodeRecord, NodeRecordStatus, Span, SpanKind},
     fault::{ProbeTarget, RunPlan, Sample, Way},
 };
 use std::collections::BTreeMap;
@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 const SAMPLES: u32 = 3;
 /// What was seen last this long before the end of its record, seconds, is no longer so.
 const FRESH: f64 = 5.0;
+/// For so long etcd has had no election and no slow write before anybody is cut, seconds: as many looks as tell a lasting trouble from
+/// one write, and no longer than arming usually takes. Ours.
+const QUIET: f64 = 15.0;
 
 /// What is still missing, as a reason and a sentence.
 pub fn lacks(plan: &RunPlan, agents: &[NodeRecord], guards: &Guards) -> Option<(&'static str, String)> {
@@ -64,6 +67,21 @@ fn misplaced(plan: &RunPlan, node: &str, status: &NodeRecordStatus) -> Option<St
     ))
 }
 
+/// Why etcd is not well, as the nodes of its members saw it lately.
+pub fn unrest(agents: &[NodeRecord]) -> Option<String> {
+    let words = |span: &Span| match (span.subject.as_str(), span.state.as_str()) {
+        (ETCD_LEADER, "changed") => Some("its leader changed"),
+        (ETCD_DISK, "slow") => Some("a write to its log took longer than half a second"),
+        _ => None,
+    };
+    agents.iter().find_map(|record| {
+        let status = record.status.as_ref()?;
+        let lately = status.spans.iter().filter(|s| s.kind == SpanKind::Etcd && age(status, s) <= QUIET);
+        let why = lately.filter_map(words).next()?;
+        Some(format!("etcd on {} to be well for {QUIET} s ({why})", record.spec.node))
+    })
+}
+
 fn port_lacked(node: &str, status: &NodeRecordStatus, target: &ProbeTarget) -> Option<String> {
     let subject = target.subject();
     let latest = status.spans.iter().rfind(|s| s.kind == SpanKind::Probe && s.subject == subject);
@@ -100,6 +118,11 @@ fn stranger(status: &NodeRecordStatus) -> Option<&str> {
 }
 
 fn is_fresh(status: &NodeRecordStatus, span: &Span) -> bool {
+    age(status, span) <= FRESH
+}
+
+/// Seconds from a span's last look to the end of its record.
+fn age(status: &NodeRecordStatus, span: &Span) -> f64 {
     let until = status.observed_until.as_ref().map(|t| t.0.as_microsecond());
-    until.is_some_and(|until| (until - span.to.wall.0.as_microsecond()) as f64 / 1e6 <= FRESH)
+    until.map_or(f64::INFINITY, |until| (until - span.to.wall.0.as_microsecond()) as f64 / 1e6)
 }

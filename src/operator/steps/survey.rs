@@ -3,7 +3,7 @@
 
 use super::{Error, failed_to, later, or_gone, seconds_until};
 use crate::{
-    api::{NodeRecord, RackPartition, Role, SpanKind},
+    api::{ETCD, NodeRecord, RackPartition, Role, SpanKind},
     fault::{Fault, PlanParts, Refusal, RunPlan},
     operator::{context::Context, objects},
     topology::Snapshot,
@@ -63,7 +63,8 @@ pub fn leader(agents: &[NodeRecord]) -> Option<String> {
 
 fn leads(record: &NodeRecord) -> bool {
     let Some(status) = &record.status else { return false };
-    let latest = status.spans.iter().filter(|s| s.kind == SpanKind::Etcd).max_by_key(|s| s.to.boot_us);
+    let of_member = status.spans.iter().filter(|s| s.kind == SpanKind::Etcd && s.subject == ETCD);
+    let latest = of_member.max_by_key(|s| s.to.boot_us);
     let until = status.observed_until.as_ref().map(|t| t.0.as_microsecond());
     latest.zip(until).is_some_and(|(span, until)| {
         let age = (until - span.to.wall.0.as_microsecond()) as f64 / 1e6;
