@@ -214,4 +214,11 @@ fn with_etcd_outside_an_api_server_may_stall_and_its_neighbours_lease_may_move()
     let slow: Vec<_> = forecast.api.iter().map(|a| (a.side.as_str(), a.seconds)).collect();
     assert_eq!(slow, [("isolated", 45.0), ("rest", 45.0)], "5 s for an election and 40 s to dial another");
     assert!(!isolate(&snapshot(), &["r1"], 75).api.iter().any(|a| a.seconds > 5.0), "stacked ones dial their own");
+    // If the Lease stays, so does who counts: nodes may be NotReady before any takeover, and as late as after one.
+    let external = Snapshot { timers: upstream().timers, ..leaders_elsewhere(external) };
+    let forecast = isolate(&external, &["r1"], 120);
+    let (w1, kept) = (&forecast.nodes[1], &isolate(&leaders_elsewhere(upstream()), &["r1"], 120).nodes[1]);
+    assert_eq!((w1.node.as_str(), kept.node.as_str(), w1.after_takeover), ("w1", "w1", None));
+    assert_eq!(w1.window.earliest_seconds, kept.window.earliest_seconds);
+    assert!(w1.window.latest_seconds > kept.window.latest_seconds, "{:?} {:?}", w1.window, kept.window);
 }
