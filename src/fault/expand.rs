@@ -124,7 +124,8 @@ fn is_heard_by_nodes(block: &Block, snapshot: &Snapshot) -> bool {
 /// What becomes of packets to those without an agent, who can't drop them: in words, for the senders notice the difference.
 fn egress_modes(fault: &Fault, rejects: bool, snapshot: &Snapshot) -> Vec<String> {
     let reached = snapshot.endpoints.iter().filter(|e| fault.blocks.iter().any(|b| b.to.contains(&e.name)));
-    let is_dropped = |e: &Endpoint| fault.blocks.iter().any(|b| b.from.contains(&e.name) && is_heard_by_nodes(b, snapshot));
+    let is_dropped =
+        |e: &Endpoint| fault.blocks.iter().any(|b| b.from.contains(&e.name) && is_heard_by_nodes(b, snapshot));
     let mode = |e: &Endpoint| match (e.egress, rejects) {
         (false, _) if !is_dropped(e) => format!(
             "what nodes send to {} arrives there, and so do the answers: nobody drops anything (endpoints[].egress would)",

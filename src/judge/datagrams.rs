@@ -151,9 +151,9 @@ fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>
     if !heard.iter().any(|s| s.from <= -edge) {
         return match () {
             () if on_its_own || !heard.is_empty() || !lost.is_empty() => unseen("not heard before the cut".into()),
-            () if is_between_pods(plan, direction) => {
-                unseen("none came to the kernel's hook: packets between pods go round it (eBPF), or are kept away".into())
-            }
+            () if is_between_pods(plan, direction) => unseen(
+                "none came to the kernel's hook: packets between pods go round it (eBPF), or are kept away".into(),
+            ),
             () => Judged::NotClaimed,
         };
     }

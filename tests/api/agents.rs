@@ -17,8 +17,8 @@ use kube::{
 use rackpartition::{
     agent::record_name,
     api::{
-        Clock, ClockAnchor, ClockPing, ETCD_DISK, Kernel, Moment, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, Phase,
-        RUN_LABEL, RackPartition, RecordPhase, Span, SpanKind,
+        Clock, ClockAnchor, ClockPing, ETCD_DISK, Kernel, Moment, NodeRecord, NodeRecordSpec, NodeRecordStatus,
+        Observer, Phase, RUN_LABEL, RackPartition, RecordPhase, Span, SpanKind,
     },
     fault::RunPlan,
     observe::{boot_id, now},
@@ -180,7 +180,13 @@ impl Agent {
             plan_hash: Some(plan.hash()),
             boot_id: boot_id().ok(),
             kernel: Some(Kernel { table: !manner.unfit, gate_open: !manner.unfit, ..Default::default() }),
-            spans: plan.probes.iter().map(|p| span(SpanKind::Probe, p.subject(), state)).chain(heard).chain(slow).collect(),
+            spans: plan
+                .probes
+                .iter()
+                .map(|p| span(SpanKind::Probe, p.subject(), state))
+                .chain(heard)
+                .chain(slow)
+                .collect(),
             clock: Some(Clock { synchronised: true, ..Default::default() }),
             addresses: manner.holds.into_iter().collect(),
             ..Default::default()
@@ -258,7 +264,11 @@ impl Agent {
         let said = (self.status.clone(), Instant::now());
         let mut status = NodeRecordStatus { observed_until: Some(MicroTime(Timestamp::now())), ..self.status.clone() };
         // Whoever sends goes on sending, and a disk goes on being slow.
-        status.spans.iter_mut().filter(|s| matches!(s.kind, SpanKind::Heard | SpanKind::Etcd)).for_each(|s| s.to = now());
+        status
+            .spans
+            .iter_mut()
+            .filter(|s| matches!(s.kind, SpanKind::Heard | SpanKind::Etcd))
+            .for_each(|s| s.to = now());
         let name = record_name(&plan.run, &plan.run_uid, &self.node);
         if !self.created {
             self.created = create(records, plan, &name, &self.node).await.is_ok();

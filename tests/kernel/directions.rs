@@ -168,8 +168,9 @@ fn pods_packets_that_go_round_the_hook_are_not_counted() {
     let node = &racks.members[1];
     node.ip(&["link", "add", "pod", "type", "veth", "peer", "name", "inside"]);
     node.ip(&["link", "set", "pod", "up"]);
-    let chain = "type filter hook ingress device eth0 priority -500;";
-    node.nft(&[&format!("table netdev round {{ chain c {{ {chain} ip daddr {} fwd to pod; }} }}", pod(1))]);
+    let chain = "add chain netdev round c { type filter hook ingress device eth0 priority -500; }";
+    let rule = format!("add rule netdev round c ip daddr {} fwd to pod", pod(1));
+    node.nft(&[&format!("add table netdev round; {chain}; {rule}")]);
     let (round, seen): (Directions, Directions) = planned(&plan, true)
         .union(&planned(&plan, false))
         .cloned()

@@ -63,10 +63,11 @@ fn datagrams_of_the_node_fail_those_of_its_pods_vanish_and_others_pass() {
 #[test]
 fn a_sink_at_the_device_differs_by_the_error_alone() {
     let (sink, ours) = (Net::new(), Net::new());
-    sink.right.ip(&["link", "add", "sink", "type", "dummy"]);
+    sink.right.ip(&["link", "add", "sink", "type", "veth", "peer", "name", "drain"]);
     sink.right.ip(&["link", "set", "sink", "up"]);
-    let chain = "chain out { type filter hook egress device right priority 0;";
-    sink.right.nft(&[&format!("table netdev sink {{ {chain} ip daddr 198.18.0.1 fwd to sink; }} }}")]);
+    let chain = "add chain netdev sink out { type filter hook egress device right priority 0; }";
+    sink.right
+        .nft(&[&format!("add table netdev sink; {chain}; add rule netdev sink out ip daddr 198.18.0.1 fwd to sink")]);
     let _ours = cut(&ours.right, vec![to_left()]);
     let seen = |net: &Net| {
         let receiver = net.left.udp(net.left.v4);

@@ -286,7 +286,9 @@ impl Harness {
         for from in nodes() {
             for to in nodes() {
                 let connect = format!("{{ exec 3<>/dev/tcp/{}/10250; }} 2>&1", to.address);
-                let connect = format!("answer=$( {connect} ) || [[ $answer == *refused* ]] || {{ echo \"$answer\" >&2; false; }}");
+                let connect = format!(
+                    "answer=$( {connect} ) || [[ $answer == *refused* ]] || {{ echo \"$answer\" >&2; false; }}"
+                );
                 let reached = self.lab.exec(&from.name, &["timeout", "3", "bash", "-c", &connect]).await;
                 reached.with_context(|| format!("{} does not reach {}", from.name, to.name))?;
             }

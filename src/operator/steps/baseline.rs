@@ -47,7 +47,8 @@ pub fn lacks(plan: &RunPlan, agents: &[NodeRecord], guards: &Guards) -> Option<(
         return None;
     }
     if let Some((node, source)) = records.iter().find_map(|(node, status)| Some((node, stranger(status)?))) {
-        let advice = "name it in spec.endpoints, with its rack if it is in one, or set spec.guards.allowUnplacedSources";
+        let advice =
+            "name it in spec.endpoints, with its rack if it is in one, or set spec.guards.allowUnplacedSources";
         return Some((
             "UnplacedSources",
             format!("{node} to hear nobody but members of the plan, and it hears {source}: {advice}"),
