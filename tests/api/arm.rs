@@ -51,7 +51,7 @@ async fn who_is_unfit_walled_in_out_of_step_or_holds_what_is_elsewhere_is_named(
     let _replica = Replica::start_with(&cluster.plane, GOOD.0, GOOD.1, Duration::from_secs(15));
     let ahead = Manner { ahead_ms: 1500, ..Default::default() };
     // A virtual address that w1 holds, in the rack that is cut off, is planned to be outside of it.
-    let vip = json!([{"name": "vip", "cidrs": ["198.18.0.100"]}]);
+    let vip = json!([{"name": "vip", "cidrs": ["198.18.0.100/32"]}]);
     let holds = Manner { holds: Some("198.18.0.100".parse().expect("an address")), ..Default::default() };
     cluster.begin("vip", json!({"endpoints": vip})).await;
     let _agents = Agents::play(&cluster, "vip", &[("w1", holds)]);

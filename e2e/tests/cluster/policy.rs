@@ -50,7 +50,7 @@ async fn told(h: &Harness) -> Result<()> {
         ("sre", json!({"cut": {"ring": {}}, "duration": "20s"})),
         ("sre", json!({"cut": {"chain": {"members": []}}, "duration": "20s"})),
         ("sre", with(json!({"rackLabel": "kubernetes.io/hostname"}))),
-        ("sre", with(json!({"endpoints": [{"name": "lb", "cidrs": ["198.18.0.9"], "rack": "r1"}]}))),
+        ("sre", with(json!({"endpoints": [{"name": "lb", "cidrs": ["198.18.0.9/32"], "rack": "r1"}]}))),
     ];
     h.until("the policy to refuse", SOON, async |h: &Harness| {
         Ok(try_as(h, refused[0].0, &refused[0].1).await?.is_some().then_some(()))
