@@ -1,7 +1,11 @@
 //! Addresses of this node's interfaces that the plan does not know as this node's: packets from them are not cut with it.
 
 use super::journal::Journal;
-use crate::fault::RunPlan;
+use crate::{
+    api::SpanKind,
+    fault::RunPlan,
+    observe::{Observation, now},
+};
 use ipnet::IpNet;
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use tokio::time::sleep;
@@ -14,10 +18,12 @@ const SERVICES: &str = "kube-ipvs0";
 /// Between two looks: a virtual address moves within seconds.
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// Writes down every address that is ever there. Never returns.
+/// Writes down which are there, and when. Never returns.
 pub async fn watch(plan: RunPlan, node: String, journal: Journal) {
     loop {
-        journal.add_addresses(unknown(&plan, &node));
+        for address in unknown(&plan, &node) {
+            journal.observe(SpanKind::Address, now(), Observation::new(address.to_string(), "held"));
+        }
         sleep(PERIOD).await;
     }
 }

@@ -61,8 +61,8 @@ fn targets(plan: &RunPlan, node: &str) -> Vec<Target> {
         plan.ways(own, other).filter_map(move |way| {
             let key = plan.key(node, way)?;
             let payload = [&plan.heal.mark()[..], &key.to_be_bytes()].concat();
-            let from = way.address(own).filter(|_| way.is_of_pods());
-            let to = SocketAddr::new(way.address(other)?, plan.heal.port);
+            let from = way.source(own).filter(|_| way.is_of_pods());
+            let to = SocketAddr::new(way.destination(other)?, plan.heal.port);
             Some(Target { from, to, payload, flows: Vec::new() })
         })
     };

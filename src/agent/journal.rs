@@ -8,7 +8,6 @@ use crate::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use std::{
-    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -42,7 +41,6 @@ struct Inner {
     clock: Option<Clock>,
     reads_containers: bool,
     unwatched: Option<String>,
-    addresses: Vec<IpAddr>,
     /// Said once at the start and kept: what an earlier boot saw is not in here.
     notice: Option<String>,
     plan_hash: String,
@@ -70,7 +68,6 @@ impl Journal {
             clock: earlier.clock.map(|c| Clock { ping: None, ..c }),
             reads_containers: earlier.reads_containers,
             unwatched: None,
-            addresses: earlier.addresses,
             notice,
             plan_hash,
             boot_id,
@@ -120,15 +117,6 @@ impl Journal {
         self.change().unwatched = Some(why);
     }
 
-    /// Says which addresses this node has that the plan does not give it. None is forgotten when it moves on.
-    pub fn add_addresses(&self, addresses: Vec<IpAddr>) {
-        let known = self.status().addresses;
-        let new: Vec<IpAddr> = addresses.into_iter().filter(|a| !known.contains(a)).collect();
-        if !new.is_empty() {
-            self.change().addresses.extend(new);
-        }
-    }
-
     /// What the kernel task said last.
     pub fn last_report(&self) -> Report {
         self.0.lock().expect("no holder panics").report.clone()
@@ -163,7 +151,6 @@ impl Journal {
             kernel: inner.report.kernel.clone(),
             reads_containers: inner.reads_containers,
             unwatched: inner.unwatched.clone(),
-            addresses: inner.addresses.clone(),
             observed_until: inner.newest.as_ref().map(|m| m.wall.clone()),
             spans_left_out,
             spans: spans.to_vec(),

@@ -92,10 +92,6 @@ pub struct NodeRecordStatus {
     /// Why this node's kernel counts no datagrams of others, where it does not: nobody knows then which directions were cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unwatched: Option<String>,
-    /// Addresses that this node's interfaces had in the run and that the plan does not give it. They are named and not trusted: an
-    /// address may move.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub addresses: Vec<std::net::IpAddr>,
     /// Everything up to here is in `spans`, by this observer's wall clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_until: Option<MicroTime>,

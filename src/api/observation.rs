@@ -50,6 +50,9 @@ pub enum SpanKind {
     /// Packets that got through to this node from an address that is nobody's. Subject: the address, state `heard`; every packet
     /// is a sample.
     Stranger,
+    /// An address on an interface of this node that the plan does not give it. Subject: the address, state `held`. Named and not
+    /// trusted: it may move.
+    Address,
     /// The member of etcd on this node, by its own metrics. Subject `etcd`, state `leads`, `follows` or `alone` (it knows no
     /// leader); subject `etcd/leader`, state `steady` or `changed` since the look before; subject `etcd/disk`, state `fast` or
     /// `slow` (a write to its log took longer than half a second).

@@ -16,38 +16,65 @@ pub enum Way {
     /// Between node addresses.
     Ipv4,
     Ipv6,
-    /// Between addresses of the nodes' pods, or else of their pod ranges, as if a pod had sent them to a pod.
+    /// Between addresses of the nodes' pod ranges, as if a pod had sent them to a pod.
     PodIpv4,
     PodIpv6,
+    /// To a pod that is there. A data path that goes round the kernel's hooks (eBPF) takes only what is for such a one.
+    LivePodIpv4,
+    LivePodIpv6,
 }
 
 impl Way {
-    pub const ALL: [Self; 4] = [Self::Ipv4, Self::Ipv6, Self::PodIpv4, Self::PodIpv6];
+    pub const ALL: [Self; 6] =
+        [Self::Ipv4, Self::Ipv6, Self::PodIpv4, Self::PodIpv6, Self::LivePodIpv4, Self::LivePodIpv6];
 
     pub fn is_of_pods(self) -> bool {
-        matches!(self, Self::PodIpv4 | Self::PodIpv6)
+        !matches!(self, Self::Ipv4 | Self::Ipv6)
     }
     pub fn is_ipv4(self) -> bool {
-        matches!(self, Self::Ipv4 | Self::PodIpv4)
+        matches!(self, Self::Ipv4 | Self::PodIpv4 | Self::LivePodIpv4)
+    }
+    /// Of a way to a pod that is there, the one to its range.
+    pub fn to_range(self) -> Option<Self> {
+        match self {
+            Self::LivePodIpv4 => Some(Self::PodIpv4),
+            Self::LivePodIpv6 => Some(Self::PodIpv6),
+            _ => None,
+        }
     }
     /// `<sender>/<way>`, the subject of what is heard on it.
     pub fn subject(self, sender: &str) -> String {
         format!("{sender}/{self:?}")
     }
-    /// The member's address on this way, if it has one.
-    pub fn address(self, member: &Member) -> Option<IpAddr> {
-        match self.is_of_pods() {
-            false => member.heal_addresses.iter().copied().find(|a| a.is_ipv4() == self.is_ipv4()),
-            true => self.pod(member).or_else(|| {
-                member.pod_cidrs.iter().filter(|c| c.addr().is_ipv4() == self.is_ipv4()).find_map(late_host)
-            }),
+    /// The address of a member that sends on this way, if it has one. Of pods an address that none has, where there is one: what a
+    /// pod itself may send is its policies' business.
+    pub fn source(self, member: &Member) -> Option<IpAddr> {
+        if !self.is_of_pods() {
+            return self.own(member);
+        }
+        self.of_range(member).or_else(|| self.of_pod(member))
+    }
+    /// The address of a member that is sent to on this way, if it has one.
+    pub fn destination(self, member: &Member) -> Option<IpAddr> {
+        match (self.is_of_pods(), self.to_range()) {
+            (false, _) => self.own(member),
+            (true, None) => self.of_range(member),
+            (true, Some(_)) => self.of_pod(member),
         }
     }
-    /// The address of a pod that is really there, on a way of pods. A data path that goes round the kernel's hooks (eBPF) takes
-    /// only what is for such a one.
-    pub fn pod(self, member: &Member) -> Option<IpAddr> {
-        let of_family = || member.pods.iter().copied().find(|a| a.is_ipv4() == self.is_ipv4());
-        self.is_of_pods().then(of_family).flatten()
+
+    fn own(self, member: &Member) -> Option<IpAddr> {
+        self.first(&member.heal_addresses)
+    }
+    fn of_pod(self, member: &Member) -> Option<IpAddr> {
+        self.first(&member.pods)
+    }
+    fn of_range(self, member: &Member) -> Option<IpAddr> {
+        member.pod_cidrs.iter().filter(|c| c.addr().is_ipv4() == self.is_ipv4()).find_map(late_host)
+    }
+    /// Of its family.
+    fn first(self, addresses: &[IpAddr]) -> Option<IpAddr> {
+        addresses.iter().copied().find(|a| a.is_ipv4() == self.is_ipv4())
     }
 }
 
@@ -63,7 +90,7 @@ fn late_host(range: &IpNet) -> Option<IpAddr> {
 
 /// Of the member with this index in the plan.
 fn key(index: usize, way: Way) -> u32 {
-    u32::try_from(index << 2 | way as usize).expect("a plan names fewer than a billion members")
+    u32::try_from(index << 3 | way as usize).expect("a plan names fewer than a billion members")
 }
 
 impl Heal {
@@ -80,7 +107,7 @@ impl RunPlan {
         let pods = self.ports.is_everything() || self.ports.pods;
         let of_agents = from.has_agent && to.has_agent && from.name != to.name;
         let usable = move |way: &Way| {
-            of_agents && (pods || !way.is_of_pods()) && way.address(from).is_some() && way.address(to).is_some()
+            of_agents && (pods || !way.is_of_pods()) && way.source(from).is_some() && way.destination(to).is_some()
         };
         Way::ALL.into_iter().filter(usable)
     }
@@ -135,17 +162,18 @@ mod tests {
     #[test]
     fn datagrams_go_between_agents_in_every_family_they_share() {
         let mut plan = plan(json!({}));
-        assert_eq!(ways(&plan, "a", "b"), Way::ALL);
+        // Nobody has a pod.
+        assert_eq!(ways(&plan, "a", "b"), Way::ALL[..4]);
         assert!(ways(&plan, "a", "lb").is_empty() && ways(&plan, "a", "a").is_empty());
         plan.members[1].heal_addresses.truncate(1);
-        assert_eq!(ways(&plan, "a", "b"), [Way::Ipv4, Way::PodIpv4, Way::PodIpv6]);
-        let address = |way: Way| way.address(&plan.members[1]).unwrap().to_string();
-        assert_eq!(address(Way::PodIpv4), "198.19.2.254");
-        assert_eq!(address(Way::PodIpv6), "fd00:1::ffff:ffff:ffff:fffe");
         plan.members[1].pods = vec!["198.19.2.7".parse().unwrap()];
-        let address = |way: Way| way.address(&plan.members[1]).unwrap().to_string();
-        assert_eq!((address(Way::PodIpv4), address(Way::Ipv4)), ("198.19.2.7".into(), "198.18.0.2".into()));
-        assert_eq!(address(Way::PodIpv6), "fd00:1::ffff:ffff:ffff:fffe", "no pod there has one");
+        assert_eq!(ways(&plan, "a", "b"), [Way::Ipv4, Way::PodIpv4, Way::PodIpv6, Way::LivePodIpv4]);
+        assert_eq!(ways(&plan, "b", "a"), [Way::Ipv4, Way::PodIpv4, Way::PodIpv6]);
+        let ends = |way: Way| [way.source(&plan.members[1]), way.destination(&plan.members[1])];
+        let addresses = |all: [&str; 2]| all.map(|a| Some(a.parse::<IpAddr>().unwrap()));
+        assert_eq!(ends(Way::PodIpv4), addresses(["198.19.2.254"; 2]));
+        assert_eq!(ends(Way::PodIpv6), addresses(["fd00:1::ffff:ffff:ffff:fffe"; 2]));
+        assert_eq!(ends(Way::LivePodIpv4), addresses(["198.19.2.254", "198.19.2.7"]));
     }
 
     #[test]
@@ -164,7 +192,7 @@ mod tests {
         let plan = plan(json!({}));
         let keys: std::collections::BTreeSet<_> =
             ["a", "b"].iter().flat_map(|n| Way::ALL.map(|w| plan.key(n, w).unwrap())).collect();
-        assert_eq!((keys.len(), plan.key("nobody", Way::Ipv4)), (8, None));
+        assert_eq!((keys.len(), plan.key("nobody", Way::Ipv4)), (2 * Way::ALL.len(), None));
         assert_ne!(plan.heal.mark(), plan.heal.token_bytes().unwrap());
     }
 }

@@ -251,8 +251,13 @@ impl RunPlan {
     /// Whom the plan takes an address for that this node has, where the cut does something else to that one: a virtual address, which
     /// is now here and now there.
     pub fn mistaken(&self, node: &str, address: IpAddr) -> Option<&Member> {
-        let is_it = |m: &&Member| m.name != node && m.all_cidrs().any(|c| c == IpNet::from(address));
-        self.members.iter().find(is_it).filter(|m| !fate(&self.edges, node).eq(fate(&self.edges, &m.name)))
+        let own = |m: &Member| m.cidrs.iter().filter(|c| c.contains(&address)).map(IpNet::prefix_len).max();
+        let others = self.members.iter().filter(|m| m.name != node);
+        others
+            .filter_map(|m| Some((own(m)?, m)))
+            .max_by_key(|(length, _)| *length)
+            .map(|(_, m)| m)
+            .filter(|m| !fate(&self.edges, node).eq(fate(&self.edges, &m.name)))
     }
 
     pub fn member(&self, name: &str) -> Option<&Member> {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::{Check, Finding, FindingResult, SpanKind},
-    fault::{Effect, FLOWS, RunPlan, Sample, Way},
+    fault::{Effect, FLOWS, Sample, Way},
     predict::{count, seconds},
 };
 use std::collections::BTreeMap;
@@ -148,14 +148,17 @@ fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>
     if let Some(why) = &track.status.unwatched {
         return unseen(why.clone());
     }
+    let windows = || {
+        let all = plan.windows_at(direction.receiver, heal).into_iter().map(|(from, to)| (from + edge, to - edge));
+        all.filter(|(from, to)| from < to).collect::<Vec<(f64, f64)>>()
+    };
+    if direction.way.to_range().is_some() && !on_its_own {
+        let is_cut = direction.loss == 1.0;
+        return if is_cut { judge_live_pod(direction, track, &windows()) } else { Judged::NotClaimed };
+    }
     if !heard.iter().any(|s| s.from <= -edge) {
-        return match () {
-            () if on_its_own || !heard.is_empty() || !lost.is_empty() => unseen("not heard before the cut".into()),
-            () if is_between_pods(plan, direction) => unseen(
-                "none came to the kernel's hook: packets between pods go round it (eBPF), or are kept away".into(),
-            ),
-            () => Judged::NotClaimed,
-        };
+        let carried = on_its_own || !heard.is_empty() || !lost.is_empty();
+        return if carried { unseen("not heard before the cut".into()) } else { Judged::NotClaimed };
     }
     if let Some(lost) = lost.iter().find(|s| s.to < -edge) {
         return contradicted(lost, "before the cut");
@@ -174,8 +177,7 @@ fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>
             as_planned(&heard[0], known(case, heard.iter()))
         };
     }
-    let windows = plan.windows_at(direction.receiver, heal).into_iter().map(|(from, to)| (from + edge, to - edge));
-    let windows: Vec<(f64, f64)> = windows.filter(|(from, to)| from < to).collect();
+    let windows = windows();
     if windows.is_empty() {
         return unseen(format!("the cut is shorter than {} at a time", seconds(2.0 * edge)));
     }
@@ -209,10 +211,27 @@ fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>
     }
 }
 
-/// Whether both addresses are those of pods that are there, and not only of pods' ranges, which not every network carries.
-fn is_between_pods(plan: &RunPlan, direction: &Direction<'_>) -> bool {
-    let has_pod = |name| plan.member(name).is_some_and(|m| direction.way.pod(m).is_some());
-    has_pod(direction.sender) && has_pod(direction.receiver)
+/// Of a cut that is not about pods: nobody claims that a pod goes on being there. But it must not be heard in the cut, and what is for
+/// it must come to the kernel's hook where what is for its range is taken there: or its packets go round it. On an overlay both travel
+/// in packets between nodes.
+fn judge_live_pod(direction: &Direction<'_>, track: &Track<'_>, windows: &[(f64, f64)]) -> Judged {
+    let series = |kind, way: Way| track.series(kind, &way.subject(direction.sender));
+    let during = |s: &&Seen<'_>| windows.iter().any(|(from, to)| s.meets(*from, *to));
+    let (heard, lost) = (series(SpanKind::Heard, direction.way), series(SpanKind::Lost, direction.way));
+    if let Some(heard) = heard.iter().find(during) {
+        return Judged::Pair(Outcome::Contradicted { what: format!("{} during the cut", cite(track, heard)) });
+    }
+    let range = direction.way.to_range().map_or(&[][..], |way| series(SpanKind::Lost, way));
+    match range.iter().find(during) {
+        Some(taken) if heard.is_empty() && lost.is_empty() => Judged::Pair(Outcome::Unseen {
+            why: format!(
+                "{}: no datagram of {} to a pod came to the kernel's hook: packets for pods go round it (eBPF), or are kept away",
+                cite(track, taken),
+                direction.sender
+            ),
+        }),
+        _ => Judged::NotClaimed,
+    }
 }
 
 /// For how long no datagram may come without a doubt, seconds: a sixth of the cut, within bounds, for a machine that is busy (4 s

@@ -21,7 +21,7 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
         said.about(Check::FaultProven, "unplaced", "every source of packets is in the plan")
     });
     // It may have moved here since the plan was made, and its packets are cut as somebody else's.
-    let held = held(case).map(|(words, evidence)| {
+    let held = held(case, during).map(|(words, evidence)| {
         let result = match case.evidence.spec.guards.allow_unplaced_sources {
             true => FindingResult::Noted,
             false => FindingResult::Inconclusive,
@@ -40,7 +40,7 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
 /// Addresses that were heard and are nobody's, and the first evidence of them.
 fn sources(case: &Case<'_>, (begin, heal): (f64, f64)) -> Option<(Vec<String>, String)> {
     let agents = || case.timeline.agents();
-    let owner = |address: &str| agents().find(|t| t.status.addresses.iter().any(|a| a.to_string() == address));
+    let owner = |address: &str| agents().find(|t| !t.series(SpanKind::Address, address).is_empty());
     let seen = agents().flat_map(|track| {
         track.of_kind(SpanKind::Stranger).filter(|s| s.meets(begin, heal)).map(move |seen| (track, seen))
     });
@@ -54,12 +54,14 @@ fn sources(case: &Case<'_>, (begin, heal): (f64, f64)) -> Option<(Vec<String>, S
 }
 
 /// Addresses that the plan knows as somebody's whom the cut treats otherwise than the node that had them.
-fn held(case: &Case<'_>) -> Option<(Vec<String>, String)> {
+fn held(case: &Case<'_>, (begin, heal): (f64, f64)) -> Option<(Vec<String>, String)> {
     let plan = case.evidence.plan;
     let told = case.timeline.agents().flat_map(|track| {
-        let mistaken = track.status.addresses.iter().filter_map(|a| Some((a, plan.mistaken(track.node, *a)?)));
-        mistaken.map(move |(address, named)| {
-            (format!("{address} of {} (an interface of {} had it)", named.name, track.node), track.who.clone())
+        track.of_kind(SpanKind::Address).filter(|s| s.meets(begin, heal)).filter_map(move |seen| {
+            let address = seen.span.subject.as_str();
+            let named = plan.mistaken(track.node, address.parse().ok()?)?;
+            let words = format!("{address} of {} (an interface of {} had it)", named.name, track.node);
+            Some((words, cite(track, seen)))
         })
     });
     once(told)

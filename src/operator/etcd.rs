@@ -69,7 +69,7 @@ async fn look_up(url: &str, nodes: &[Node]) -> Result<Vec<SocketAddr>, Refusal> 
     let several = |v4: bool| addresses.iter().filter(|a| a.is_ipv4() == v4).count() > 1;
     let is_one_node = nodes.iter().any(|n| addresses.iter().all(|a| n.addresses.contains(&a.ip())));
     match (several(true) || several(false)) && !is_one_node {
-        true => Err(unresolved("it stands for several members".into())),
+        true => Err(unresolved("it stands for several addresses: name each member by one of its own".into())),
         false => Ok(addresses.into_iter().collect()),
     }
 }
@@ -79,7 +79,7 @@ fn members(
     nodes: &[Node],
     endpoints: &mut Vec<Endpoint>,
 ) -> Vec<EtcdMember> {
-    let mut members = BTreeMap::new();
+    let mut members: Vec<(EtcdMember, Vec<SocketAddr>)> = Vec::new();
     for Server { addresses, dialled_from } in servers {
         let Some(client_port) = addresses.first().map(SocketAddr::port) else { continue };
         let is = |member: &dyn Fn(&SocketAddr) -> bool| addresses.iter().any(member);
@@ -102,9 +102,15 @@ fn members(
                 (endpoints[at].name.clone(), peer_port(&endpoints[at].ports, client_port), addresses)
             }
         };
-        members.insert((node.clone(), which), EtcdMember { node, leads: None, client_port, peer_port });
+        let is_known = |(m, known): &(EtcdMember, Vec<SocketAddr>)| {
+            m.node == node && (known.is_empty() || known.iter().any(|a| which.contains(a)))
+        };
+        if !members.iter().any(is_known) {
+            members.push((EtcdMember { node, leads: None, client_port, peer_port }, which));
+        }
     }
-    members.into_values().collect()
+    members.sort_by(|a, b| a.0.node.cmp(&b.0.node));
+    members.into_iter().map(|(member, _)| member).collect()
 }
 
 /// Of an endpoint with these ports: the usual one, or the only other one beside the clients'.
@@ -148,6 +154,10 @@ mod tests {
         endpoints[0].cidrs.push("198.18.0.42/32".parse().unwrap());
         let both = [server("https://198.18.0.40:2379,https://198.18.0.42:2379")];
         assert_eq!(external(&both, &[], &mut endpoints).await.unwrap().len(), 2);
+        // And one that is dialled by one of its addresses, or by both, is one.
+        let (v4, v6) = ("198.18.0.40:2379".parse().unwrap(), "[fd00::40]:2379".parse().unwrap());
+        let dialled = |addresses: &[SocketAddr]| Server { addresses: addresses.into(), dialled_from: None };
+        assert_eq!(super::members([dialled(&[v4]), dialled(&[v4, v6])], &[], &mut endpoints).len(), 1);
     }
 
     #[test]

@@ -173,6 +173,7 @@ impl Agent {
         let receiver = plan.member(&node).expect("a member of the plan");
         let ways = plan.members.iter().flat_map(|m| plan.ways(m, receiver).map(move |way| way.subject(&m.name)));
         let heard = ways.map(|subject| span(SpanKind::Heard, subject, "heard"));
+        let held = manner.holds.map(|address| span(SpanKind::Address, address.to_string(), "held"));
         let slow = manner.slow_disk.then(|| span(SpanKind::Etcd, ETCD_DISK.into(), "slow"));
         let status = NodeRecordStatus {
             phase: Some(if manner.unfit { RecordPhase::Unfit } else { RecordPhase::Armed }),
@@ -186,9 +187,9 @@ impl Agent {
                 .map(|p| span(SpanKind::Probe, p.subject(), state))
                 .chain(heard)
                 .chain(slow)
+                .chain(held)
                 .collect(),
             clock: Some(Clock { synchronised: true, ..Default::default() }),
-            addresses: manner.holds.into_iter().collect(),
             ..Default::default()
         };
         Agent { node, manner, status, created: false, spoken: false, said: None, sequence: 0 }
@@ -263,12 +264,9 @@ impl Agent {
         }
         let said = (self.status.clone(), Instant::now());
         let mut status = NodeRecordStatus { observed_until: Some(MicroTime(Timestamp::now())), ..self.status.clone() };
-        // Whoever sends goes on sending, and a disk goes on being slow.
-        status
-            .spans
-            .iter_mut()
-            .filter(|s| matches!(s.kind, SpanKind::Heard | SpanKind::Etcd))
-            .for_each(|s| s.to = now());
+        // Whoever sends goes on sending, a disk goes on being slow, and an address goes on being there.
+        let goes_on = |s: &&mut Span| matches!(s.kind, SpanKind::Heard | SpanKind::Etcd | SpanKind::Address);
+        status.spans.iter_mut().filter(goes_on).for_each(|s| s.to = now());
         let name = record_name(&plan.run, &plan.run_uid, &self.node);
         if !self.created {
             self.created = create(records, plan, &name, &self.node).await.is_ok();

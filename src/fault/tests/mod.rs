@@ -320,3 +320,31 @@ fn the_plan_survives_json_with_its_hash() {
     let read: RunPlan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
     assert_eq!(read.hash(), plan.hash());
 }
+
+/// On clusters such as the lab's, two nodes in each rack and a load balancer that is in none.
+#[test]
+fn every_example_is_allowed_by_the_charts_own_policy() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shapes");
+    let mut seen = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let file = file.unwrap().path();
+        let run: crate::api::RackPartition = serde_saphyr::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        let on = |racks: std::ops::RangeInclusive<usize>| {
+            let racks: Vec<usize> = racks.clone().chain(racks).collect();
+            let mut snapshot = cluster(&racks, racks.len() / 2);
+            snapshot.endpoints[0].name = crate::topology::CONTROL_PLANE_ENDPOINT.into();
+            snapshot
+        };
+        let snapshots = [on(1..=3), on(1..=5)];
+        let (snapshot, fault) = snapshots
+            .iter()
+            .find_map(|s| expand(&run.spec, s).ok().map(|fault| (s, fault)))
+            .unwrap_or_else(|| panic!("{} has no form on three racks or on five", file.display()));
+        let half = Policy { max_nodes_percent: 50, ..Policy::default() };
+        assert_eq!(half.check(Duration::from_secs(60), snapshot, &fault), Ok(()), "{}", file.display());
+        let sides = sides(snapshot, &fault);
+        assert_eq!(check_guards(&run.spec.guards, snapshot, &fault, &sides), Ok(()), "{}", file.display());
+        seen += 1;
+    }
+    assert!(seen >= 12, "{seen} examples");
+}

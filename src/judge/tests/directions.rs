@@ -202,18 +202,42 @@ fn on_an_overlay_pods_datagrams_fall_silent_in_those_of_nodes() {
 
 #[test]
 fn pods_whose_packets_never_come_to_the_hook_leave_it_open_and_are_named() {
-    let mut run = passing();
-    for (i, member) in run.plan.members.iter_mut().enumerate().filter(|(_, m)| m.has_agent) {
-        member.pod_cidrs = vec![format!("198.19.{i}.0/24").parse().unwrap()];
-    }
-    // Whether the network carries addresses that nobody has is its own business.
-    assert_eq!(of(&run, DATAGRAMS).result, FindingResult::Held);
-    for (i, member) in run.plan.members.iter_mut().enumerate().filter(|(_, m)| m.has_agent) {
-        member.pods = vec![format!("198.19.{i}.7").parse().unwrap()];
-    }
-    let found = of(&run, DATAGRAMS);
-    assert_eq!(found.result, FindingResult::Inconclusive);
-    assert!(found.evidence.contains("go round it"), "{found:?}");
+    // Of each direction that is cut: whether the kernel took what was for the range, and what it saw of datagrams to a pod.
+    let found = |range_is_taken: bool, to_pods: &[(SpanKind, &'static str, f64, f64)]| {
+        let mut run = passing();
+        for (i, member) in run.plan.members.iter_mut().enumerate().filter(|(_, m)| m.has_agent) {
+            member.pod_cidrs = vec![format!("198.19.{i}.0/24").parse().unwrap()];
+            member.pods = vec![format!("198.19.{i}.7").parse().unwrap()];
+        }
+        let plan = run.plan.clone();
+        for node in plan.agents() {
+            for sender in plan.agents().into_iter().filter(|s| *s != node) {
+                let (range, live) = (format!("{sender}/PodIpv4"), format!("{sender}/LivePodIpv4"));
+                let whole = [("heard", START, END)];
+                let (heard, lost) = ([("heard", START, 0.0), ("heard", CUT, END)], [("lost", 0.1, CUT)]);
+                let is_cut = plan.cuts(sender, node);
+                run.rewrite(node, SpanKind::Heard, &range, if is_cut { &heard } else { &whole });
+                if is_cut && range_is_taken {
+                    run.rewrite(node, SpanKind::Lost, &range, &lost);
+                }
+                for (kind, state, from, to) in to_pods.iter().filter(|_| is_cut) {
+                    run.status(node).spans.push(span(0.2, *kind, &live, state, *from, *to));
+                }
+            }
+        }
+        of(&run, DATAGRAMS)
+    };
+    let round = found(true, &[]);
+    assert_eq!(round.result, FindingResult::Inconclusive);
+    assert!(round.evidence.contains("go round it"), "{round:?}");
+    assert_eq!(found(false, &[]).result, FindingResult::Held, "an overlay: both in packets between nodes");
+    assert_eq!(
+        found(true, &[(SpanKind::Heard, "heard", START, -1.0)]).result,
+        FindingResult::Held,
+        "a pod that went away"
+    );
+    let through = found(true, &[(SpanKind::Heard, "heard", START, END)]);
+    assert_eq!(through.result, FindingResult::Violated, "{through:?}");
 }
 
 #[test]
@@ -221,7 +245,7 @@ fn whoever_is_not_in_the_plan_is_named() {
     let stranger = |at: f64| {
         let mut run = passing();
         run.status("w2").spans.push(span(0.2, SpanKind::Stranger, "198.18.0.77", "heard", at, at + 1.0));
-        run.status("w1").addresses = vec!["198.18.0.77".parse().unwrap()];
+        run.status("w1").spans.push(span(0.2, SpanKind::Address, "198.18.0.77", "held", START, END));
         run
     };
     let found = of(&stranger(20.0), "unplaced");
@@ -236,17 +260,22 @@ fn whoever_is_not_in_the_plan_is_named() {
 
 #[test]
 fn an_address_that_the_plan_has_elsewhere_is_named_with_the_node_that_held_it() {
-    let held_by = |node: &str| {
+    let held_from = |node: &str, from: f64, to: f64| {
         let mut run = passing();
-        run.status(node).addresses = vec!["198.18.0.9".parse().unwrap(), "198.18.0.99".parse().unwrap()];
+        for address in ["198.18.0.9", "198.18.0.99"] {
+            run.status(node).spans.push(span(0.2, SpanKind::Address, address, "held", from, to));
+        }
         run
     };
+    let held_by = |node: &str| held_from(node, START, END);
     let found = of(&held_by("w1"), "unplaced");
     assert_eq!(found.result, FindingResult::Inconclusive);
     assert!(found.observed.contains("198.18.0.9 of lb (an interface of w1 had it)"), "{found:?}");
     let mut allowed = held_by("w1");
     allowed.spec.guards.allow_unplaced_sources = true;
     assert_eq!(of(&allowed, "unplaced").result, FindingResult::Noted);
+    let after = held_from("w1", CUT + 20.0, END).judge().findings;
+    assert!(!after.iter().any(|f| f.subject == "unplaced"), "only the cut matters: {after:#?}");
     // To w2 the cut does as to the load balancer.
     let outside = held_by("w2").judge().findings;
     assert!(!outside.iter().any(|f| f.subject == "unplaced"), "{outside:#?}");

@@ -59,7 +59,8 @@ pub fn lacks(plan: &RunPlan, agents: &[NodeRecord], guards: &Guards) -> Option<(
 
 /// A virtual address goes the way of the node that holds it, whatever the plan says.
 fn misplaced(plan: &RunPlan, node: &str, status: &NodeRecordStatus) -> Option<String> {
-    let (address, named) = status.addresses.iter().find_map(|a| Some((a, plan.mistaken(node, *a)?)))?;
+    let held = status.spans.iter().filter(|s| s.kind == SpanKind::Address && is_fresh(status, s));
+    let (address, named) = held.map(|s| &s.subject).find_map(|a| Some((a, plan.mistaken(node, a.parse().ok()?)?)))?;
     let rack = plan.member(node).and_then(|m| m.rack.as_deref()).unwrap_or_default();
     Some(format!(
         "{address} of {} to be where the plan has it: {node} holds it, in rack {rack}, and its packets would go by the cut; give \
