@@ -29,7 +29,7 @@ pub fn read_anything(bytes: &[u8]) {
     for message in decode::messages(bytes) {
         let attributes = message.attributes();
         let _ = (message.error(), state::gate(attributes), state::intervals(attributes));
-        std::iter::once(state::count(attributes)).collect::<state::Counters>();
+        let _: state::Counters = std::iter::once(state::count(attributes)).collect();
         watch::read_anything(attributes);
     }
 }
