@@ -61,13 +61,10 @@ struct Counts {
 
 impl Counts {
     fn of(metrics: &str) -> Option<Self> {
-        let value = |name: &str| -> Option<f64> {
-            metrics.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '))?.trim().parse().ok()
-        };
         let fsync = "etcd_disk_wal_fsync_duration_seconds";
-        let fast = value(&format!("{fsync}_bucket{{le=\"{SLOW}\"}}"))?;
-        let elections = value("etcd_server_leader_changes_seen_total")?;
-        Some(Counts { elections, slow: value(&format!("{fsync}_count"))? - fast })
+        let fast = value(metrics, &format!("{fsync}_bucket{{le=\"{SLOW}\"}}"))?;
+        let elections = value(metrics, "etcd_server_leader_changes_seen_total")?;
+        Some(Counts { elections, slow: value(metrics, &format!("{fsync}_count"))? - fast })
     }
 
     /// A member that was started anew has counted less than before, which is a change too.
@@ -80,12 +77,14 @@ impl Counts {
     }
 }
 
+/// Of the sample with this name and these labels.
+fn value(metrics: &str, name: &str) -> Option<f64> {
+    metrics.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '))?.trim().parse().ok()
+}
+
 /// From `etcd_server_is_leader` and `etcd_server_has_leader` (`server/etcdserver/metrics.go`), gauges of 0 or 1.
 fn state(metrics: &str) -> Option<&'static str> {
-    let gauge = |name: &str| {
-        let line = metrics.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '))?;
-        Some(line.trim() == "1")
-    };
+    let gauge = |name: &str| Some(value(metrics, name)? == 1.0);
     match (gauge("etcd_server_is_leader")?, gauge("etcd_server_has_leader")?) {
         (true, _) => Some("leads"),
         (false, true) => Some("follows"),

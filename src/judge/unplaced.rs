@@ -12,20 +12,16 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
     // Beside the ends of the cut as well: the clocks may differ by so much, and to miss one would be worse.
     let allowed = case.allowed_clock_error();
     let during = (-allowed, case.timeline.heal + allowed);
+    let (result, advice) = match case.evidence.spec.guards.allow_unplaced_sources {
+        true => (FindingResult::Noted, ""),
+        false => (FindingResult::Inconclusive, "; name it in spec.endpoints, with its rack if it is in one"),
+    };
     let heard = sources(case, during).map(|(words, evidence)| {
-        let (result, advice) = match case.evidence.spec.guards.allow_unplaced_sources {
-            true => (FindingResult::Noted, ""),
-            false => (FindingResult::Inconclusive, "; name it in spec.endpoints, with its rack if it is in one"),
-        };
         let said = Said::new(result, format!("heard: {}{advice}", some(&words)), evidence);
         said.about(Check::FaultProven, "unplaced", "every source of packets is in the plan")
     });
     // It may have moved here since the plan was made, and its packets are cut as somebody else's.
     let held = held(case, during).map(|(words, evidence)| {
-        let result = match case.evidence.spec.guards.allow_unplaced_sources {
-            true => FindingResult::Noted,
-            false => FindingResult::Inconclusive,
-        };
         let said = Said::new(result, format!("held elsewhere: {}", some(&words)), evidence);
         said.about(Check::FaultProven, "unplaced", "every address is where the plan has it")
     });

@@ -105,9 +105,9 @@ fn pin(run: &RackPartition, ctx: &Context) {
 }
 
 async fn save(run: &RackPartition, ctx: &Context, next: Next) -> Result<Action, Error> {
-    let status = next.status.clone();
+    let (phase, verdict) = (next.status.phase, next.status.verdict);
     write_status(run, ctx, next.status).await?;
-    ctx.metrics.count(run.status.as_ref().and_then(|s| s.phase), &status);
+    ctx.metrics.count(run.status.as_ref().and_then(|s| s.phase), phase, verdict);
     if let Some((reason, note, warning)) = next.event {
         tracing::info!(run = run.name_any(), reason, note);
         ctx.tell(run, warning, reason, &note).await;

@@ -10,12 +10,14 @@ use crate::{
     },
 };
 use ipnet::IpNet;
-use k8s_openapi::api::{
-    coordination::v1 as coordination,
-    core::v1::{self as core, ConfigMap, Namespace},
-    discovery::v1::EndpointSlice,
+use k8s_openapi::{
+    api::{
+        coordination::v1 as coordination,
+        core::v1::{self as core, ConfigMap, Namespace},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api, Client, ResourceExt,
     api::ListParams,

@@ -1,6 +1,6 @@
 //! What the operator counts, for Prometheus, and that it is alive: on a port of its own, where the chart asks for one.
 
-use crate::api::{Phase, RackPartitionStatus};
+use crate::api::{Phase, Verdict};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::Full;
@@ -58,9 +58,9 @@ impl Metrics {
     }
 
     /// Counts a run that was not at its end before.
-    pub fn count(&self, before: Option<Phase>, now: &RackPartitionStatus) {
-        let Some(phase) = now.phase.filter(|p| p.is_final() && !before.is_some_and(Phase::is_final)) else { return };
-        let verdict = now.verdict.map_or_else(String::new, |v| format!("{v:?}"));
+    pub fn count(&self, before: Option<Phase>, now: Option<Phase>, verdict: Option<Verdict>) {
+        let Some(phase) = now.filter(|p| p.is_final() && !before.is_some_and(Phase::is_final)) else { return };
+        let verdict = verdict.map_or_else(String::new, |v| format!("{v:?}"));
         self.ended.get_or_create(&Ended { phase: format!("{phase:?}"), verdict }).inc();
     }
 
@@ -131,7 +131,6 @@ async fn serve_on(listener: TcpListener, metrics: Arc<Metrics>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Verdict;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,
@@ -151,10 +150,9 @@ mod tests {
         let metrics = Arc::new(Metrics::new());
         metrics.set_leads(true);
         metrics.add_leftovers(2);
-        let done = RackPartitionStatus { phase: Some(Phase::Done), verdict: Some(Verdict::Pass), ..Default::default() };
-        metrics.count(Some(Phase::Judging), &done);
+        metrics.count(Some(Phase::Judging), Some(Phase::Done), Some(Verdict::Pass));
         // Seen again, it has not ended again.
-        metrics.count(Some(Phase::Done), &done);
+        metrics.count(Some(Phase::Done), Some(Phase::Done), Some(Verdict::Pass));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(serve_on(listener, metrics));

@@ -34,7 +34,7 @@ pub const IMAGE: &str = "rackpartition:dev";
 pub const OPERATORS: &str = "rackpartition";
 pub const AGENTS: &str = "rackpartition-agents";
 /// Short, for the runs that wait for it.
-pub const ARM_DEADLINE: Duration = Duration::from_secs(50);
+pub const ARM_DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(250);
 /// Until kind's load balancer sends nobody to a server that is cut off: three checks, each 2 s after the last, and each given up
 /// after 5 s (its configuration), twice.

@@ -16,7 +16,7 @@ mod rights;
 mod shapes;
 mod topologies;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use e2e::{options::Options, topology::Topology};
 use futures::{FutureExt, future::LocalBoxFuture};
 use harness::Harness;
@@ -100,48 +100,43 @@ async fn main() -> ExitCode {
         passed += more;
         failed.extend(amiss);
     }
-    failed.iter().for_each(|name| println!("failed: {name}"));
+    // Once more, and why: of a long log people see the end first.
+    failed.iter().for_each(|(name, why)| println!("failed: {name}: {why}"));
     println!("{passed} passed, {} failed", failed.len());
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// How many passed, and the names of those that did not.
-async fn run_on(options: &Options, chosen: Vec<&Scenario>, keep: bool) -> (usize, Vec<&'static str>) {
+/// How many passed, and the names of those that did not, with the reason.
+async fn run_on(options: &Options, chosen: Vec<&Scenario>, keep: bool) -> (usize, Vec<(&'static str, String)>) {
     let (mut passed, mut failed) = (0, Vec::new());
     match Harness::set_up(options).await {
         Ok(harness) => {
             for (name, scenario) in chosen {
                 let begun = Instant::now();
                 println!("scenario {name} ...");
-                match scenario(&harness).await {
-                    Ok(()) => {
-                        passed += 1;
-                        println!("scenario {name} ... ok ({:.0} s)", begun.elapsed().as_secs_f64());
-                    }
-                    Err(error) => {
-                        println!("scenario {name} ... FAILED ({:.0} s): {error:?}", begun.elapsed().as_secs_f64());
-                        harness.explain().await;
-                        failed.push(*name);
-                    }
+                let ended = scenario(&harness).await;
+                let seconds = begun.elapsed().as_secs_f64();
+                if let Err(error) = &ended {
+                    println!("scenario {name} ... FAILED ({seconds:.0} s): {error:?}");
+                    harness.explain().await;
                 }
                 // One scenario's leftovers must not be the next one's failure.
-                if let Err(error) = harness.clear().await {
-                    println!("after {name}: {error:?}");
-                    if failed.last() != Some(name) {
-                        failed.push(*name);
-                        passed -= 1;
+                let cleared = harness.clear().await.context("what it left behind");
+                match ended.and(cleared) {
+                    Ok(()) => {
+                        passed += 1;
+                        println!("scenario {name} ... ok ({seconds:.0} s)");
                     }
+                    Err(error) => failed.push((*name, format!("{error:#}"))),
                 }
             }
         }
         Err(error) => {
-            println!("set-up failed: {error:?}");
-            failed.push("set-up");
+            failed.push(("set-up", format!("{error:#}")));
         }
     }
     if !keep && let Err(error) = e2e::lab::down(harness::CLUSTER).await {
-        println!("failed to remove the cluster: {error:?}");
-        failed.push("tear-down");
+        failed.push(("tear-down", format!("failed to remove the cluster: {error:#}")));
     }
     (passed, failed)
 }

@@ -127,7 +127,8 @@ async fn plan_map_of(run: &RackPartition, ctx: &Context) -> Result<(ConfigMap, R
     Ok((map, plan))
 }
 
-/// Reads the plan back, and all that it was made of. Its fault is expanded again from the snapshot of that time, so that roles stand for whom they stood for then.
+/// Reads the plan back, and all that it was made of. Its fault is expanded again from the snapshot of that time, so that roles stand
+/// for whom they stood for then.
 ///
 /// # Errors
 /// Where the ConfigMap can't be read or is gone.
