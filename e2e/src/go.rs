@@ -7,9 +7,9 @@ use anyhow::{Context, Result, bail};
 use crate::progress::step;
 use crate::{cache, run, versions};
 
-/// A module of `lab/modules` and what the lab builds from it.
-pub struct Module {
-    /// The folder's name.
+/// An upstream project, and what the lab builds of it. All are pinned by one module, `lab/upstream`: what several of them depend on
+/// has one version there, so it is compiled once (3,454 packages beside the standard library's, instead of 5,261).
+pub struct Project {
     pub name: &'static str,
     /// `(file, package)` of each binary.
     pub binaries: &'static [(&'static str, &'static str)],
@@ -18,7 +18,7 @@ pub struct Module {
     stamp: bool,
 }
 
-pub const KUBERNETES: Module = Module {
+pub const KUBERNETES: Project = Project {
     name: "kubernetes",
     binaries: &[
         ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
@@ -33,7 +33,7 @@ pub const KUBERNETES: Module = Module {
     stamp: true,
 };
 
-pub const ETCD: Module = Module {
+pub const ETCD: Project = Project {
     name: "etcd",
     binaries: &[
         ("etcd", "go.etcd.io/etcd/server/v3"),
@@ -44,7 +44,7 @@ pub const ETCD: Module = Module {
     stamp: false,
 };
 
-pub const CONTAINERD: Module = Module {
+pub const CONTAINERD: Project = Project {
     name: "containerd",
     binaries: &[
         ("containerd", "github.com/containerd/containerd/v2/cmd/containerd"),
@@ -56,13 +56,13 @@ pub const CONTAINERD: Module = Module {
 };
 
 /// Of a `main.go` of the lab's own, which leaves out the plugins that nobody here uses.
-pub const COREDNS: Module =
-    Module { name: "coredns", binaries: &[("coredns", "rackpartition.lab/coredns")], tags: "", stamp: false };
+pub const COREDNS: Project =
+    Project { name: "coredns", binaries: &[("coredns", "rackpartition.lab/upstream/coredns")], tags: "", stamp: false };
 
-pub const KIND: Module = Module { name: "kind", binaries: &[("kind", "sigs.k8s.io/kind")], tags: "", stamp: false };
+pub const KIND: Project = Project { name: "kind", binaries: &[("kind", "sigs.k8s.io/kind")], tags: "", stamp: false };
 
-pub const HELM: Module =
-    Module { name: "helm", binaries: &[("helm", "helm.sh/helm/v4/cmd/helm")], tags: "", stamp: false };
+pub const HELM: Project =
+    Project { name: "helm", binaries: &[("helm", "helm.sh/helm/v4/cmd/helm")], tags: "", stamp: false };
 
 /// What `go build` calls the binary of a package: the last part of its path that is no major version.
 fn built_name(package: &str) -> &str {
@@ -70,7 +70,7 @@ fn built_name(package: &str) -> &str {
     package.rsplit('/').find(|part| !is_version(part)).unwrap_or(package)
 }
 
-impl Module {
+impl Project {
     fn linker_flags(&self) -> Result<String> {
         let mut flags = String::from("-s -w");
         if self.stamp {
@@ -91,13 +91,13 @@ impl Module {
     /// Stands for everything that decides what the binaries are, save the Go toolchain.
     ///
     /// # Errors
-    /// When the module's files cannot be read.
+    /// When a file of `lab/upstream` cannot be read.
     pub fn hash(&self) -> Result<String> {
-        let file = |name: &str| cache::read(format!("modules/{}/{name}", self.name));
-        let flags = self.linker_flags()?;
-        // Most have none.
-        let main = file("main.go").unwrap_or_default();
-        Ok(cache::hash([std::env::consts::ARCH, &file("go.mod")?, &file("go.sum")?, &main, &flags, self.tags]))
+        let mut inputs = vec![std::env::consts::ARCH.to_owned(), self.linker_flags()?, self.tags.to_owned()];
+        for file in ["go.mod", "go.sum", "coredns/main.go"] {
+            inputs.push(cache::read(format!("upstream/{file}"))?);
+        }
+        Ok(cache::hash(inputs))
     }
 
     /// The folder that holds these binaries; those that are missing are built.
@@ -123,7 +123,7 @@ impl Module {
         Ok(folder)
     }
 
-    /// Like [`Module::build`], for every binary.
+    /// Like [`Project::build`], for every binary.
     ///
     /// # Errors
     /// When Go is missing or a build fails.
@@ -140,7 +140,7 @@ impl Module {
         let _ = std::fs::remove_dir_all(&unfinished);
         std::fs::create_dir_all(&unfinished).with_context(|| format!("failed to create {}", unfinished.display()))?;
         let mut go = run::tied("go");
-        go.current_dir(cache::data(format!("modules/{}", self.name)))
+        go.current_dir(cache::data("upstream"))
             // The compiler's garbage is a fifth of its time, and machines that run six nodes have memory.
             .envs([("CGO_ENABLED", "0"), ("GOWORK", "off"), ("GOGC", "400")])
             .args(["build", "-trimpath", "-mod=readonly", "-tags", self.tags, "-ldflags", &self.linker_flags()?, "-o"])
@@ -153,20 +153,20 @@ impl Module {
         }
         std::fs::remove_dir(&unfinished).context("failed to tidy up after a build")
     }
+}
 
-    /// Where the module cache keeps the source of `dependency`.
-    ///
-    /// # Errors
-    /// When it cannot be downloaded.
-    pub async fn source(&self, dependency: &str) -> Result<PathBuf> {
-        let go = || {
-            let mut go = run::program("go");
-            go.current_dir(cache::data(format!("modules/{}", self.name))).env("GOWORK", "off");
-            go
-        };
-        run::text(go().args(["mod", "download", dependency])).await?;
-        Ok(run::text(go().args(["list", "-m", "-f", "{{.Dir}}", dependency])).await?.into())
-    }
+/// Where the module cache keeps the source of the module `path`.
+///
+/// # Errors
+/// When it cannot be downloaded.
+pub async fn source(path: &str) -> Result<PathBuf> {
+    let go = || {
+        let mut go = run::program("go");
+        go.current_dir(cache::data("upstream")).env("GOWORK", "off");
+        go
+    };
+    run::text(go().args(["mod", "download", path])).await?;
+    Ok(run::text(go().args(["list", "-m", "-f", "{{.Dir}}", path])).await?.into())
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub async fn ensure() -> Result<Tools> {
 /// When it has to be built and cannot be.
 pub async fn kind(pinned: bool) -> Result<PathBuf> {
     if let Some(path) = run::find("kind") {
-        let wanted = versions::required("kind", "sigs.k8s.io/kind")?;
+        let wanted = versions::required("sigs.k8s.io/kind")?;
         if !pinned || run::text(run::program(&path).arg("version")).await?.contains(&wanted) {
             return Ok(path);
         }

@@ -14,15 +14,15 @@ pub fn get(key: &str) -> Result<String> {
     value.map(|(_, value)| value.to_owned()).with_context(|| format!("lab/versions.env has no {key}"))
 }
 
-/// The version that a pinned module's `go.mod` requires of `dependency`.
+/// The version of the Go module `path` that the lab builds.
 ///
 /// # Errors
-/// When it requires none.
-pub fn required(module: &str, dependency: &str) -> Result<String> {
-    let text = cache::read(format!("modules/{module}/go.mod"))?;
+/// When `lab/upstream` requires none.
+pub fn required(path: &str) -> Result<String> {
+    let text = cache::read("upstream/go.mod")?;
     let mut lines = text.lines().map(|line| line.trim().trim_start_matches("require "));
-    let version = lines.find_map(|line| line.strip_prefix(dependency)?.strip_prefix(' ')?.split(' ').next());
-    version.map(str::to_owned).with_context(|| format!("lab/modules/{module}/go.mod does not require {dependency}"))
+    let version = lines.find_map(|line| line.strip_prefix(path)?.strip_prefix(' ')?.split(' ').next());
+    version.map(str::to_owned).with_context(|| format!("lab/upstream/go.mod does not require {path}"))
 }
 
 #[cfg(test)]
@@ -31,10 +31,10 @@ mod tests {
 
     #[test]
     fn the_pins_agree_with_each_other() {
-        assert_eq!(required("kubernetes", "k8s.io/kubernetes").unwrap(), get("K8S").unwrap());
-        assert_eq!(required("coredns", "github.com/coredns/coredns").unwrap(), get("COREDNS_TAG").unwrap());
-        let etcd = required("etcd", "go.etcd.io/etcd/server/v3").unwrap();
+        assert_eq!(required("k8s.io/kubernetes").unwrap(), get("K8S").unwrap());
+        assert_eq!(required("github.com/coredns/coredns").unwrap(), get("COREDNS_TAG").unwrap());
+        let etcd = required("go.etcd.io/etcd/server/v3").unwrap();
         assert!(get("ETCD_TAG").unwrap().starts_with(etcd.trim_start_matches('v')));
-        assert!(required("kind", "sigs.k8s.io/kind").unwrap().starts_with('v'));
+        assert!(required("sigs.k8s.io/kind").unwrap().starts_with('v'));
     }
 }

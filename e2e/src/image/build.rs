@@ -59,7 +59,7 @@ pub async fn build(engine: &Engine, node: &str) -> Result<()> {
 
     let base = debian(engine, &work).await?;
     let archive = components::archive(engine, &base, &work).await?;
-    let kind = go::KIND.source("sigs.k8s.io/kind").await?;
+    let kind = go::source("sigs.k8s.io/kind").await?;
     balancer(engine, &work, &base, &kind).await?;
     let raw = format!("{node}-raw");
     node_without_images(engine, &work, &base, &kind, &raw).await?;

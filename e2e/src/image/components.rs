@@ -71,7 +71,7 @@ async fn single(engine: &Engine, work: &Path, image: &str, files: &[PathBuf], en
 
 /// The pod sandbox's process, compiled from the C source that Kubernetes ships.
 async fn pause(work: &Path, version: &str) -> Result<PathBuf> {
-    let source = go::KUBERNETES.source("k8s.io/kubernetes").await?.join("build/pause/linux/pause.c");
+    let source = go::source("k8s.io/kubernetes").await?.join("build/pause/linux/pause.c");
     let folder = work.join("pause-binary");
     fs::create_dir_all(&folder)?;
     let binary = folder.join("pause");

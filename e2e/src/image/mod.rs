@@ -69,8 +69,8 @@ async fn there(engine: &Engine, node: &str) -> Result<bool> {
 /// Stands for everything that decides what the built images are.
 fn inputs() -> Result<String> {
     let mut inputs = Vec::new();
-    for module in [go::KUBERNETES, go::ETCD, go::CONTAINERD, go::COREDNS, go::KIND] {
-        inputs.push(module.hash()?);
+    for project in [go::KUBERNETES, go::ETCD, go::CONTAINERD, go::COREDNS, go::KIND] {
+        inputs.push(project.hash()?);
     }
     for file in RECIPES {
         inputs.push(cache::read(file)?);
