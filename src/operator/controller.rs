@@ -2,9 +2,12 @@
 
 use super::{
     context::Context,
-    steps::{self, Error, Next, abort, arm, cut, end, failed_to, judge, plan, recover},
+    steps::{self, Error, abort, arm, cut, end, failed_to, judge, plan, recover},
 };
-use crate::api::{Phase, RackPartition, RackPartitionStatus, Side};
+use crate::{
+    api::{Phase, RackPartition, RackPartitionStatus, Side},
+    course::{Next, aborted, may_have_touched},
+};
 use futures::StreamExt;
 use kube::{
     Api, ResourceExt,
@@ -76,7 +79,7 @@ async fn reconcile(cached: Arc<RackPartition>, ctx: Arc<Context>) -> Result<Acti
     let next = match next {
         // Asked again, it would fail for ever.
         Err(error) if error.is_lost_plan() => {
-            abort::next(run.status.clone().unwrap_or_default(), format!("aborted: {error}"))
+            aborted(run.status.clone().unwrap_or_default(), format!("aborted: {error}"))
         }
         // Nothing was touched yet, and people wait for a plan.
         Err(error) if phase.is_none() => {
@@ -152,8 +155,8 @@ async fn delete(run: &RackPartition, ctx: &Context) -> Result<Action, Error> {
         return Ok(Action::await_change());
     }
     let phase = run.status.as_ref().and_then(|s| s.phase);
-    if end::may_have_touched(phase) && !phase.is_some_and(Phase::is_final) {
-        let next = abort::next(run.status.clone().unwrap_or_default(), "aborted: the object is being deleted");
+    if may_have_touched(phase) && !phase.is_some_and(Phase::is_final) {
+        let next = aborted(run.status.clone().unwrap_or_default(), "aborted: the object is being deleted");
         if let Ok(plan) = steps::plan_of(run, ctx).await {
             abort::send_heal_packets(&plan).await;
         }

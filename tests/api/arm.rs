@@ -102,7 +102,7 @@ async fn nobody_is_cut_where_one_does_not_load_or_gives_up() {
         let _agents = Agents::play(&cluster, name, &[("w3", manner)]);
         let status = cluster.until_phase(name, &[Phase::Aborted]).await;
         let message = status.message.unwrap_or_default();
-        assert!(message.contains("not cut") && message.contains("w3"), "{name}: {message}");
+        assert!(message.contains("called off") && message.contains("w3"), "{name}: {message}");
         assert!(!message.contains("w2"), "{name}: {message}");
         let run = cluster.until_wound_up(name).await.expect("an aborted run stays");
         let status = run.status.expect("a status");

@@ -149,6 +149,10 @@ fn without_table(known: &Persisted, boot_id: &str, order: &Order, now: Timestamp
 
 fn loaded(known: &Persisted, table: &TableState, order: &Order, now: Timestamp) -> Step {
     match (is_over(known, order, now), table.gate.is_some()) {
+        // Nobody looked in between, so nobody knows on which side of the end it came.
+        (Some(true), _) if table.heal_packets > 0 => {
+            Step::Remove(Ending::new(RecordPhase::Aborted, "a heal packet came, and the cut may have ended early"))
+        }
         (Some(true), _) => Step::Remove(Ending::healed()),
         // It came while the windows were loaded: its element was replaced by the one of the load.
         (_, true) if table.heal_packets > 0 => {

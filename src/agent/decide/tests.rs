@@ -188,8 +188,10 @@ fn a_heal_packet_ends_it() {
     assert!(message.contains("heal packet"), "{message}");
     let (how, phase, _) = ending(go(was_loaded(), Some(closed(cutting(), 1)), scheduled(), 15));
     assert_eq!((how, phase), ("remove", RecordPhase::Aborted));
-    let late_packet = go(was_loaded(), Some(closed(cutting(), 1)), scheduled(), 20);
-    assert_eq!(late_packet, Step::Remove(Ending::healed()), "a packet after the end of the cut ended nothing");
+    // Nobody looked between the packet and the end of the cut, or the packet came after it.
+    let (how, phase, message) = ending(go(was_loaded(), Some(closed(cutting(), 1)), scheduled(), 20));
+    assert_eq!((how, phase), ("remove", RecordPhase::Aborted));
+    assert!(message.contains("may have ended early"), "{message}");
 }
 
 #[test]

@@ -1,25 +1,29 @@
-//! Random runs of three agents, of the real state machine over kernels in memory and a time that is ours: processes are killed, nodes
-//! reboot, clocks are stepped, messages come late or never, somebody aborts. Nothing is cut after an abort, nothing longer than
-//! promised, and no agent says what is not so.
+//! Random runs of three agents and the operator, of the real state machines over kernels and objects in memory and a time that is
+//! ours: processes are killed, nodes reboot, clocks are stepped, messages come late or never, writes are lost, somebody aborts. Nothing
+//! is cut after an abort, nothing longer than promised, and nobody says what is not so.
 
 use super::*;
 use crate::{
     agent::{follow::Seen, orders::order},
-    api::{Phase, RackPartition, RecordPhase::*},
+    api::{
+        FINALIZER, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, Phase, RackPartition, RackPartitionStatus,
+        RecordPhase::*, conditions,
+    },
+    course::{self, Next, Nodes},
 };
 use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::json;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 const NODES: usize = 3;
 const TICK: Duration = Duration::from_millis(250);
-const TICKS: usize = 4 * 150;
+const TICKS: usize = 4 * 200;
 /// Between two looks of an agent, and until a killed one is back.
 const LOOK_TICKS: usize = 4;
 const BACK_TICKS: usize = 12;
 const CUT: Duration = Duration::from_secs(30);
-const LEAD: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(100);
 const ARM_DEADLINE: Duration = Duration::from_secs(30);
 const HOUR: i64 = 3600;
@@ -40,6 +44,8 @@ enum Mishap {
     Deaf(usize, usize),
     /// No operator for so many ticks.
     NoOperator(usize),
+    /// The operator acts for so many ticks, and nothing of what it writes arrives: it dies in between, or another one leads by now.
+    LostWrites(usize),
     Abort,
     /// The object is deleted.
     Delete,
@@ -56,6 +62,7 @@ fn mishap() -> impl Strategy<Value = (usize, Mishap)> {
         2 => (node(), -60..60_i64).prop_map(|(node, seconds)| Mishap::StepInMidCut(node, seconds)),
         2 => (node(), 1..200_usize).prop_map(|(node, ticks)| Mishap::Deaf(node, ticks)),
         2 => (1..200_usize).prop_map(Mishap::NoOperator),
+        2 => (1..60_usize).prop_map(Mishap::LostWrites),
         2 => Just(Mishap::Abort),
         1 => Just(Mishap::Delete),
         1 => node().prop_map(Mishap::NoPackets),
@@ -178,8 +185,8 @@ struct Node {
     agent: Option<Keeper<Kernel>>,
     order: Order,
     deaf_until: usize,
-    /// What the agent said last.
-    said: Option<RecordPhase>,
+    /// What the API has of the agent.
+    said: NodeRecordStatus,
     cut_for: Duration,
     stepped: bool,
 }
@@ -195,7 +202,7 @@ impl Node {
             agent: None,
             order: Order::default(),
             deaf_until: 0,
-            said: None,
+            said: NodeRecordStatus::default(),
             cut_for: Duration::ZERO,
             stepped: false,
         }
@@ -222,70 +229,124 @@ impl Node {
 
 /// The object, and an operator that is there or not.
 struct Operator {
-    phase: Phase,
-    times: Option<(Duration, Times)>,
-    abort: bool,
+    run: RackPartition,
+    /// Agents and plan are gone.
+    over: bool,
     gone: bool,
     away_until: usize,
+    writes_from: usize,
 }
 
 impl Operator {
-    /// As [`crate::operator`] goes on from the object alone.
+    fn new() -> Self {
+        let run = json!({
+            "apiVersion": "rackpartition.io/v1alpha1", "kind": "RackPartition",
+            "metadata": {"name": "run", "uid": UID, "finalizers": [FINALIZER]},
+            "spec": {"cut": {"isolate": {"racks": ["r1"]}}, "duration": "30s", "recovery": "40s"},
+            "status": {"phase": "Arming"},
+        });
+        let run = serde_json::from_value(run).unwrap();
+        Operator { run, over: false, gone: false, away_until: 0, writes_from: 0 }
+    }
+
+    fn phase(&self) -> Phase {
+        self.run.status.as_ref().and_then(|s| s.phase).expect("it begins with one")
+    }
+
+    fn cut_at(&self) -> Option<Timestamp> {
+        Some(self.run.status.as_ref()?.schedule.as_ref()?.cut_at.0)
+    }
+
+    /// As [`crate::operator`] goes on from the objects alone, with the same words.
     fn step(&mut self, tick: usize, world: &Mutex<World>, nodes: &[Node]) {
-        if tick < self.away_until {
+        if tick < self.away_until || self.over {
             return;
         }
-        let (running, begun) = world.lock().map(|w| (w.running, w.begun.0)).unwrap();
-        let all = |phase: RecordPhase| nodes.iter().all(|n| n.said == Some(phase));
-        let to_cut = self.times.map(|(at, _)| (at, at + CUT));
-        let next = match (self.phase, to_cut) {
-            (Phase::Done | Phase::Aborted | Phase::Refused, _) => None,
-            _ if self.abort => Some(Phase::Aborted),
-            (Phase::Arming, _) if all(Armed) => {
-                let at = running + LEAD;
-                let times = Times { cut_at: begun + at, heal_at: begun + at + CUT };
-                self.times = Some((at, times));
-                Some(Phase::Scheduled)
-            }
-            (Phase::Arming, _) => (running > ARM_DEADLINE).then_some(Phase::Refused),
-            (Phase::Scheduled, Some((at, _))) if running + Duration::from_secs(1) >= at => {
-                Some(if all(Loaded) && running < at { Phase::Cut } else { Phase::Aborted })
-            }
-            (Phase::Cut, Some((_, end))) => (running >= end).then_some(Phase::Recovering),
-            (Phase::Recovering, Some((_, end))) => (running >= end + LEAD).then_some(Phase::Done),
-            _ => None,
+        let now = world.lock().map(|w| w.begun.0 + w.running).unwrap();
+        let running = Duration::try_from(now.duration_since(world.lock().unwrap().begun.0)).unwrap();
+        let names: Vec<String> = (0..NODES).map(|n| n.to_string()).collect();
+        let records: Vec<NodeRecord> = names.iter().zip(nodes).map(|(name, node)| record(name, &node.said)).collect();
+        let nodes = Nodes { names: names.iter().map(String::as_str).collect(), records: &records };
+        let status = self.run.status.clone().unwrap();
+        let status = RackPartitionStatus { agents: Some(nodes.count(&status)), ..status };
+        let deleted = self.run.metadata.deletion_timestamp.as_ref().map(|t| t.0);
+        let next = match self.phase() {
+            Phase::Done | Phase::Aborted | Phase::Refused => return self.wind_up(tick, world, &nodes, now),
+            _ if deleted.is_some() => course::aborted(status, "deleted"),
+            _ if self.run.spec.abort => course::aborted(status, "aborted"),
+            Phase::Arming => match nodes.given_up() {
+                Some((node, why)) => course::refused(status, format!("{node}: {why}")),
+                None if nodes.unarmed(Some(&"hash".to_owned())).is_none() => {
+                    course::schedule(&self.run.spec, status, now)
+                }
+                None if running > ARM_DEADLINE => course::refused(status, "too late"),
+                None => return,
+            },
+            Phase::Scheduled => course::before(status, &nodes, now),
+            Phase::Cut => course::during(status, now),
+            Phase::Recovering => course::after(status, &nodes, f64::INFINITY, Ok(None), now),
+            _ => Next::phase(nodes.healed(status), Phase::Done, "Judged", "judged"),
         };
-        if let Some(next) = next {
-            self.phase = next;
+        if next.is(Phase::Aborted) {
+            heal(world);
         }
-        if self.phase == Phase::Aborted || self.phase == Phase::Refused {
-            let mut world = world.lock().unwrap();
-            (0..NODES).for_each(|node| world.heal_packet(node));
+        if next.is(Phase::Cut) && self.phase() == Phase::Scheduled {
+            let schedule = next.status.schedule.as_ref().unwrap();
+            let have_loaded =
+                records.iter().all(|r| r.status.as_ref().unwrap().loaded_cut_at.as_ref() == Some(&schedule.cut_at));
+            assert!(have_loaded, "cut, and not every node had said that it is ready");
         }
+        self.write(tick, next.status);
+    }
+
+    fn wind_up(&mut self, tick: usize, world: &Mutex<World>, nodes: &Nodes<'_>, now: Timestamp) {
+        let status = nodes.healed(self.run.status.clone().unwrap());
+        let deleted = self.run.metadata.deletion_timestamp.as_ref().map(|t| t.0);
+        let waits = !nodes.holding().is_empty() && now < course::deadline(&status, deleted);
+        if waits {
+            heal(world);
+        }
+        if self.write(tick, status) && !waits {
+            self.over = true;
+            self.gone = deleted.is_some();
+        }
+    }
+
+    /// Whether it arrived.
+    fn write(&mut self, tick: usize, status: RackPartitionStatus) -> bool {
+        let arrives = tick >= self.writes_from;
+        if arrives {
+            // As the API gives it back.
+            let status = serde_json::to_value(status).unwrap();
+            self.run.status = Some(serde_json::from_value(status).unwrap());
+        }
+        arrives
     }
 
     fn seen(&self) -> Seen<RackPartition> {
-        if self.gone {
-            return Seen::Gone;
-        }
-        let schedule = self
-            .times
-            .map(|(_, t)| json!({"cutAt": six(t.cut_at), "healAt": six(t.heal_at), "recoverBy": six(t.heal_at)}));
-        let run = json!({
-            "apiVersion": "rackpartition.io/v1alpha1", "kind": "RackPartition", "metadata": {"name": "run", "uid": UID},
-            "spec": {"cut": {"isolate": {"racks": ["r1"]}}, "duration": "30s", "abort": self.abort},
-            "status": {"phase": self.phase, "schedule": schedule},
-        });
-        Seen::There(serde_json::from_value(run).unwrap())
+        if self.gone { Seen::Gone } else { Seen::There(self.run.clone()) }
     }
 }
 
-/// As the API writes it.
-fn six(at: Timestamp) -> String {
-    format!("{at:.6}")
+/// One datagram to everybody.
+fn heal(world: &Mutex<World>) {
+    let mut world = world.lock().unwrap();
+    (0..NODES).for_each(|node| world.heal_packet(node));
 }
 
-fn simulate(mishaps: &[(usize, Mishap)]) {
+fn record(node: &str, status: &NodeRecordStatus) -> NodeRecord {
+    let spec = NodeRecordSpec {
+        run: "run".into(),
+        run_uid: UID.into(),
+        node: node.into(),
+        observer: Observer::Agent,
+        clock_reply: None,
+    };
+    NodeRecord { status: Some(status.clone()), ..NodeRecord::new(node, spec) }
+}
+
+/// The operator at the end.
+fn simulate(mishaps: &[(usize, Mishap)]) -> Operator {
     let world = Arc::new(Mutex::new(World {
         begun: (Timestamp::from_second(1_900_000_000).unwrap(), Instant::now()),
         running: Duration::ZERO,
@@ -295,7 +356,7 @@ fn simulate(mishaps: &[(usize, Mishap)]) {
         stopped: [false; NODES],
     }));
     let mut nodes: Vec<Node> = (0..NODES).map(|_| Node::new()).collect();
-    let mut operator = Operator { phase: Phase::Arming, times: None, abort: false, gone: false, away_until: 0 };
+    let mut operator = Operator::new();
     for tick in 0..TICKS {
         for (_, mishap) in mishaps.iter().filter(|(at, _)| *at == tick) {
             happen(*mishap, tick, &world, &mut nodes, &mut operator);
@@ -311,15 +372,17 @@ fn simulate(mishaps: &[(usize, Mishap)]) {
         world.lock().unwrap().running += TICK;
     }
     // Everybody was heard again long ago.
+    assert!(operator.over, "{:?}", operator.run.status);
     for (i, node) in nodes.iter().enumerate() {
         assert!(world.lock().unwrap().tables[i].is_none(), "node {i} has a table left");
-        let said = node.said.expect("a phase");
+        let said = node.said.phase.expect("a phase");
         assert!(matches!(said, Healed | Aborted | Unfit), "node {i} ends as {said:?}");
         if said == Healed && !node.stepped {
             let short = CUT.saturating_sub(node.cut_for);
             assert!(short <= 2 * TICK, "node {i} says Healed and was cut for {:?}", node.cut_for);
         }
     }
+    operator
 }
 
 fn happen(mishap: Mishap, tick: usize, world: &Mutex<World>, nodes: &mut [Node], operator: &mut Operator) {
@@ -338,10 +401,11 @@ fn happen(mishap: Mishap, tick: usize, world: &Mutex<World>, nodes: &mut [Node],
         }
         Mishap::Deaf(node, ticks) => nodes[node].deaf_until = tick + ticks,
         Mishap::NoOperator(ticks) => operator.away_until = tick + ticks,
-        Mishap::Abort => operator.abort = true,
+        Mishap::LostWrites(ticks) => operator.writes_from = tick + ticks,
+        Mishap::Abort => operator.run.spec.abort = true,
         Mishap::Delete => {
-            operator.abort = true;
-            operator.gone = true;
+            let world = world.lock().unwrap();
+            operator.run.metadata.deletion_timestamp.get_or_insert(Time(world.begun.0 + world.running));
         }
         Mishap::NoPackets(node) => world.lock().unwrap().deafened[node] = true,
     }
@@ -367,32 +431,45 @@ fn act(tick: usize, i: usize, node: &mut Node, world: &Mutex<World>, operator: &
     if node.order.abort.is_some() {
         world.lock().unwrap().stopped[i] = true;
     }
-    node.said = agent.journal.last_report().phase;
+    let says = agent.journal.status();
     let world = world.lock().unwrap();
     let table = world.tables[i].as_ref().map(|t| !t.windows.is_empty());
-    let is_so = match node.said {
+    let is_so = match says.phase {
         Some(Armed) => table == Some(false),
         Some(Loaded) => table == Some(true),
         Some(Healed | Aborted | Unfit) => table.is_none(),
         None => table.is_none(),
     };
-    assert!(is_so, "tick {tick}: node {i} says {:?}, and its table is {table:?}", node.said);
+    assert!(is_so, "tick {tick}: node {i} says {:?}, and its table is {table:?}", says.phase);
+    if hears && !world.cuts(i) {
+        node.said = says;
+    }
 }
 
 fn check(world: &Mutex<World>, nodes: &mut [Node], operator: &Operator) {
     let world = world.lock().unwrap();
+    let now = world.begun.0 + world.running;
     for (i, node) in nodes.iter_mut().enumerate().filter(|(i, _)| world.cuts(*i)) {
         node.cut_for += TICK;
         assert!(!world.stopped[i], "node {i} is cut after an abort or a heal packet");
         assert!(node.cut_for <= CUT + 2 * TICK, "node {i} is cut for {:?}", node.cut_for);
-        let (at, _) = operator.times.expect("nobody is cut without a schedule");
-        assert!(world.running <= at + CUT + 2 * TICK, "node {i} is cut after the end");
+        let cut_at = operator.cut_at().expect("nobody is cut without a schedule");
+        assert!(now <= cut_at + CUT + 2 * TICK, "node {i} is cut after the end");
+        assert_ne!(operator.phase(), Phase::Refused, "node {i} is cut");
+    }
+    let status = operator.run.status.as_ref().unwrap();
+    let healed = status.conditions.iter().any(|c| c.type_ == conditions::HEALED && c.status == "True");
+    assert!(!healed || world.tables.iter().all(Option::is_none), "Healed, and a table is there");
+    if operator.phase() == Phase::Cut {
+        assert!(operator.cut_at().unwrap() <= now, "called cut before it is");
     }
 }
 
 #[test]
 fn where_nothing_goes_wrong_everybody_is_cut_and_healed() {
-    simulate(&[]);
+    let operator = simulate(&[]);
+    assert_eq!(operator.phase(), Phase::Done);
+    assert!(operator.cut_at().is_some());
 }
 
 proptest! {

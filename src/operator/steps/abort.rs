@@ -1,8 +1,9 @@
 //! Abort: heal packets to every node at once; agents that can read the object do the rest.
 
-use super::{Error, Next, plan_of};
+use super::{Error, plan_of};
 use crate::{
-    api::{Phase, RackPartition, RackPartitionStatus, conditions},
+    api::{Phase, RackPartition, RackPartitionStatus},
+    course::{Next, aborted},
     fault::RunPlan,
     netfilter,
     operator::context::Context,
@@ -20,7 +21,7 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
         None | Some(Phase::Planned) => {}
         _ => send_heal_packets(&plan_of(run, ctx).await?).await,
     }
-    Ok(next(status, "aborted by spec.abort"))
+    Ok(aborted(status, "aborted by spec.abort"))
 }
 
 /// What follows where `spec.abortWhen` is met: `at_once`, or for long enough.
@@ -28,24 +29,7 @@ pub async fn when(ctx: &Context, plan: &RunPlan, status: &RackPartitionStatus, a
     let alarms = ctx.observers.alarms(&plan.run_uid)?;
     let why = if at_once { alarms.rings } else { alarms.ends }?;
     send_heal_packets(plan).await;
-    Some(next(status.clone(), format!("aborted by {why}")))
-}
-
-/// The status of a run that ends early. What was cut is healed until proven.
-pub fn next(status: RackPartitionStatus, why: impl Into<String>) -> Next {
-    let why = why.into();
-    let untouched = matches!(status.phase, None | Some(Phase::Planned));
-    let next = Next::phase(status, Phase::Aborted, "Aborted", &why);
-    if untouched {
-        next.condition(conditions::HEALED, "True", "NeverCut", "nothing was loaded on any node")
-    } else {
-        next.condition(
-            conditions::HEALED,
-            "Unknown",
-            "Aborting",
-            "waiting for every node to say that its table is gone",
-        )
-    }
+    Some(aborted(status.clone(), format!("aborted by {why}")))
 }
 
 /// One datagram to every address of every node: both ends of a link drop, so both must be told.

@@ -1,20 +1,18 @@
 //! Arm: an agent on every node of the plan, with an inert table, a clock in step and a healthy baseline. All or nothing.
 
-use super::{Error, Next, Planned, baseline, failed_to, later, plan::LEAD_SECONDS, planned, seconds_until, survey};
+use super::{Error, Planned, baseline, failed_to, planned, seconds_until, survey};
 use crate::{
-    api::{
-        AgentCount, NodeRecord, Phase, RackPartition, RackPartitionStatus, RecordPhase, Role, Schedule, Side,
-        conditions,
-    },
+    api::{NodeRecord, Phase, RackPartition, RackPartitionStatus, Role, Side, conditions},
+    course::{LEAD_SECONDS, Next, later, refused, schedule},
     observe::boot_id,
     operator::{clocks, context::Context, convergence, objects},
 };
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     ResourceExt,
     api::{Patch, PatchParams},
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -50,20 +48,20 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     }
     let (agents, operator) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
     ctx.observers.ensure(ctx, run, &planned.plan, &planned.snapshot, operator.as_ref());
-    let status = RackPartitionStatus { agents: Some(count(&planned, &agents, &status)), ..status };
-    if let Some(unfit) = agents.iter().find(|r| has_given_up(r)) {
-        let why = unfit.status.as_ref().and_then(|s| s.message.clone()).unwrap_or_else(|| "it gave no reason".into());
-        return Ok(refuse(status, format!("node {} can't take part: {why}", unfit.spec.node)));
+    let nodes = planned.nodes(&agents);
+    let status = RackPartitionStatus { agents: Some(nodes.count(&status)), ..status };
+    if let Some((node, why)) = nodes.given_up() {
+        return Ok(refused(status, format!("node {node} can't take part: {why}")));
     }
     if let Some((node, why)) = agents.iter().find_map(|r| Some((&r.spec.node, r.status.as_ref()?.unwatched.clone()?))) {
-        return Ok(refuse(
+        return Ok(refused(
             status,
             format!("node {node} can't prove what it hears: {why} (it takes Linux 5.12 or later)"),
         ));
     }
     let waits = waits_for(run, ctx, &planned, &agents).await?;
     if let Some((planned, now)) = moved_leader(&planned, &agents) {
-        return Ok(refuse(
+        return Ok(refused(
             status,
             format!("etcd's leader moved from {planned} to {now} while nodes were armed: run it again"),
         ));
@@ -73,11 +71,11 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
             ctx.metrics.add_leftovers(tables);
             ctx.tell(run, true, "LeftoversRemoved", &note).await;
         }
-        return Ok(schedule(run, status));
+        return Ok(schedule(&run.spec, status, Timestamp::now()));
     };
     if is_too_late(ctx, &status, conditions::ARMED) {
         let deadline = Duration::from(ctx.settings.arm_deadline).as_secs_f64();
-        return Ok(refuse(status, format!("not ready to cut after {deadline} s: waiting for {waits}")));
+        return Ok(refused(status, format!("not ready to cut after {deadline} s: waiting for {waits}")));
     }
     let armed = status.agents.as_ref().map(|a| a.summary.clone()).unwrap_or_default();
     let message = format!("armed {armed}; waiting for {waits}");
@@ -119,30 +117,10 @@ fn hand_over(ctx: &Context, sides: &[Side], status: &RackPartitionStatus, since:
             "no replica of the operator on the side that stays writable ({}) has taken over: run two replicas in different racks",
             writable.join(", ")
         );
-        return Some(refuse(status.clone(), why));
+        return Some(refused(status.clone(), why));
     }
     ctx.hand_over.send_replace(true);
     Some(Next::wait(status.clone(), AGAIN, "handing over to a replica on the side that will stay writable"))
-}
-
-fn refuse(status: RackPartitionStatus, why: String) -> Next {
-    Next::phase(status, Phase::Refused, "Refused", &why).condition(conditions::ARMED, "False", "Refused", &why)
-}
-
-/// The common instant, a few seconds ahead.
-fn schedule(run: &RackPartition, status: RackPartitionStatus) -> Next {
-    let cut_at = later(Timestamp::now(), LEAD_SECONDS);
-    let heal_at = later(cut_at, Duration::from(run.spec.duration).as_secs_f64());
-    let recover_by = later(heal_at, Duration::from(run.spec.recovery).as_secs_f64());
-    let schedule = Schedule {
-        cut_at: MicroTime(cut_at),
-        heal_at: MicroTime(heal_at),
-        recover_by: MicroTime(recover_by),
-        observed_until: None,
-    };
-    let message = format!("every node is armed; cutting at {cut_at:.3}");
-    let status = RackPartitionStatus { schedule: Some(schedule), ..status };
-    Next::phase(status, Phase::Scheduled, "Scheduled", &message).condition(conditions::ARMED, "True", "Armed", &message)
 }
 
 /// What is still missing before a cut, as a reason and a sentence; None when nothing is.
@@ -153,12 +131,7 @@ async fn waits_for(
     agents: &[NodeRecord],
 ) -> Result<Option<(&'static str, String)>, Error> {
     let hash = run.status.as_ref().and_then(|s| s.plan.as_ref()).map(|p| p.hash.clone());
-    let armed: BTreeSet<&str> = agents
-        .iter()
-        .filter(|r| has_phase(r, &[RecordPhase::Armed]) && r.status.as_ref().is_some_and(|s| s.plan_hash == hash))
-        .map(|r| r.spec.node.as_str())
-        .collect();
-    if let Some(node) = planned.plan.agents().into_iter().find(|n| !armed.contains(n)) {
+    if let Some(node) = planned.nodes(agents).unarmed(hash.as_ref()) {
         let why = why_not_armed(run, ctx, node).await?;
         return Ok(Some(("AgentsMissing", format!("the agent on {node} ({why})"))));
     }
@@ -204,21 +177,6 @@ async fn waits_for(
     Ok(waiting.map(|w| ("UnhealthyBaseline", format!("{w} (or set spec.guards.allowUnhealthyBaseline)"))))
 }
 
-/// Whether this node has loaded the windows of this schedule and has not given up since.
-pub fn has_loaded(record: &NodeRecord, cut_at: Option<&MicroTime>) -> bool {
-    let loaded = record.status.as_ref().and_then(|s| s.loaded_cut_at.as_ref());
-    cut_at.is_some() && loaded == cut_at && !has_given_up(record)
-}
-
-/// Whether this node takes part no longer, whatever it did before.
-pub fn has_given_up(record: &NodeRecord) -> bool {
-    has_phase(record, &[RecordPhase::Unfit, RecordPhase::Aborted])
-}
-
-fn has_phase(record: &NodeRecord, phases: &[RecordPhase]) -> bool {
-    record.status.as_ref().and_then(|s| s.phase).is_some_and(|p| phases.contains(&p))
-}
-
 /// What the pod of this node's agent waits for, in the kubelet's words.
 async fn why_not_armed(run: &RackPartition, ctx: &Context, node: &str) -> Result<String, Error> {
     let of_run = objects::of_run(run).fields(&format!("spec.nodeName={node}"));
@@ -232,19 +190,4 @@ async fn why_not_armed(run: &RackPartition, ctx: &Context, node: &str) -> Result
         format!("{}{message}", w.reason.unwrap_or_default())
     });
     Ok(waiting.unwrap_or_else(|| format!("its pod {} is {}", pod.name_any(), status.phase.unwrap_or_default())))
-}
-
-/// How far the agents are.
-pub fn count(planned: &Planned, agents: &[NodeRecord], status: &RackPartitionStatus) -> AgentCount {
-    let cut_at = status.schedule.as_ref().map(|s| &s.cut_at);
-    let number = |test: &dyn Fn(&NodeRecord) -> bool| agents.iter().filter(|r| test(r)).count() as u32;
-    let wanted = planned.plan.agents().len() as u32;
-    let armed = number(&|r| r.status.as_ref().is_some_and(|s| s.phase.is_some_and(|p| p != RecordPhase::Unfit)));
-    AgentCount {
-        wanted,
-        armed,
-        loaded: number(&|r| has_loaded(r, cut_at)),
-        healed: number(&|r| has_phase(r, &[RecordPhase::Healed, RecordPhase::Aborted])),
-        summary: format!("{armed}/{wanted}"),
-    }
 }

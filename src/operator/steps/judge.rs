@@ -1,8 +1,9 @@
 //! Judge: wait for the records to be complete, then say what they show.
 
-use super::{Error, Next, Planned, end, failed_to, planned, seconds_until};
+use super::{Error, Planned, failed_to, planned, seconds_until};
 use crate::{
     api::{FindingResult, NodeRecord, Phase, RackPartition, RackPartitionStatus, Verdict, conditions},
+    course::{Next, aborted},
     judge::{self, Evidence},
     operator::context::Context,
     report,
@@ -18,7 +19,7 @@ const PATIENCE_SECONDS: f64 = 20.0;
 pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error> {
     let status = run.status.clone().unwrap_or_default();
     let Some(schedule) = status.schedule.clone() else {
-        return Ok(super::abort::next(status, "the schedule is missing"));
+        return Ok(aborted(status, "the schedule is missing"));
     };
     let planned = planned(run, ctx).await?;
     // A restarted operator has no observer here any more and needs none; one that has been watching writes a last time.
@@ -38,7 +39,7 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
         return Ok(Next::wait(status, Duration::from_secs(1), message));
     }
     ctx.observers.end(&planned.plan.run_uid);
-    Ok(verdict(run, end::healed_condition(status, &planned.plan, &agents), &planned, &agents, operator.as_ref()))
+    Ok(verdict(run, planned.nodes(&agents).healed(status), &planned, &agents, operator.as_ref()))
 }
 
 fn verdict(

@@ -15,13 +15,13 @@ pub mod survey;
 
 use super::{context::Context, gather, objects};
 use crate::{
-    api::{Phase, RackPartition, RackPartitionStatus, conditions},
+    api::{NodeRecord, RackPartition, Side},
+    course::{Nodes, seconds_between},
     fault::{Fault, RunPlan, expand, sides},
     topology::Snapshot,
 };
 use k8s_openapi::{api::core::v1::ConfigMap, jiff::Timestamp};
 use kube::ResourceExt;
-use std::time::Duration;
 use thiserror::Error;
 
 #[derive(Debug, Error)]
@@ -68,44 +68,19 @@ pub fn or_gone(result: kube::Result<()>) -> kube::Result<()> {
     }
 }
 
-/// What follows a step.
-pub struct Next {
-    pub status: RackPartitionStatus,
-    pub again_in: Duration,
-    /// For people: an event's reason, its note, and whether it is a warning.
-    pub event: Option<(&'static str, String, bool)>,
-}
-
-impl Next {
-    /// The same phase, looked at again.
-    pub fn wait(status: RackPartitionStatus, again_in: Duration, message: impl Into<String>) -> Self {
-        Next { status: RackPartitionStatus { message: Some(message.into()), ..status }, again_in, event: None }
-    }
-
-    /// Another phase, told as an event, looked at again at once.
-    pub fn phase(status: RackPartitionStatus, phase: Phase, reason: &'static str, message: impl Into<String>) -> Self {
-        let message = message.into();
-        let warning = matches!(phase, Phase::Refused | Phase::Aborted);
-        Next {
-            status: RackPartitionStatus { phase: Some(phase), message: Some(message.clone()), ..status },
-            again_in: Duration::ZERO,
-            event: Some((reason, message, warning)),
-        }
-    }
-
-    pub fn condition(mut self, type_: &str, status: &str, reason: &str, message: &str) -> Self {
-        let generation = self.status.observed_generation;
-        conditions::set(&mut self.status.conditions, type_, status, reason, message, generation);
-        self
-    }
-}
-
 /// A run with its plan, as written before anything was touched.
 pub struct Planned {
     pub plan: RunPlan,
     pub snapshot: Snapshot,
     pub fault: Fault,
-    pub sides: Vec<crate::api::Side>,
+    pub sides: Vec<Side>,
+}
+
+impl Planned {
+    /// The nodes of the plan with what they say.
+    pub fn nodes<'a>(&'a self, records: &'a [NodeRecord]) -> Nodes<'a> {
+        Nodes { names: self.plan.agents(), records }
+    }
 }
 
 /// Reads back what the agents were given: all that healing needs.
@@ -142,10 +117,5 @@ pub async fn planned(run: &RackPartition, ctx: &Context) -> Result<Planned, Erro
 
 /// Seconds from now until `at`; negative when it is over.
 pub fn seconds_until(at: Timestamp) -> f64 {
-    (at.as_microsecond() - Timestamp::now().as_microsecond()) as f64 / 1e6
-}
-
-/// `at` and some seconds more.
-pub fn later(at: Timestamp, seconds: f64) -> Timestamp {
-    Timestamp::from_microsecond(at.as_microsecond() + (seconds * 1e6) as i64).expect("within a run's length of now")
+    seconds_between(Timestamp::now(), at)
 }

@@ -1,11 +1,12 @@
 //! Plan: look at the cluster, expand the cut, predict, check the guards, write it all down. Nothing is touched.
 
 use super::{
-    Error, Next, end, failed_to, later, seconds_until,
+    Error, end, failed_to, seconds_until,
     survey::{self, Survey},
 };
 use crate::{
     api::{Phase, Plan, RackPartition, RackPartitionStatus, Side, conditions},
+    course::{LEAD_SECONDS, Next, later},
     fault::{self, PlanParts, Refusal, RunPlan},
     operator::{context::Context, gather, objects},
     predict,
@@ -18,9 +19,6 @@ use kube::{
 use rand::Rng;
 use std::time::Duration;
 
-/// From writing the common instant to the instant: agents see it within a second or so, five times as long on a machine that is
-/// busy, and a heal packet must still have time to arrive where one of them does not.
-pub const LEAD_SECONDS: f64 = 10.0;
 /// How much longer than all of these a gate of an armed node lasts.
 const MARGIN_SECONDS: f64 = 30.0;
 

@@ -1,9 +1,10 @@
 //! Survey: what only an agent can see and a plan needs, asked before there is a plan. Agents on the nodes of etcd's members, in
 //! a run without a phase, so that they arm nothing; they are gone before the plan is made.
 
-use super::{Error, failed_to, later, or_gone, seconds_until};
+use super::{Error, failed_to, or_gone, seconds_until};
 use crate::{
     api::{ETCD, NodeRecord, RackPartition, Role, SpanKind},
+    course::later,
     fault::{Fault, PlanParts, Refusal, RunPlan},
     operator::{context::Context, objects},
     topology::Snapshot,

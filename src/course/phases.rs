@@ -1,0 +1,159 @@
+//! What follows from each phase.
+
+use super::{LEAD_SECONDS, Next, Nodes, later, seconds_between};
+use crate::api::{Phase, RackPartitionSpec, RackPartitionStatus, Schedule, conditions};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use std::time::Duration;
+
+/// Whoever has not loaded this long before the instant, seconds, is too late for a heal packet to be sure to come first.
+pub const LAST_CALL_SECONDS: f64 = 1.0;
+
+/// After the windows' end until the cut is called over, seconds: clocks differ by no more than the guard allows.
+const AFTER_HEAL_SECONDS: f64 = 1.0;
+
+/// The gate outlives the windows by a quarter of a second (agent), clocks differ by less than a second.
+pub const SLACK_SECONDS: f64 = 2.0;
+
+/// For so long everything desired must have been actual without a break. Longer than the eviction, probe and resync periods of
+/// seconds that could break it again, and half of what research asks for at upstream's timers (60 s), because the wait is paid
+/// in every run.
+const HOLD_SECONDS: f64 = 30.0;
+
+/// Every node is armed: the common instant, a few seconds ahead.
+pub fn schedule(spec: &RackPartitionSpec, status: RackPartitionStatus, now: Timestamp) -> Next {
+    let cut_at = later(now, LEAD_SECONDS);
+    let heal_at = later(cut_at, Duration::from(spec.duration).as_secs_f64());
+    let recover_by = later(heal_at, Duration::from(spec.recovery).as_secs_f64());
+    let schedule = Schedule {
+        cut_at: MicroTime(cut_at),
+        heal_at: MicroTime(heal_at),
+        recover_by: MicroTime(recover_by),
+        observed_until: None,
+    };
+    let message = format!("every node is armed; cutting at {cut_at:.3}");
+    let status = RackPartitionStatus { schedule: Some(schedule), ..status };
+    Next::phase(status, Phase::Scheduled, "Scheduled", &message).condition(conditions::ARMED, "True", "Armed", &message)
+}
+
+/// Arming ends without a cut.
+pub fn refused(status: RackPartitionStatus, why: impl Into<String>) -> Next {
+    let why = why.into();
+    Next::phase(status, Phase::Refused, "Refused", &why).condition(conditions::ARMED, "False", "Refused", &why)
+}
+
+/// Scheduled: every node says in time that its windows are loaded, or nobody is cut.
+pub fn before(status: RackPartitionStatus, nodes: &Nodes<'_>, now: Timestamp) -> Next {
+    let Some(schedule) = status.schedule.clone() else { return aborted(status, "the schedule is missing") };
+    let left = seconds_between(now, schedule.cut_at.0);
+    let missing = nodes.not_loaded(&status);
+    let gave_up = nodes.given_up();
+    if !missing.is_empty() && left > LAST_CALL_SECONDS && gave_up.is_none() {
+        let wanted = nodes.names.len();
+        let loaded = wanted - missing.len();
+        let message = format!("windows loaded on {loaded} of {wanted} nodes; cutting in {left:.0} s");
+        return Next::wait(status, Duration::from_millis(200), message);
+    }
+    if !missing.is_empty() {
+        let why = gave_up.map(|(_, why)| format!(": {why}")).unwrap_or_default();
+        // After the instant others may be cut already, and this node too: it can't tell then.
+        let what = if left > 0.0 {
+            "called off: no windows loaded in time"
+        } else {
+            "aborted: no word in time of windows loaded"
+        };
+        return aborted(status, format!("{what} on {}{why}", missing.join(", ")));
+    }
+    if left > 0.0 {
+        let message = format!("windows loaded on every node; cutting in {left:.0} s");
+        return Next::wait(status, Duration::from_secs_f64(left.min(0.5)), message);
+    }
+    let message = format!("cut until {:.3}", schedule.heal_at.0);
+    Next::phase(status, Phase::Cut, "Cut", &message).condition(
+        conditions::INJECTED,
+        "Unknown",
+        "Cutting",
+        "every node has loaded its windows; the proof comes with the records after the heal",
+    )
+}
+
+/// Cut: until the windows are over.
+pub fn during(status: RackPartitionStatus, now: Timestamp) -> Next {
+    let Some(schedule) = status.schedule.clone() else { return aborted(status, "the schedule is missing") };
+    let left = seconds_between(now, schedule.heal_at.0) + AFTER_HEAL_SECONDS;
+    if left > 0.0 {
+        let message = format!("cut; heals in {:.0} s", (left - AFTER_HEAL_SECONDS).max(0.0));
+        return Next::wait(status, Duration::from_secs_f64(left.min(1.0)), message);
+    }
+    let message = "the windows are over; watching the recovery".to_owned();
+    Next::phase(status, Phase::Recovering, "Recovering", &message).condition(
+        conditions::HEALED,
+        "Unknown",
+        "WindowsOver",
+        "the windows are over; waiting for every node to say that its table is gone",
+    )
+}
+
+/// Recovering: until the cluster is whole and has stayed so, or until watching ends. `whole` is for how many seconds it has been,
+/// `waiting` for what it is waited if it is not; an error where nobody has looked yet.
+pub fn after(
+    status: RackPartitionStatus,
+    nodes: &Nodes<'_>,
+    whole: f64,
+    waiting: Result<Option<String>, ()>,
+    now: Timestamp,
+) -> Next {
+    let Some(mut schedule) = status.schedule.clone() else { return aborted(status, "the schedule is missing") };
+    let since_heal = -seconds_between(now, schedule.heal_at.0);
+    let status = nodes.healed(status);
+    let all_healed = status.agents.as_ref().is_some_and(|a| a.healed >= a.wanted);
+    let recovered = all_healed && whole.min(since_heal) >= HOLD_SECONDS;
+    if !recovered && seconds_between(now, schedule.recover_by.0) > 0.0 {
+        let message = match waiting {
+            Ok(None) if all_healed => format!("whole for {whole:.0} s of {HOLD_SECONDS:.0} s"),
+            Ok(None) => "waiting for every node's word that it has healed".into(),
+            Ok(Some(waiting)) => format!("healed {since_heal:.0} s ago; waiting for {waiting}"),
+            Err(()) => "looking at the cluster".into(),
+        };
+        return Next::wait(status, Duration::from_secs(1), message);
+    }
+    schedule.observed_until = Some(MicroTime(now));
+    let message =
+        if recovered { "recovered; gathering the records" } else { "not recovered in time; gathering the records" };
+    Next::phase(RackPartitionStatus { schedule: Some(schedule), ..status }, Phase::Judging, "Judging", message)
+}
+
+/// Whether this phase can have left something on nodes.
+pub fn may_have_touched(phase: Option<Phase>) -> bool {
+    !matches!(phase, None | Some(Phase::Planned))
+}
+
+/// After this no rule of a run that has ended can have effect anywhere, whatever else happens: the windows' end, or the longest gate.
+/// `deleted` is when somebody deleted it.
+pub fn deadline(status: &RackPartitionStatus, deleted: Option<Timestamp>) -> Timestamp {
+    if let Some(schedule) = &status.schedule {
+        return later(schedule.heal_at.0, SLACK_SECONDS);
+    }
+    // Never scheduled: windows are empty everywhere, so a table without a word from its agent has no effect either. What is
+    // waited for is tidiness.
+    const TIDY_SECONDS: f64 = 20.0;
+    let ended = deleted.or_else(|| status.conditions.iter().map(|c| c.last_transition_time.0).max());
+    later(ended.unwrap_or_else(Timestamp::now), TIDY_SECONDS)
+}
+
+/// A run that ends early. What was cut is healed until proven.
+pub fn aborted(status: RackPartitionStatus, why: impl Into<String>) -> Next {
+    let why = why.into();
+    let untouched = !may_have_touched(status.phase);
+    let next = Next::phase(status, Phase::Aborted, "Aborted", &why);
+    if untouched {
+        next.condition(conditions::HEALED, "True", "NeverCut", "nothing was loaded on any node")
+    } else {
+        next.condition(
+            conditions::HEALED,
+            "Unknown",
+            "Aborting",
+            "waiting for every node to say that its table is gone",
+        )
+    }
+}
