@@ -1,5 +1,6 @@
 //! Condition types and reasons of a `RackPartition`.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// The plan is written.
@@ -13,7 +14,7 @@ pub const HEALED: &str = "Healed";
 /// There is a verdict.
 pub const JUDGED: &str = "Judged";
 
-/// Sets one condition; its transition time changes only when its status does.
+/// Sets one condition; its transition time becomes `now` only when its status changes.
 pub fn set(
     conditions: &mut Vec<Condition>,
     type_: &str,
@@ -21,12 +22,12 @@ pub fn set(
     reason: &str,
     message: &str,
     generation: Option<i64>,
+    now: Timestamp,
 ) {
-    let now = Time(k8s_openapi::jiff::Timestamp::now());
     let old = conditions.iter().find(|c| c.type_ == type_);
     let last_transition_time = match old {
         Some(old) if old.status == status => old.last_transition_time.clone(),
-        _ => now,
+        _ => Time(now),
     };
     let new = Condition {
         type_: type_.into(),

@@ -24,12 +24,19 @@ pub struct Next {
     pub again_in: Duration,
     /// For people: an event's reason, its note, and whether it is a warning.
     pub event: Option<(&'static str, String, bool)>,
+    /// Heal packets go to every node, before anything of this is written.
+    pub heal: bool,
 }
 
 impl Next {
     /// The same phase, looked at again.
     pub fn wait(status: RackPartitionStatus, again_in: Duration, message: impl Into<String>) -> Self {
-        Next { status: RackPartitionStatus { message: Some(message.into()), ..status }, again_in, event: None }
+        Next {
+            status: RackPartitionStatus { message: Some(message.into()), ..status },
+            again_in,
+            event: None,
+            heal: false,
+        }
     }
 
     /// Another phase, told as an event, looked at again at once.
@@ -40,12 +47,14 @@ impl Next {
             status: RackPartitionStatus { phase: Some(phase), message: Some(message.clone()), ..status },
             again_in: Duration::ZERO,
             event: Some((reason, message, warning)),
+            heal: false,
         }
     }
 
-    pub fn condition(mut self, type_: &str, status: &str, reason: &str, message: &str) -> Self {
+    /// `state` is the condition's status and its reason.
+    pub fn condition(mut self, type_: &str, state: (&str, &str), message: &str, now: Timestamp) -> Self {
         let generation = self.status.observed_generation;
-        conditions::set(&mut self.status.conditions, type_, status, reason, message, generation);
+        conditions::set(&mut self.status.conditions, type_, state.0, state.1, message, generation, now);
         self
     }
 

@@ -60,7 +60,7 @@ impl<'a> Nodes<'a> {
 
     /// Sets the condition: Healed is True with every node's word, False where a node says that its table outlived the cut, else
     /// Unknown with the names of those that have not spoken.
-    pub fn healed(&self, mut status: RackPartitionStatus) -> RackPartitionStatus {
+    pub fn healed(&self, mut status: RackPartitionStatus, now: Timestamp) -> RackPartitionStatus {
         let spoke = |n: &&str| self.records.iter().any(|r| r.spec.node == **n && says_gone(r));
         // Before scheduling, a node without a record holds nothing.
         let held = |n: &&str| status.schedule.is_some() || self.of(n).is_some();
@@ -74,7 +74,7 @@ impl<'a> Nodes<'a> {
             _ => ("Unknown", "NodesSilent", format!("no word yet from {}", silent.join(", "))),
         };
         let generation = status.observed_generation;
-        conditions::set(&mut status.conditions, conditions::HEALED, value, reason, &message, generation);
+        conditions::set(&mut status.conditions, conditions::HEALED, value, reason, &message, generation, now);
         status
     }
 
@@ -138,7 +138,7 @@ mod tests {
         };
         let records = [NodeRecord { status: Some(status), ..NodeRecord::new("w1", spec) }];
         let status = RackPartitionStatus { schedule: Some(schedule), ..Default::default() };
-        let status = Nodes { names: BTreeSet::from(["w1"]), records: &records }.healed(status);
+        let status = Nodes { names: BTreeSet::from(["w1"]), records: &records }.healed(status, Timestamp::now());
         status.conditions.iter().find(|c| c.type_ == conditions::HEALED).map(|c| c.status.clone()).unwrap()
     }
 

@@ -33,36 +33,38 @@ pub fn schedule(spec: &RackPartitionSpec, status: RackPartitionStatus, now: Time
     };
     let message = format!("every node is armed; cutting at {cut_at:.3}");
     let status = RackPartitionStatus { schedule: Some(schedule), ..status };
-    Next::phase(status, Phase::Scheduled, "Scheduled", &message).condition(conditions::ARMED, "True", "Armed", &message)
+    Next::phase(status, Phase::Scheduled, "Scheduled", &message).condition(
+        conditions::ARMED,
+        ("True", "Armed"),
+        &message,
+        now,
+    )
 }
 
 /// Arming ends without a cut.
-pub fn refused(status: RackPartitionStatus, why: impl Into<String>) -> Next {
+pub fn refused(status: RackPartitionStatus, why: impl Into<String>, now: Timestamp) -> Next {
     let why = why.into();
-    Next::phase(status, Phase::Refused, "Refused", &why).condition(conditions::ARMED, "False", "Refused", &why)
+    Next::phase(status, Phase::Refused, "Refused", &why).condition(conditions::ARMED, ("False", "Refused"), &why, now)
 }
 
 /// Scheduled: every node says in time that its windows are loaded, or nobody is cut.
 pub fn before(status: RackPartitionStatus, nodes: &Nodes<'_>, now: Timestamp) -> Next {
-    let Some(schedule) = status.schedule.clone() else { return aborted(status, "the schedule is missing") };
+    let Some(schedule) = status.schedule.clone() else { return aborted(status, "the schedule is missing", now) };
     let left = seconds_between(now, schedule.cut_at.0);
+    // After the instant others may be cut already, and who has not said that it is ready too: it can't tell then.
+    let what = if left > 0.0 { "called off" } else { "aborted" };
+    if let Some((node, why)) = nodes.given_up() {
+        return aborted(status, format!("{what}: {node} takes part no longer: {why}"), now);
+    }
     let missing = nodes.not_loaded(&status);
-    let gave_up = nodes.given_up();
-    if !missing.is_empty() && left > LAST_CALL_SECONDS && gave_up.is_none() {
+    if !missing.is_empty() && left > LAST_CALL_SECONDS {
         let wanted = nodes.names.len();
         let loaded = wanted - missing.len();
         let message = format!("windows loaded on {loaded} of {wanted} nodes; cutting in {left:.0} s");
         return Next::wait(status, Duration::from_millis(200), message);
     }
     if !missing.is_empty() {
-        let why = gave_up.map(|(_, why)| format!(": {why}")).unwrap_or_default();
-        // After the instant others may be cut already, and this node too: it can't tell then.
-        let what = if left > 0.0 {
-            "called off: no windows loaded in time"
-        } else {
-            "aborted: no word in time of windows loaded"
-        };
-        return aborted(status, format!("{what} on {}{why}", missing.join(", ")));
+        return aborted(status, format!("{what}: no word in time of windows loaded on {}", missing.join(", ")), now);
     }
     if left > 0.0 {
         let message = format!("windows loaded on every node; cutting in {left:.0} s");
@@ -71,15 +73,15 @@ pub fn before(status: RackPartitionStatus, nodes: &Nodes<'_>, now: Timestamp) ->
     let message = format!("cut until {:.3}", schedule.heal_at.0);
     Next::phase(status, Phase::Cut, "Cut", &message).condition(
         conditions::INJECTED,
-        "Unknown",
-        "Cutting",
+        ("Unknown", "Cutting"),
         "every node has loaded its windows; the proof comes with the records after the heal",
+        now,
     )
 }
 
 /// Cut: until the windows are over.
 pub fn during(status: RackPartitionStatus, now: Timestamp) -> Next {
-    let Some(schedule) = status.schedule.clone() else { return aborted(status, "the schedule is missing") };
+    let Some(schedule) = status.schedule.clone() else { return aborted(status, "the schedule is missing", now) };
     let left = seconds_between(now, schedule.heal_at.0) + AFTER_HEAL_SECONDS;
     if left > 0.0 {
         let message = format!("cut; heals in {:.0} s", (left - AFTER_HEAL_SECONDS).max(0.0));
@@ -88,9 +90,9 @@ pub fn during(status: RackPartitionStatus, now: Timestamp) -> Next {
     let message = "the windows are over; watching the recovery".to_owned();
     Next::phase(status, Phase::Recovering, "Recovering", &message).condition(
         conditions::HEALED,
-        "Unknown",
-        "WindowsOver",
+        ("Unknown", "WindowsOver"),
         "the windows are over; waiting for every node to say that its table is gone",
+        now,
     )
 }
 
@@ -103,9 +105,9 @@ pub fn after(
     waiting: Result<Option<String>, ()>,
     now: Timestamp,
 ) -> Next {
-    let Some(mut schedule) = status.schedule.clone() else { return aborted(status, "the schedule is missing") };
+    let Some(mut schedule) = status.schedule.clone() else { return aborted(status, "the schedule is missing", now) };
     let since_heal = -seconds_between(now, schedule.heal_at.0);
-    let status = nodes.healed(status);
+    let status = nodes.healed(status, now);
     let all_healed = status.agents.as_ref().is_some_and(|a| a.healed >= a.wanted);
     let recovered = all_healed && whole.min(since_heal) >= HOLD_SECONDS;
     if !recovered && seconds_between(now, schedule.recover_by.0) > 0.0 {
@@ -128,32 +130,86 @@ pub fn may_have_touched(phase: Option<Phase>) -> bool {
     !matches!(phase, None | Some(Phase::Planned))
 }
 
-/// After this no rule of a run that has ended can have effect anywhere, whatever else happens: the windows' end, or the longest gate.
-/// `deleted` is when somebody deleted it.
-pub fn deadline(status: &RackPartitionStatus, deleted: Option<Timestamp>) -> Timestamp {
+/// After this no rule of a run that has ended can have effect anywhere, whatever else happens: the windows' end. Where there were
+/// none, what is waited for is tidiness. `deleted` is when somebody deleted it.
+pub fn deadline(status: &RackPartitionStatus, deleted: Option<Timestamp>, now: Timestamp) -> Timestamp {
     if let Some(schedule) = &status.schedule {
         return later(schedule.heal_at.0, SLACK_SECONDS);
     }
-    // Never scheduled: windows are empty everywhere, so a table without a word from its agent has no effect either. What is
-    // waited for is tidiness.
     const TIDY_SECONDS: f64 = 20.0;
     let ended = deleted.or_else(|| status.conditions.iter().map(|c| c.last_transition_time.0).max());
-    later(ended.unwrap_or_else(Timestamp::now), TIDY_SECONDS)
+    later(ended.unwrap_or(now), TIDY_SECONDS)
 }
 
 /// A run that ends early. What was cut is healed until proven.
-pub fn aborted(status: RackPartitionStatus, why: impl Into<String>) -> Next {
+pub fn aborted(status: RackPartitionStatus, why: impl Into<String>, now: Timestamp) -> Next {
     let why = why.into();
-    let untouched = !may_have_touched(status.phase);
-    let next = Next::phase(status, Phase::Aborted, "Aborted", &why);
-    if untouched {
-        next.condition(conditions::HEALED, "True", "NeverCut", "nothing was loaded on any node")
-    } else {
-        next.condition(
-            conditions::HEALED,
-            "Unknown",
-            "Aborting",
-            "waiting for every node to say that its table is gone",
-        )
+    let heal = may_have_touched(status.phase);
+    let next = Next { heal, ..Next::phase(status, Phase::Aborted, "Aborted", &why) };
+    let (state, message) = match heal {
+        false => (("True", "NeverCut"), "nothing was loaded on any node"),
+        true => (("Unknown", "Aborting"), "waiting for every node to say that its table is gone"),
+    };
+    next.condition(conditions::HEALED, state, message, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RecordPhase};
+    use std::collections::BTreeSet;
+
+    const CUT_AT: i64 = 1_900_000_000;
+
+    /// What follows so many seconds before the instant, where w2 has loaded and w1 says this.
+    fn before_the_cut(left: f64, loaded: bool, phase: RecordPhase) -> (Option<Phase>, String, bool) {
+        let cut_at = Timestamp::from_second(CUT_AT).unwrap();
+        let at = |seconds| MicroTime(later(cut_at, seconds));
+        let schedule = Schedule { cut_at: at(0.0), heal_at: at(60.0), recover_by: at(360.0), observed_until: None };
+        let status =
+            RackPartitionStatus { phase: Some(Phase::Scheduled), schedule: Some(schedule), ..Default::default() };
+        let record = |node: &str, loaded: bool, phase| {
+            let spec = NodeRecordSpec {
+                run: "r".into(),
+                run_uid: "u".into(),
+                node: node.into(),
+                observer: Observer::Agent,
+                clock_reply: None,
+            };
+            let loaded_cut_at = loaded.then(|| at(0.0));
+            let message = Some("it said so".to_owned());
+            let status = NodeRecordStatus { phase: Some(phase), message, loaded_cut_at, ..Default::default() };
+            NodeRecord { status: Some(status), ..NodeRecord::new(node, spec) }
+        };
+        let records = [record("w1", loaded, phase), record("w2", true, RecordPhase::Loaded)];
+        let nodes = Nodes { names: BTreeSet::from(["w1", "w2"]), records: &records };
+        let next = before(status, &nodes, later(cut_at, -left));
+        (next.status.phase, next.status.message.unwrap_or_default(), next.heal)
+    }
+
+    #[test]
+    fn every_node_says_in_time_that_it_is_ready_or_nobody_is_cut() {
+        use RecordPhase::{Aborted, Armed, Loaded};
+        let scheduled = |message: &str| (Some(Phase::Scheduled), message.to_owned(), false);
+        let aborted = |message: &str| (Some(Phase::Aborted), message.to_owned(), true);
+        let gave_up = "w1 takes part no longer: it said so";
+        let no_word = "no word in time of windows loaded on w1";
+        assert_eq!(before_the_cut(8.0, false, Armed), scheduled("windows loaded on 1 of 2 nodes; cutting in 8 s"));
+        assert_eq!(before_the_cut(8.0, true, Loaded), scheduled("windows loaded on every node; cutting in 8 s"));
+        assert_eq!(before_the_cut(8.0, true, Aborted), aborted(&format!("called off: {gave_up}")));
+        assert_eq!(before_the_cut(0.5, false, Armed), aborted(&format!("called off: {no_word}")));
+        assert_eq!(before_the_cut(0.5, true, Loaded), scheduled("windows loaded on every node; cutting in 0 s"));
+        assert_eq!(before_the_cut(0.0, false, Armed), aborted(&format!("aborted: {no_word}")), "it may be cut already");
+        assert_eq!(before_the_cut(-3.0, true, Aborted), aborted(&format!("aborted: {gave_up}")));
+        assert_eq!(before_the_cut(0.0, true, Loaded).0, Some(Phase::Cut));
+    }
+
+    #[test]
+    fn what_was_never_touched_needs_no_healing() {
+        let now = Timestamp::from_second(CUT_AT).unwrap();
+        for (phase, heal) in [(None, false), (Some(Phase::Planned), false), (Some(Phase::Arming), true)] {
+            let status = RackPartitionStatus { phase, ..Default::default() };
+            assert_eq!(aborted(status, "why", now).heal, heal, "{phase:?}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     course::{Next, aborted, may_have_touched},
 };
 use futures::StreamExt;
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, ResourceExt,
     api::PostParams,
@@ -79,7 +80,7 @@ async fn reconcile(cached: Arc<RackPartition>, ctx: Arc<Context>) -> Result<Acti
     let next = match next {
         // Asked again, it would fail for ever.
         Err(error) if error.is_lost_plan() => {
-            aborted(run.status.clone().unwrap_or_default(), format!("aborted: {error}"))
+            aborted(run.status.clone().unwrap_or_default(), format!("aborted: {error}"), Timestamp::now())
         }
         // Nothing was touched yet, and people wait for a plan.
         Err(error) if phase.is_none() => {
@@ -156,9 +157,10 @@ async fn delete(run: &RackPartition, ctx: &Context) -> Result<Action, Error> {
     }
     let phase = run.status.as_ref().and_then(|s| s.phase);
     if may_have_touched(phase) && !phase.is_some_and(Phase::is_final) {
-        let next = aborted(run.status.clone().unwrap_or_default(), "aborted: the object is being deleted");
+        let status = run.status.clone().unwrap_or_default();
+        let mut next = aborted(status, "aborted: the object is being deleted", Timestamp::now());
         if let Ok(plan) = steps::plan_of(run, ctx).await {
-            abort::send_heal_packets(&plan).await;
+            next = abort::told(&plan, next).await;
         }
         return save(run, ctx, next).await;
     }

@@ -2,6 +2,9 @@ module rackpartition.lab/upstream
 
 go 1.26.0
 
+// As upstream builds Kubernetes 1.35.
+godebug default=go1.25
+
 tool (
 	github.com/containerd/containerd/v2/cmd/containerd
 	github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2

@@ -35,7 +35,7 @@ pub async fn ensure(engine: &Engine) -> Result<NodeImage> {
             return Ok(pulled);
         }
         if !there(engine, &own).await? {
-            step("no registry answers: building the node image (once; about 8 minutes on two cores)");
+            step("no registry answers: building the node image (once; about 12 minutes on two cores)");
             build::build(engine, &own).await?;
         }
     }

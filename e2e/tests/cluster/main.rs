@@ -16,7 +16,7 @@ mod rights;
 mod shapes;
 mod topologies;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use e2e::{options::Options, topology::Topology};
 use futures::{FutureExt, future::LocalBoxFuture};
 use harness::Harness;
@@ -121,17 +121,25 @@ async fn run_on(options: &Options, chosen: Vec<&Scenario>, keep: bool) -> (usize
                     harness.explain().await;
                 }
                 // One scenario's leftovers must not be the next one's failure.
-                let cleared = harness.clear().await.context("what it left behind");
-                match ended.and(cleared) {
-                    Ok(()) => {
-                        passed += 1;
-                        println!("scenario {name} ... ok ({seconds:.0} s)");
-                    }
-                    Err(error) => failed.push((*name, format!("{error:#}"))),
+                let cleared = harness.clear().await;
+                if let Err(error) = &cleared {
+                    println!("after {name}: {error:?}");
+                }
+                let why: Vec<String> = [ended.err(), cleared.err().map(|e| e.context("what it left behind"))]
+                    .iter()
+                    .flatten()
+                    .map(|error| format!("{error:#}"))
+                    .collect();
+                if why.is_empty() {
+                    passed += 1;
+                    println!("scenario {name} ... ok ({seconds:.0} s)");
+                } else {
+                    failed.push((*name, why.join("; ")));
                 }
             }
         }
         Err(error) => {
+            println!("set-up failed: {error:?}");
             failed.push(("set-up", format!("{error:#}")));
         }
     }

@@ -75,7 +75,7 @@ pub enum Step {
     Load(Times),
     /// Write down the ending, close the gate, remove the table, and tell every other node.
     Abort(Ending),
-    /// Nothing in the table has effect any more, or should have: remove it, then write down the ending.
+    /// Nothing in the table has effect any more, or should have: remove it, then write down the ending; another one than Healed first.
     Remove(Ending),
     /// There is no table and there will be none: write down the ending.
     End(Ending),
@@ -92,7 +92,11 @@ pub fn decide(known: &Persisted, table: Option<&TableState>, boot_id: &str, orde
         None => without_table(known, boot_id, order, now),
         Some(table) => match (&known.ended, &order.abort) {
             // An abort that a crash cut short.
-            (Some(ending), _) if ending.phase == RecordPhase::Aborted => Step::Abort(ending.clone()),
+            (Some(ending), _)
+                if ending.phase == RecordPhase::Aborted && !is_over(known, order, now).unwrap_or(false) =>
+            {
+                Step::Abort(ending.clone())
+            }
             (Some(ending), _) => Step::Remove(ending.clone()),
             (None, Some(reason)) if table.windows == 0 || !is_over(known, order, now).unwrap_or(false) => {
                 Step::Abort(Ending::new(RecordPhase::Aborted, reason.clone()))

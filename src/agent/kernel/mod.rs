@@ -182,6 +182,8 @@ impl<F: Firewall> Keeper<F> {
             Step::Hold(message) => Ok(Done::Waiting(message)),
             Step::Load(times) => self.load(times, gate_ends),
             Step::Abort(ending) => self.abort(ending),
+            // Only a table that is there tells that a packet came: nobody who starts between the two would know.
+            Step::Remove(ending) if ending.phase != RecordPhase::Healed => self.open(ending).map(|()| Done::Changed),
             Step::Remove(ending) => {
                 let name = &self.setup.spec.name;
                 self.firewall.remove(name).map_err(|e| format!("failed to remove the table after the cut: {e}"))?;

@@ -42,9 +42,11 @@ enum Mishap {
     StepInMidCut(usize, i64),
     /// Nothing of the API's reaches this node for so many ticks.
     Deaf(usize, usize),
+    /// Nothing that this node says reaches the API for so many ticks.
+    Mute(usize, usize),
     /// No operator for so many ticks.
     NoOperator(usize),
-    /// The operator acts for so many ticks, and nothing of what it writes arrives: it dies in between, or another one leads by now.
+    /// The operator acts for so many ticks, and nothing of what it writes arrives: it dies between the two.
     LostWrites(usize),
     Abort,
     /// The object is deleted.
@@ -61,6 +63,7 @@ fn mishap() -> impl Strategy<Value = (usize, Mishap)> {
         1 => (node(), prop_oneof![Just(-1), Just(1)]).prop_map(|(node, hours)| Mishap::Step(node, hours)),
         2 => (node(), -60..60_i64).prop_map(|(node, seconds)| Mishap::StepInMidCut(node, seconds)),
         2 => (node(), 1..200_usize).prop_map(|(node, ticks)| Mishap::Deaf(node, ticks)),
+        2 => (node(), 1..200_usize).prop_map(|(node, ticks)| Mishap::Mute(node, ticks)),
         2 => (1..200_usize).prop_map(Mishap::NoOperator),
         2 => (1..60_usize).prop_map(Mishap::LostWrites),
         2 => Just(Mishap::Abort),
@@ -185,6 +188,7 @@ struct Node {
     agent: Option<Keeper<Kernel>>,
     order: Order,
     deaf_until: usize,
+    mute_until: usize,
     /// What the API has of the agent.
     said: NodeRecordStatus,
     cut_for: Duration,
@@ -202,6 +206,7 @@ impl Node {
             agent: None,
             order: Order::default(),
             deaf_until: 0,
+            mute_until: 0,
             said: NodeRecordStatus::default(),
             cut_for: Duration::ZERO,
             stepped: false,
@@ -230,7 +235,8 @@ impl Node {
 /// The object, and an operator that is there or not.
 struct Operator {
     run: RackPartition,
-    /// Agents and plan are gone.
+    /// Agents and plan are deleted.
+    removed: bool,
     over: bool,
     gone: bool,
     away_until: usize,
@@ -246,7 +252,7 @@ impl Operator {
             "status": {"phase": "Arming"},
         });
         let run = serde_json::from_value(run).unwrap();
-        Operator { run, over: false, gone: false, away_until: 0, writes_from: 0 }
+        Operator { run, removed: false, over: false, gone: false, away_until: 0, writes_from: 0 }
     }
 
     fn phase(&self) -> Phase {
@@ -262,32 +268,31 @@ impl Operator {
         if tick < self.away_until || self.over {
             return;
         }
-        let now = world.lock().map(|w| w.begun.0 + w.running).unwrap();
-        let running = Duration::try_from(now.duration_since(world.lock().unwrap().begun.0)).unwrap();
+        let (now, running) = world.lock().map(|w| (w.begun.0 + w.running, w.running)).unwrap();
         let names: Vec<String> = (0..NODES).map(|n| n.to_string()).collect();
         let records: Vec<NodeRecord> = names.iter().zip(nodes).map(|(name, node)| record(name, &node.said)).collect();
         let nodes = Nodes { names: names.iter().map(String::as_str).collect(), records: &records };
         let status = self.run.status.clone().unwrap();
         let status = RackPartitionStatus { agents: Some(nodes.count(&status)), ..status };
-        let deleted = self.run.metadata.deletion_timestamp.as_ref().map(|t| t.0);
+        let is_deleted = self.run.metadata.deletion_timestamp.is_some();
         let next = match self.phase() {
             Phase::Done | Phase::Aborted | Phase::Refused => return self.wind_up(tick, world, &nodes, now),
-            _ if deleted.is_some() => course::aborted(status, "deleted"),
-            _ if self.run.spec.abort => course::aborted(status, "aborted"),
+            _ if is_deleted => course::aborted(status, "deleted", now),
+            _ if self.run.spec.abort => course::aborted(status, "aborted", now),
             Phase::Arming => match nodes.given_up() {
-                Some((node, why)) => course::refused(status, format!("{node}: {why}")),
+                Some((node, why)) => course::refused(status, format!("{node}: {why}"), now),
                 None if nodes.unarmed(Some(&"hash".to_owned())).is_none() => {
                     course::schedule(&self.run.spec, status, now)
                 }
-                None if running > ARM_DEADLINE => course::refused(status, "too late"),
+                None if running > ARM_DEADLINE => course::refused(status, "too late", now),
                 None => return,
             },
             Phase::Scheduled => course::before(status, &nodes, now),
             Phase::Cut => course::during(status, now),
             Phase::Recovering => course::after(status, &nodes, f64::INFINITY, Ok(None), now),
-            _ => Next::phase(nodes.healed(status), Phase::Done, "Judged", "judged"),
+            _ => Next::phase(nodes.healed(status, now), Phase::Done, "Judged", "judged"),
         };
-        if next.is(Phase::Aborted) {
+        if next.heal {
             heal(world);
         }
         if next.is(Phase::Cut) && self.phase() == Phase::Scheduled {
@@ -300,12 +305,13 @@ impl Operator {
     }
 
     fn wind_up(&mut self, tick: usize, world: &Mutex<World>, nodes: &Nodes<'_>, now: Timestamp) {
-        let status = nodes.healed(self.run.status.clone().unwrap());
+        let status = nodes.healed(self.run.status.clone().unwrap(), now);
         let deleted = self.run.metadata.deletion_timestamp.as_ref().map(|t| t.0);
-        let waits = !nodes.holding().is_empty() && now < course::deadline(&status, deleted);
+        let waits = !nodes.holding().is_empty() && now < course::deadline(&status, deleted, now);
         if waits {
             heal(world);
         }
+        self.removed |= !waits;
         if self.write(tick, status) && !waits {
             self.over = true;
             self.gone = deleted.is_some();
@@ -345,8 +351,8 @@ fn record(node: &str, status: &NodeRecordStatus) -> NodeRecord {
     NodeRecord { status: Some(status.clone()), ..NodeRecord::new(node, spec) }
 }
 
-/// The operator at the end.
-fn simulate(mishaps: &[(usize, Mishap)]) -> Operator {
+/// All at the end.
+fn simulate(mishaps: &[(usize, Mishap)]) -> (Operator, Vec<Node>) {
     let world = Arc::new(Mutex::new(World {
         begun: (Timestamp::from_second(1_900_000_000).unwrap(), Instant::now()),
         running: Duration::ZERO,
@@ -363,7 +369,9 @@ fn simulate(mishaps: &[(usize, Mishap)]) -> Operator {
         }
         operator.step(tick, &world, &nodes);
         for (i, node) in nodes.iter_mut().enumerate() {
-            if node.agent.is_none() && tick >= node.back_at {
+            // The kubelet starts it again until it hears that it is not wanted any more.
+            let is_wanted = !operator.removed || !hears(tick, i, node, &world);
+            if node.agent.is_none() && tick >= node.back_at && is_wanted {
                 node.start(&world, i);
             }
             act(tick, i, node, &world, &operator);
@@ -374,7 +382,12 @@ fn simulate(mishaps: &[(usize, Mishap)]) -> Operator {
     // Everybody was heard again long ago.
     assert!(operator.over, "{:?}", operator.run.status);
     for (i, node) in nodes.iter().enumerate() {
-        assert!(world.lock().unwrap().tables[i].is_none(), "node {i} has a table left");
+        if world.lock().unwrap().tables[i].is_some() {
+            // Its agent was not there when it was taken away. `check` has seen that the table has no effect and that nobody says it is
+            // gone; the next agent on this node removes it.
+            assert!(!world.lock().unwrap().cuts(i));
+            continue;
+        }
         let said = node.said.phase.expect("a phase");
         assert!(matches!(said, Healed | Aborted | Unfit), "node {i} ends as {said:?}");
         if said == Healed && !node.stepped {
@@ -382,7 +395,7 @@ fn simulate(mishaps: &[(usize, Mishap)]) -> Operator {
             assert!(short <= 2 * TICK, "node {i} says Healed and was cut for {:?}", node.cut_for);
         }
     }
-    operator
+    (operator, nodes)
 }
 
 fn happen(mishap: Mishap, tick: usize, world: &Mutex<World>, nodes: &mut [Node], operator: &mut Operator) {
@@ -400,6 +413,7 @@ fn happen(mishap: Mishap, tick: usize, world: &Mutex<World>, nodes: &mut [Node],
             }
         }
         Mishap::Deaf(node, ticks) => nodes[node].deaf_until = tick + ticks,
+        Mishap::Mute(node, ticks) => nodes[node].mute_until = tick + ticks,
         Mishap::NoOperator(ticks) => operator.away_until = tick + ticks,
         Mishap::LostWrites(ticks) => operator.writes_from = tick + ticks,
         Mishap::Abort => operator.run.spec.abort = true,
@@ -418,11 +432,10 @@ fn step(world: &Mutex<World>, of: &mut Node, node: usize, seconds: i64) {
 
 /// The agent of one node hears what there is to hear, and looks.
 fn act(tick: usize, i: usize, node: &mut Node, world: &Mutex<World>, operator: &Operator) {
+    let hears = hears(tick, i, node, world);
     let Some(agent) = node.agent.as_mut() else { return };
-    // Who is cut does not hear the API.
-    let hears = tick >= node.deaf_until && !world.lock().unwrap().cuts(i);
     let news = hears.then(|| order(&operator.seen(), UID)).filter(|o| *o != node.order && node.order.abort.is_none());
-    if news.is_none() && !(tick + i).is_multiple_of(LOOK_TICKS) {
+    if news.is_none() && !(tick + i).is_multiple_of(LOOK_TICKS) && !operator.removed {
         return;
     }
     node.order = news.unwrap_or(node.order.clone());
@@ -441,9 +454,20 @@ fn act(tick: usize, i: usize, node: &mut Node, world: &Mutex<World>, operator: &
         None => table.is_none(),
     };
     assert!(is_so, "tick {tick}: node {i} says {:?}, and its table is {table:?}", says.phase);
-    if hears && !world.cuts(i) {
+    if hears && tick >= node.mute_until && !world.cuts(i) {
         node.said = says;
     }
+    drop(world);
+    if hears && operator.removed {
+        agent.leave();
+        node.said = agent.journal.status();
+        node.agent = None;
+    }
+}
+
+/// Who is cut does not hear the API.
+fn hears(tick: usize, i: usize, node: &Node, world: &Mutex<World>) -> bool {
+    tick >= node.deaf_until && !world.lock().unwrap().cuts(i)
 }
 
 fn check(world: &Mutex<World>, nodes: &mut [Node], operator: &Operator) {
@@ -467,9 +491,14 @@ fn check(world: &Mutex<World>, nodes: &mut [Node], operator: &Operator) {
 
 #[test]
 fn where_nothing_goes_wrong_everybody_is_cut_and_healed() {
-    let operator = simulate(&[]);
+    let (operator, nodes) = simulate(&[]);
     assert_eq!(operator.phase(), Phase::Done);
-    assert!(operator.cut_at().is_some());
+    let conditions = &operator.run.status.as_ref().unwrap().conditions;
+    assert!(conditions.iter().any(|c| c.type_ == conditions::HEALED && c.status == "True"), "{conditions:?}");
+    for node in nodes {
+        assert_eq!(node.said.phase, Some(Healed));
+        assert!(node.cut_for + 2 * TICK >= CUT, "cut for {:?}", node.cut_for);
+    }
 }
 
 proptest! {

@@ -2,12 +2,13 @@
 
 use super::{Error, plan_of};
 use crate::{
-    api::{Phase, RackPartition, RackPartitionStatus},
+    api::{RackPartition, RackPartitionStatus},
     course::{Next, aborted},
     fault::RunPlan,
     netfilter,
     operator::context::Context,
 };
+use k8s_openapi::jiff::Timestamp;
 use std::net::IpAddr;
 
 /// Asked to end early.
@@ -15,21 +16,26 @@ use std::net::IpAddr;
 /// # Errors
 /// Where the plan can't be read; the object's phase is then left, and this is tried again.
 pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
-    let status = run.status.clone().unwrap_or_default();
-    match status.phase {
-        // Nothing has been touched yet.
-        None | Some(Phase::Planned) => {}
-        _ => send_heal_packets(&plan_of(run, ctx).await?).await,
+    let next = aborted(run.status.clone().unwrap_or_default(), "aborted by spec.abort", Timestamp::now());
+    match next.heal {
+        false => Ok(next),
+        true => Ok(told(&plan_of(run, ctx).await?, next).await),
     }
-    Ok(aborted(status, "aborted by spec.abort"))
 }
 
 /// What follows where `spec.abortWhen` is met: `at_once`, or for long enough.
-pub async fn when(ctx: &Context, plan: &RunPlan, status: &RackPartitionStatus, at_once: bool) -> Option<Next> {
+pub fn when(ctx: &Context, plan: &RunPlan, status: &RackPartitionStatus, at_once: bool) -> Option<Next> {
     let alarms = ctx.observers.alarms(&plan.run_uid)?;
     let why = if at_once { alarms.rings } else { alarms.ends }?;
-    send_heal_packets(plan).await;
-    Some(aborted(status.clone(), format!("aborted by {why}")))
+    Some(aborted(status.clone(), format!("aborted by {why}"), Timestamp::now()))
+}
+
+/// What follows, after every node was told where it has to be.
+pub async fn told(plan: &RunPlan, next: Next) -> Next {
+    if next.heal {
+        send_heal_packets(plan).await;
+    }
+    next
 }
 
 /// One datagram to every address of every node: both ends of a link drop, so both must be told.

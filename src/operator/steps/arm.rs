@@ -32,7 +32,12 @@ pub async fn start(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
     applied.map_err(failed_to("create the agents"))?;
     let wanted = plan.agents().len();
     let message = format!("waiting for {wanted} agents");
-    Ok(Next::phase(status, Phase::Arming, "Arming", &message).condition(conditions::ARMED, "False", "Arming", &message))
+    Ok(Next::phase(status, Phase::Arming, "Arming", &message).condition(
+        conditions::ARMED,
+        ("False", "Arming"),
+        &message,
+        Timestamp::now(),
+    ))
 }
 
 /// Arming: until every node of the plan is armed with this plan, its clock in step, the baseline healthy.
@@ -51,17 +56,17 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     let nodes = planned.nodes(&agents);
     let status = RackPartitionStatus { agents: Some(nodes.count(&status)), ..status };
     if let Some((node, why)) = nodes.given_up() {
-        return Ok(refused(status, format!("node {node} can't take part: {why}")));
+        return Ok(refuse(status, format!("node {node} can't take part: {why}")));
     }
     if let Some((node, why)) = agents.iter().find_map(|r| Some((&r.spec.node, r.status.as_ref()?.unwatched.clone()?))) {
-        return Ok(refused(
+        return Ok(refuse(
             status,
             format!("node {node} can't prove what it hears: {why} (it takes Linux 5.12 or later)"),
         ));
     }
     let waits = waits_for(run, ctx, &planned, &agents).await?;
     if let Some((planned, now)) = moved_leader(&planned, &agents) {
-        return Ok(refused(
+        return Ok(refuse(
             status,
             format!("etcd's leader moved from {planned} to {now} while nodes were armed: run it again"),
         ));
@@ -75,11 +80,11 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     };
     if is_too_late(ctx, &status, conditions::ARMED) {
         let deadline = Duration::from(ctx.settings.arm_deadline).as_secs_f64();
-        return Ok(refused(status, format!("not ready to cut after {deadline} s: waiting for {waits}")));
+        return Ok(refuse(status, format!("not ready to cut after {deadline} s: waiting for {waits}")));
     }
     let armed = status.agents.as_ref().map(|a| a.summary.clone()).unwrap_or_default();
     let message = format!("armed {armed}; waiting for {waits}");
-    Ok(Next::wait(status, AGAIN, &message).condition(conditions::ARMED, "False", reason, &message))
+    Ok(Next::wait(status, AGAIN, &message).condition(conditions::ARMED, ("False", reason), &message, Timestamp::now()))
 }
 
 /// Tables of runs that are over, which agents found and removed: without effect, and yet somebody was not there when they should
@@ -117,10 +122,14 @@ fn hand_over(ctx: &Context, sides: &[Side], status: &RackPartitionStatus, since:
             "no replica of the operator on the side that stays writable ({}) has taken over: run two replicas in different racks",
             writable.join(", ")
         );
-        return Some(refused(status.clone(), why));
+        return Some(refuse(status.clone(), why));
     }
     ctx.hand_over.send_replace(true);
     Some(Next::wait(status.clone(), AGAIN, "handing over to a replica on the side that will stay writable"))
+}
+
+fn refuse(status: RackPartitionStatus, why: impl Into<String>) -> Next {
+    refused(status, why, Timestamp::now())
 }
 
 /// What is still missing before a cut, as a reason and a sentence; None when nothing is.

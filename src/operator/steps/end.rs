@@ -6,6 +6,7 @@ use crate::{
     course::{Nodes, SLACK_SECONDS, deadline},
     operator::{canary, context::Context, objects},
 };
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
@@ -48,9 +49,9 @@ pub async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Ending, Error
         None => status.plan.iter().flat_map(|p| &p.sides).flat_map(|s| &s.nodes).map(String::as_str).collect(),
     };
     let nodes = Nodes { names, records: &agents };
-    let status = nodes.healed(status.clone());
+    let status = nodes.healed(status.clone(), Timestamp::now());
     let holding = nodes.holding();
-    let deadline = deadline(&status, run.metadata.deletion_timestamp.as_ref().map(|t| t.0));
+    let deadline = deadline(&status, run.metadata.deletion_timestamp.as_ref().map(|t| t.0), Timestamp::now());
     if !holding.is_empty() && seconds_until(deadline) > 0.0 {
         if let Some(plan) = &plan {
             abort::send_heal_packets(plan).await;

@@ -8,6 +8,7 @@ use crate::{
     operator::context::Context,
     report,
 };
+use k8s_openapi::jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
 
 /// Agents write every few seconds; one that has not written for this long after the end is cut off or dead, and the findings
@@ -19,7 +20,7 @@ const PATIENCE_SECONDS: f64 = 20.0;
 pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error> {
     let status = run.status.clone().unwrap_or_default();
     let Some(schedule) = status.schedule.clone() else {
-        return Ok(aborted(status, "the schedule is missing"));
+        return Ok(aborted(status, "the schedule is missing", Timestamp::now()));
     };
     let planned = planned(run, ctx).await?;
     // A restarted operator has no observer here any more and needs none; one that has been watching writes a last time.
@@ -39,7 +40,7 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
         return Ok(Next::wait(status, Duration::from_secs(1), message));
     }
     ctx.observers.end(&planned.plan.run_uid);
-    Ok(verdict(run, planned.nodes(&agents).healed(status), &planned, &agents, operator.as_ref()))
+    Ok(verdict(run, planned.nodes(&agents).healed(status, Timestamp::now()), &planned, &agents, operator.as_ref()))
 }
 
 fn verdict(
@@ -75,8 +76,8 @@ fn verdict(
     };
     let message = report::summary(&status);
     let mut next = Next::phase(status, Phase::Done, "Judged", &message)
-        .condition(conditions::INJECTED, injected, "Probed", &proof.observed)
-        .condition(conditions::JUDGED, "True", &format!("{:?}", judgement.verdict), &message);
+        .condition(conditions::INJECTED, (injected, "Probed"), &proof.observed, Timestamp::now())
+        .condition(conditions::JUDGED, ("True", &format!("{:?}", judgement.verdict)), &message, Timestamp::now());
     if judgement.verdict != Verdict::Pass {
         next.event = Some(("Judged", message, true));
     }

@@ -97,15 +97,15 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
     let status = RackPartitionStatus { plan: Some(plan), ..status };
     Ok(Next::phase(status, Phase::Planned, "Planned", &message).condition(
         conditions::PLANNED,
-        "True",
-        "Planned",
+        ("True", "Planned"),
         &message,
+        Timestamp::now(),
     ))
 }
 
 fn refused(status: RackPartitionStatus, refusal: &str) -> Next {
     let next = Next::phase(status, Phase::Refused, "Refused", refusal);
-    next.condition(conditions::PLANNED, "False", "Refused", refusal)
+    next.condition(conditions::PLANNED, ("False", "Refused"), refusal, Timestamp::now())
 }
 
 /// What follows a plan that could not be made: it is tried again for a while, and not for ever.
