@@ -6,7 +6,8 @@ mod phases;
 
 pub use nodes::Nodes;
 pub use phases::{
-    LAST_CALL_SECONDS, SLACK_SECONDS, aborted, after, before, deadline, during, may_have_touched, refused, schedule,
+    LAST_CALL_SECONDS, SLACK_SECONDS, aborted, after, arming, before, deadline, during, is_late, may_have_touched,
+    refused,
 };
 
 use crate::api::{Phase, RackPartitionStatus, conditions};

@@ -20,8 +20,45 @@ pub const SLACK_SECONDS: f64 = 2.0;
 /// in every run.
 const HOLD_SECONDS: f64 = 30.0;
 
+/// Arming: until nothing is waited for any more, `waits` a reason and a sentence, but no longer than `deadline` seconds. Also where all
+/// is ready then, as after a while without an operator: the gates of the nodes that were armed first would close in mid-cut.
+pub fn arming(
+    spec: &RackPartitionSpec,
+    status: RackPartitionStatus,
+    waits: Option<(&str, String)>,
+    deadline: f64,
+    now: Timestamp,
+) -> Next {
+    let is_late = is_late(&status, conditions::ARMED, deadline, now);
+    match waits {
+        None if is_late => {
+            refused(status, format!("ready to cut only after more than {deadline} s: run it again"), now)
+        }
+        None => schedule(spec, status, now),
+        Some((_, what)) if is_late => {
+            refused(status, format!("not ready to cut after {deadline} s: waiting for {what}"), now)
+        }
+        Some((reason, what)) => {
+            let armed = status.agents.as_ref().map(|a| a.summary.clone()).unwrap_or_default();
+            let message = format!("armed {armed}; waiting for {what}");
+            Next::wait(status, Duration::from_millis(500), &message).condition(
+                conditions::ARMED,
+                ("False", reason),
+                &message,
+                now,
+            )
+        }
+    }
+}
+
+/// Whether so many seconds have passed since this condition was set.
+pub fn is_late(status: &RackPartitionStatus, since: &str, deadline: f64, now: Timestamp) -> bool {
+    let since = status.conditions.iter().find(|c| c.type_ == since).map(|c| c.last_transition_time.0);
+    since.is_some_and(|since| seconds_between(since, now) >= deadline)
+}
+
 /// Every node is armed: the common instant, a few seconds ahead.
-pub fn schedule(spec: &RackPartitionSpec, status: RackPartitionStatus, now: Timestamp) -> Next {
+fn schedule(spec: &RackPartitionSpec, status: RackPartitionStatus, now: Timestamp) -> Next {
     let cut_at = later(now, LEAD_SECONDS);
     let heal_at = later(cut_at, Duration::from(spec.duration).as_secs_f64());
     let recover_by = later(heal_at, Duration::from(spec.recovery).as_secs_f64());
@@ -202,6 +239,31 @@ mod tests {
         assert_eq!(before_the_cut(0.0, false, Armed), aborted(&format!("aborted: {no_word}")), "it may be cut already");
         assert_eq!(before_the_cut(-3.0, true, Aborted), aborted(&format!("aborted: {gave_up}")));
         assert_eq!(before_the_cut(0.0, true, Loaded).0, Some(Phase::Cut));
+    }
+
+    #[test]
+    fn who_is_ready_too_late_is_not_cut() {
+        let now = Timestamp::from_second(CUT_AT).unwrap();
+        let spec = serde_json::json!({"cut": {"isolate": {"racks": ["r1"]}}, "duration": "60s"});
+        let spec = serde_json::from_value(spec).unwrap();
+        let after = |seconds: f64, waits: Option<(&str, String)>| {
+            let mut status = RackPartitionStatus { phase: Some(Phase::Arming), ..Default::default() };
+            conditions::set(
+                &mut status.conditions,
+                conditions::ARMED,
+                "False",
+                "Arming",
+                "",
+                None,
+                later(now, -seconds),
+            );
+            arming(&spec, status, waits, 60.0, now).status.phase
+        };
+        let waits = || Some(("AgentsMissing", "somebody".to_owned()));
+        assert_eq!(after(59.0, waits()), Some(Phase::Arming));
+        assert_eq!(after(59.0, None), Some(Phase::Scheduled));
+        assert_eq!(after(61.0, waits()), Some(Phase::Refused));
+        assert_eq!(after(61.0, None), Some(Phase::Refused), "no operator for a while");
     }
 
     #[test]

@@ -244,19 +244,26 @@ struct Operator {
 }
 
 impl Operator {
-    fn new() -> Self {
+    fn new(begun: Timestamp) -> Self {
         let run = json!({
             "apiVersion": "rackpartition.io/v1alpha1", "kind": "RackPartition",
             "metadata": {"name": "run", "uid": UID, "finalizers": [FINALIZER]},
             "spec": {"cut": {"isolate": {"racks": ["r1"]}}, "duration": "30s", "recovery": "40s"},
             "status": {"phase": "Arming"},
         });
-        let run = serde_json::from_value(run).unwrap();
+        let mut run: RackPartition = serde_json::from_value(run).unwrap();
+        let conditions = &mut run.status.as_mut().unwrap().conditions;
+        conditions::set(conditions, conditions::ARMED, "False", "Arming", "", None, begun);
         Operator { run, removed: false, over: false, gone: false, away_until: 0, writes_from: 0 }
     }
 
     fn phase(&self) -> Phase {
         self.run.status.as_ref().and_then(|s| s.phase).expect("it begins with one")
+    }
+
+    fn says_healed(&self) -> bool {
+        let conditions = self.run.status.iter().flat_map(|s| &s.conditions);
+        conditions.into_iter().any(|c| c.type_ == conditions::HEALED && c.status == "True")
     }
 
     fn cut_at(&self) -> Option<Timestamp> {
@@ -268,7 +275,7 @@ impl Operator {
         if tick < self.away_until || self.over {
             return;
         }
-        let (now, running) = world.lock().map(|w| (w.begun.0 + w.running, w.running)).unwrap();
+        let now = world.lock().map(|w| w.begun.0 + w.running).unwrap();
         let names: Vec<String> = (0..NODES).map(|n| n.to_string()).collect();
         let records: Vec<NodeRecord> = names.iter().zip(nodes).map(|(name, node)| record(name, &node.said)).collect();
         let nodes = Nodes { names: names.iter().map(String::as_str).collect(), records: &records };
@@ -281,11 +288,10 @@ impl Operator {
             _ if self.run.spec.abort => course::aborted(status, "aborted", now),
             Phase::Arming => match nodes.given_up() {
                 Some((node, why)) => course::refused(status, format!("{node}: {why}"), now),
-                None if nodes.unarmed(Some(&"hash".to_owned())).is_none() => {
-                    course::schedule(&self.run.spec, status, now)
+                None => {
+                    let waits = nodes.unarmed(Some(&"hash".to_owned())).map(|node| ("AgentsMissing", node.to_owned()));
+                    course::arming(&self.run.spec, status, waits, ARM_DEADLINE.as_secs_f64(), now)
                 }
-                None if running > ARM_DEADLINE => course::refused(status, "too late", now),
-                None => return,
             },
             Phase::Scheduled => course::before(status, &nodes, now),
             Phase::Cut => course::during(status, now),
@@ -353,8 +359,9 @@ fn record(node: &str, status: &NodeRecordStatus) -> NodeRecord {
 
 /// All at the end.
 fn simulate(mishaps: &[(usize, Mishap)]) -> (Operator, Vec<Node>) {
+    let begun = Timestamp::from_second(1_900_000_000).unwrap();
     let world = Arc::new(Mutex::new(World {
-        begun: (Timestamp::from_second(1_900_000_000).unwrap(), Instant::now()),
+        begun: (begun, Instant::now()),
         running: Duration::ZERO,
         ahead: [SignedDuration::ZERO; NODES],
         tables: Default::default(),
@@ -362,7 +369,7 @@ fn simulate(mishaps: &[(usize, Mishap)]) -> (Operator, Vec<Node>) {
         stopped: [false; NODES],
     }));
     let mut nodes: Vec<Node> = (0..NODES).map(|_| Node::new()).collect();
-    let mut operator = Operator::new();
+    let mut operator = Operator::new(begun);
     for tick in 0..TICKS {
         for (_, mishap) in mishaps.iter().filter(|(at, _)| *at == tick) {
             happen(*mishap, tick, &world, &mut nodes, &mut operator);
@@ -388,9 +395,10 @@ fn simulate(mishaps: &[(usize, Mishap)]) -> (Operator, Vec<Node>) {
             assert!(!world.lock().unwrap().cuts(i));
             continue;
         }
-        let said = node.said.phase.expect("a phase");
-        assert!(matches!(said, Healed | Aborted | Unfit), "node {i} ends as {said:?}");
-        if said == Healed && !node.stepped {
+        // Whoever was away when the agents were taken away has said no last word, and the operator knows.
+        let said = node.said.phase;
+        assert!(matches!(said, Some(Healed | Aborted | Unfit)) || !operator.says_healed(), "node {i} ends as {said:?}");
+        if said == Some(Healed) && !node.stepped {
             let short = CUT.saturating_sub(node.cut_for);
             assert!(short <= 2 * TICK, "node {i} says Healed and was cut for {:?}", node.cut_for);
         }
@@ -481,9 +489,7 @@ fn check(world: &Mutex<World>, nodes: &mut [Node], operator: &Operator) {
         assert!(now <= cut_at + CUT + 2 * TICK, "node {i} is cut after the end");
         assert_ne!(operator.phase(), Phase::Refused, "node {i} is cut");
     }
-    let status = operator.run.status.as_ref().unwrap();
-    let healed = status.conditions.iter().any(|c| c.type_ == conditions::HEALED && c.status == "True");
-    assert!(!healed || world.tables.iter().all(Option::is_none), "Healed, and a table is there");
+    assert!(!operator.says_healed() || world.tables.iter().all(Option::is_none), "Healed, and a table is there");
     if operator.phase() == Phase::Cut {
         assert!(operator.cut_at().unwrap() <= now, "called cut before it is");
     }
@@ -493,8 +499,7 @@ fn check(world: &Mutex<World>, nodes: &mut [Node], operator: &Operator) {
 fn where_nothing_goes_wrong_everybody_is_cut_and_healed() {
     let (operator, nodes) = simulate(&[]);
     assert_eq!(operator.phase(), Phase::Done);
-    let conditions = &operator.run.status.as_ref().unwrap().conditions;
-    assert!(conditions.iter().any(|c| c.type_ == conditions::HEALED && c.status == "True"), "{conditions:?}");
+    assert!(operator.says_healed());
     for node in nodes {
         assert_eq!(node.said.phase, Some(Healed));
         assert!(node.cut_for + 2 * TICK >= CUT, "cut for {:?}", node.cut_for);

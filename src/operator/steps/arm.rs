@@ -1,9 +1,9 @@
 //! Arm: an agent on every node of the plan, with an inert table, a clock in step and a healthy baseline. All or nothing.
 
-use super::{Error, Planned, baseline, failed_to, planned, seconds_until, survey};
+use super::{Error, Planned, baseline, failed_to, planned, survey};
 use crate::{
     api::{NodeRecord, Phase, RackPartition, RackPartitionStatus, Role, Side, conditions},
-    course::{LEAD_SECONDS, Next, later, refused, schedule},
+    course::{LEAD_SECONDS, Next, arming, is_late, refused},
     observe::boot_id,
     operator::{clocks, context::Context, convergence, objects},
 };
@@ -71,20 +71,18 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
             format!("etcd's leader moved from {planned} to {now} while nodes were armed: run it again"),
         ));
     }
-    let Some((reason, waits)) = waits else {
-        if let Some((tables, note)) = leftovers(&agents) {
-            ctx.metrics.add_leftovers(tables);
-            ctx.tell(run, true, "LeftoversRemoved", &note).await;
-        }
-        return Ok(schedule(&run.spec, status, Timestamp::now()));
-    };
-    if is_too_late(ctx, &status, conditions::ARMED) {
-        let deadline = Duration::from(ctx.settings.arm_deadline).as_secs_f64();
-        return Ok(refuse(status, format!("not ready to cut after {deadline} s: waiting for {waits}")));
+    let next = arming(&run.spec, status, waits, arm_deadline(ctx), Timestamp::now());
+    if next.is(Phase::Scheduled)
+        && let Some((tables, note)) = leftovers(&agents)
+    {
+        ctx.metrics.add_leftovers(tables);
+        ctx.tell(run, true, "LeftoversRemoved", &note).await;
     }
-    let armed = status.agents.as_ref().map(|a| a.summary.clone()).unwrap_or_default();
-    let message = format!("armed {armed}; waiting for {waits}");
-    Ok(Next::wait(status, AGAIN, &message).condition(conditions::ARMED, ("False", reason), &message, Timestamp::now()))
+    Ok(next)
+}
+
+fn arm_deadline(ctx: &Context) -> f64 {
+    Duration::from(ctx.settings.arm_deadline).as_secs_f64()
 }
 
 /// Tables of runs that are over, which agents found and removed: without effect, and yet somebody was not there when they should
@@ -103,13 +101,6 @@ pub fn moved_leader(planned: &Planned, agents: &[NodeRecord]) -> Option<(String,
     Some((was.clone(), now))
 }
 
-/// Whether the arm deadline has passed since this condition was set.
-fn is_too_late(ctx: &Context, status: &RackPartitionStatus, since: &str) -> bool {
-    let since = status.conditions.iter().find(|c| c.type_ == since).map(|c| c.last_transition_time.0);
-    let deadline = Duration::from(ctx.settings.arm_deadline).as_secs_f64();
-    since.is_some_and(|s| seconds_until(later(s, deadline)) <= 0.0)
-}
-
 /// What follows where this replica is about to be cut off: another one leads, and where none comes in time, nobody is cut.
 fn hand_over(ctx: &Context, sides: &[Side], status: &RackPartitionStatus, since: &str) -> Option<Next> {
     let writable: Vec<_> = Side::most_writable(sides).into_iter().flat_map(|s| s.nodes.iter().cloned()).collect();
@@ -117,7 +108,7 @@ fn hand_over(ctx: &Context, sides: &[Side], status: &RackPartitionStatus, since:
     if writable.is_empty() || !is_planned || writable.contains(&ctx.settings.node) {
         return None;
     }
-    if is_too_late(ctx, status, since) {
+    if is_late(status, since, arm_deadline(ctx), Timestamp::now()) {
         let why = format!(
             "no replica of the operator on the side that stays writable ({}) has taken over: run two replicas in different racks",
             writable.join(", ")
