@@ -33,7 +33,8 @@ pub enum SpanKind {
     /// `exited`, or `gone` where it vanished while nobody could look; from and to are the runtime's own start and end times, or
     /// the last look's.
     Container,
-    /// A Lease. Subject `<namespace>/<name>`, state: the holder (empty when released), detail `transitions=<n>`.
+    /// A Lease. Subject `<namespace>/<name>`, state: the holder (empty when released), detail `transitions=<n> acquired=<time>`, the
+    /// time by the holder's clock.
     Lease,
     /// A node's Ready condition. Subject: node, state `True`, `False` or `Unknown`.
     Node,

@@ -10,6 +10,7 @@ use crate::{
     api::{Check, Finding, FindingResult, Prospect, SpanKind},
     predict::{Certainty, LeaseForecast, OWN_LEASE, elects, interval},
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 /// The operator's slowest poll, seconds.
 const POLL: f64 = 1.0;
@@ -37,6 +38,7 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
         let history = history(case, lease);
         let during = |t: &Takeover<'_, '_>| t.seen_old <= case.timeline.heal;
         let led = history.as_ref().ok().and_then(|(_, spans)| first_takeover(lease, spans)).filter(during);
+        let led = led.map(|takeover| not_before_acquired(case, takeover));
         let said = match &history {
             Err(why) => Said::open(why.clone()),
             Ok((track, spans)) => moved(case, lease, track, spans),
@@ -72,6 +74,19 @@ fn first_takeover<'s, 'a>(lease: &LeaseForecast, spans: &'s [Seen<'a>]) -> Optio
     let old = spans[..at].iter().rfind(|s| s.is(&lease.lease.holder))?;
     let error = old.to_error.max(spans[at].from_error);
     Some(Takeover { seen_old: old.to, seen_new: spans[at].from, new: &spans[at], error })
+}
+
+/// Between two looks of the operator, the new holder's own word of when it began to take the Lease.
+fn not_before_acquired<'s, 'a>(case: &Case<'_>, takeover: Takeover<'s, 'a>) -> Takeover<'s, 'a> {
+    let acquired = || {
+        let span = takeover.new.span;
+        let at = span.detail.as_ref()?.split(' ').find_map(|word| word.strip_prefix("acquired="))?;
+        let host = span.state.split('_').next()?;
+        let (at, error) = case.timeline.agent(host)?.read_wall(&MicroTime(at.parse().ok()?))?;
+        Some(at - error)
+    };
+    let seen_old = acquired().map_or(takeover.seen_old, |at| at.clamp(takeover.seen_old, takeover.seen_new));
+    Takeover { seen_old, ..takeover }
 }
 
 fn moved(case: &Case<'_>, lease: &LeaseForecast, track: &Track<'_>, spans: &[Seen<'_>]) -> Said {

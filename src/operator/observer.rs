@@ -218,7 +218,10 @@ async fn watch_leases(ctx: Arc<Context>, record: Record) {
             }
             let subject = format!("kube-system/{}", lease.name_any());
             let spec = lease.spec.unwrap_or_default();
-            let detail = format!("transitions={}", spec.lease_transitions.unwrap_or_default());
+            let mut detail = format!("transitions={}", spec.lease_transitions.unwrap_or_default());
+            if let Some(acquired) = spec.acquire_time {
+                detail += &format!(" acquired={:.6}", acquired.0);
+            }
             let holder = spec.holder_identity.unwrap_or_default();
             record.observe(SpanKind::Lease, Observation::new(subject, holder).detail(detail));
         }

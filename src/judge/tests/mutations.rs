@@ -69,6 +69,31 @@ fn two_leaders_by_no_more_than_the_clocks_error() {
 }
 
 #[test]
+fn the_new_holder_says_itself_when_it_took_the_lease() {
+    let overlap = |acquired: f64| {
+        let mut run = passing();
+        let behind = 0.2;
+        let spans = &mut run.status("cp1").spans;
+        let old = spans.iter_mut().find(|s| s.state == "exited" && s.subject.contains("controller-manager")).unwrap();
+        old.to = super::fixture::moment(0.2, 9.3);
+        let mut spans = run.operator.as_mut().unwrap().status.as_mut().unwrap().spans.iter_mut();
+        let new = spans.find(|s| s.kind == SpanKind::Lease && s.subject == KCM && s.state == "cp2_2").unwrap();
+        // By its own clock.
+        let at = super::fixture::moment(behind, acquired).wall.0;
+        new.detail = Some(format!("transitions=2 acquired={at:.6}"));
+        let findings = run.judge().findings;
+        let found = findings.into_iter().find(|f| f.check == Check::LeaderOverlap && f.subject == KCM).unwrap();
+        (found.result, found.observed)
+    };
+    // The operator looked after 8.5 s and after 9 s.
+    let (early, late) = (overlap(8.6), overlap(8.95));
+    assert_eq!((early.0, late.0), (FindingResult::Noted, FindingResult::Noted), "{early:?} {late:?}");
+    assert!(early.1.ends_with("–0.7 s") && late.1.ends_with("–0.4 s"), "{early:?} {late:?}");
+    // Before it was seen with the old holder: whoever says so is not believed.
+    assert_eq!(overlap(2.0), overlap(-100.0));
+}
+
+#[test]
 fn a_lease_taken_while_it_was_valid() {
     expect(
         |run| {
