@@ -112,6 +112,10 @@ impl Watch {
             let v6 = self.counts(begun, "the strangers of IPv6", &strangers_set(1).name, v6)?;
             more_strangers = [&v4, &v6].iter().any(|list| list.len() >= STRANGERS as usize);
             strangers = [v4, v6].concat();
+            // While somebody else's transaction is committed, as kube-proxy's are all the time, kernels may for a moment not find
+            // what is in a set, and take a member for a stranger.
+            let known = self.spec.strangers.iter().flat_map(|s| &s.but);
+            strangers.retain(|c: &Count<IpAddr>| !known.clone().any(|net| net.contains(&c.from)));
         }
         Ok(Sight { arrived, heard, strangers, more_strangers })
     }
