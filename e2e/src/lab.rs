@@ -21,6 +21,8 @@ pub use crate::options::{Options, Profile};
 /// The label that says in which rack a node is.
 pub const RACK_LABEL: &str = "topology.kubernetes.io/zone";
 
+/// Until no process of a busy node is just being made.
+const FREEZING: Duration = Duration::from_secs(20);
 /// How long a cluster that was complete may take to show that it still is.
 const STILL_HEALTHY: Duration = Duration::from_secs(30);
 
@@ -262,12 +264,14 @@ impl Lab {
         run::text(self.engine.docker().args(["exec", node]).args(command)).await
     }
 
-    /// Freezes a node as a whole, as a machine that hangs.
+    /// Freezes a node as a whole, as a machine that hangs. With control groups of version 1 runc can't while processes are being
+    /// made there; it thaws what it froze, and leaves it to its caller to ask again (opencontainers/runc#4388).
     ///
     /// # Errors
     /// When the engine does not.
     pub async fn pause(&self, node: &str) -> Result<()> {
-        run::text(self.engine.docker().args(["pause", node])).await.map(drop)
+        let freeze = async || run::text(self.engine.docker().args(["pause", node])).await.map(|_| Ok(()));
+        wait::until(&format!("{node} is frozen"), FREEZING, freeze).await
     }
 
     /// Takes a node's power away and gives it back: all its processes are killed, and its network begins anew, without routes to

@@ -1,11 +1,11 @@
 //! Ending a run early, in every phase: no rule with effect by the deadline, no table on any reachable node.
 
 use crate::{
-    harness::{AGENTS, Harness, seconds_until},
+    harness::{Harness, seconds_until},
     refusals::isolate,
 };
 use anyhow::{Context, Result, ensure};
-use rackpartition::api::{Phase, RUN_LABEL};
+use rackpartition::api::Phase;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -41,19 +41,14 @@ pub async fn deleted_in_a_survey(h: &Harness) -> Result<()> {
     let mut spec = isolate(&["r1"]);
     spec["cut"] = json!({"isolate": {"role": "etcd-leader"}});
     h.create(name, spec).await?;
-    let agents = async |h: &Harness| -> Result<usize> {
-        let words = ["--namespace", AGENTS, "get", "pods", "--output", "name", "--selector"];
-        let selector = format!("{RUN_LABEL}={name}");
-        Ok(h.kubectl(&[&words[..], &[&selector]].concat()).await?.lines().count())
-    };
     h.until("agents of the survey", Duration::from_secs(30), async |h: &Harness| {
-        Ok((agents(h).await? > 0).then_some(()))
+        Ok((h.agents(name).await? > 0).then_some(()))
     })
     .await?;
     h.delete(name).await?;
     h.gone(name, SLACK).await?;
     h.no_tables(Duration::ZERO).await?;
-    h.until("the survey's agents to be gone", SLACK, async |h: &Harness| Ok((agents(h).await? == 0).then_some(())))
+    h.until("the survey's agents to be gone", SLACK, async |h: &Harness| Ok((h.agents(name).await? == 0).then_some(())))
         .await
 }
 
@@ -64,6 +59,7 @@ pub async fn aborted_in_mid_cut(h: &Harness) -> Result<()> {
     h.create(name, spec).await?;
     h.phase(name, &[Phase::Cut], Duration::from_secs(150)).await?;
     agents_have_no_open_port(h).await?;
+    operators_have_no_open_port(h).await?;
     h.abort(name).await?;
     let begun = Instant::now();
     let status = h.phase(name, &[Phase::Aborted], Duration::from_secs(30)).await?;
@@ -93,6 +89,38 @@ async fn agents_have_no_open_port(h: &Harness) -> Result<()> {
         ensure!(all.contains("rackpartition"), "{} has no agent's socket at all: {all}", node.name);
     }
     Ok(())
+}
+
+/// In `/proc/PID/net`: a TCP socket that listens, and a UDP socket that takes datagrams from anybody (`include/net/tcp_states.h`).
+const OPEN: [&str; 2] = ["0A", "07"];
+const ESTABLISHED: &str = "01";
+
+/// As the kernel says of the operators' own network, which is their pods': `operator.metricsPort` is 0.
+async fn operators_have_no_open_port(h: &Harness) -> Result<()> {
+    h.until("operators without an open port", Duration::from_secs(20), async |h: &Harness| {
+        let mut connected = false;
+        for node in h.operator_nodes().await? {
+            let processes = h.lab.exec(&node, &["pgrep", "-f", "^/rackpartition operator"]).await?;
+            for process in processes.lines() {
+                // IPv6 has files of its own, where the kernel has IPv6.
+                let files = format!("cat /proc/{process}/net/{{tcp,udp}}*");
+                let sockets = h.lab.exec(&node, &["bash", "-c", &files]).await?;
+                let is_open = |line: &&str| state(line).is_some_and(|state| OPEN.contains(&state));
+                let open: Vec<&str> = sockets.lines().filter(is_open).collect();
+                ensure!(open.is_empty(), "the operator on {node} listens: {open:?}");
+                connected |= sockets.lines().any(|line| state(line) == Some(ESTABLISHED));
+            }
+        }
+        // Else the lines before would say so of another network.
+        ensure!(connected, "no operator has a connection to an API server");
+        Ok(Some(()))
+    })
+    .await
+}
+
+/// The state of the socket in a line of `/proc/PID/net/tcp` or of one of its kind.
+fn state(line: &str) -> Option<&str> {
+    line.split_whitespace().nth(3)
 }
 
 /// With nothing but bash and a way to the nodes, as when the API is what was lost: what is kept before the cut heals every node.

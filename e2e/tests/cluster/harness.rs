@@ -247,13 +247,24 @@ impl Harness {
 
     /// The record of this run that the agent on `node` wrote.
     pub async fn record(&self, run: &str, node: &str) -> Result<NodeRecord> {
-        let of_run = ListParams::default().labels(&format!("{RUN_LABEL}={run}"));
         self.until(&format!("the record of {node} in run {run}"), LOAD_BALANCER, async |h: &Harness| {
-            let records: Api<NodeRecord> = Api::namespaced(h.client.clone(), AGENTS);
-            let records = records.list(&of_run).await?.items;
-            Ok(records.into_iter().find(|r| r.spec.observer == Observer::Agent && r.spec.node == node))
+            Ok(h.records(run).await?.into_iter().find(|r| r.spec.node == node))
         })
         .await
+    }
+
+    /// The agents' records of this run, and of an earlier one of its name that are on their way out.
+    pub async fn records(&self, run: &str) -> Result<Vec<NodeRecord>> {
+        let records: Api<NodeRecord> = Api::namespaced(self.client.clone(), AGENTS);
+        let mut records = records.list(&of_run(run)).await?.items;
+        records.retain(|r| r.spec.observer == Observer::Agent);
+        Ok(records)
+    }
+
+    /// How many pods of agents this run has.
+    pub async fn agents(&self, run: &str) -> Result<usize> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), AGENTS);
+        Ok(pods.list(&of_run(run)).await?.items.len())
     }
 
     /// Tables of ours on a node, by `nft` in the node itself.
@@ -307,6 +318,13 @@ impl Harness {
             Ok(pod.and_then(|p| p.spec?.node_name))
         })
         .await
+    }
+
+    /// The nodes on which operators are, leading or not.
+    pub async fn operator_nodes(&self) -> Result<BTreeSet<String>> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATORS);
+        let pods = pods.list(&ListParams::default()).await?;
+        Ok(pods.iter().filter_map(|p| p.spec.as_ref()?.node_name.clone()).collect())
     }
 
     /// Logs of every operator pod.
@@ -369,6 +387,11 @@ impl Harness {
         println!("--- operator logs");
         tail.into_iter().rev().for_each(|l| println!("{l}"));
     }
+}
+
+/// Selects what belongs to the run of this name.
+fn of_run(run: &str) -> ListParams {
+    ListParams::default().labels(&format!("{RUN_LABEL}={run}"))
 }
 
 /// A path in the repository.

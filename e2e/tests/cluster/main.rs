@@ -55,6 +55,9 @@ const LONG: &[Scenario] = &[
 /// Two racks that lose each other, and a witness of etcd in a third: on other machines than the rest.
 const TWO_RACKS: &[Scenario] = &[("two_racks_and_a_witness", |h| topologies::two_racks(h).boxed_local())];
 
+/// On each cluster that the lab can make and nothing else runs on.
+const AS_ASKED: &[Scenario] = &[("the_lab_is_as_asked", |h| topologies::is_as_asked(h).boxed_local())];
+
 /// Longer than an afternoon: only by name.
 const BY_NAME: &[Scenario] = &[("crash_matrix_whole", |h| matrix::whole(h).boxed_local())];
 
@@ -87,6 +90,11 @@ async fn main() -> ExitCode {
     if long {
         groups.push((on(Topology::TwoRacksExternalEtcd, true), chosen(&[TWO_RACKS])));
         groups.push((on(Topology::FiveRacks, false), chosen(&[FIVE_RACKS])));
+        for topology in [Topology::OneMaster, Topology::TwoMasters, Topology::TwoMastersOneRack] {
+            groups.push((on(topology, false), chosen(&[AS_ASKED])));
+        }
+        let beside = Options { balancer_rack: Some("r2".into()), ..on(Topology::ThreeMastersTwoRacks, true) };
+        groups.push((beside, chosen(&[AS_ASKED])));
     }
     groups.retain(|(_, scenarios)| !scenarios.is_empty());
     if has("--list") {

@@ -1,12 +1,13 @@
 //! The crash matrix: whoever is struck, and whenever, the cut ends at its time, nothing is left, and no phase lies.
 
+mod healed;
+
 use crate::{
-    harness::{Harness, OPERATORS, seconds_until, told},
+    harness::{ARM_DEADLINE, Harness, seconds_until, told},
     refusals::isolate,
 };
 use anyhow::{Context, Result, bail, ensure};
-use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, api::ListParams};
+use kube::ResourceExt;
 use rackpartition::api::{FindingResult, Phase, RackPartitionStatus};
 use serde_json::json;
 use std::{fmt, time::Duration};
@@ -66,7 +67,8 @@ const MOMENTS: [Moment; 6] = [Arming, Armed, BetweenBarriers, InTheCut, AtTheHea
 
 /// Each victim once, each moment once, either way.
 const DOZEN: [Cell; 12] = [
-    Cell(Agent, Armed, Killed),
+    // Until its pod is taken away: the next run's agents find its table.
+    Cell(Agent, Armed, Held),
     Cell(Agent, InTheCut, Killed),
     Cell(Agent, InTheCut, Held),
     Cell(OperatorLeader, Arming, Killed),
@@ -133,11 +135,23 @@ async fn strike(h: &Harness, cell: Cell) -> Result<String> {
     // Whoever leads now may not any more once it is armed: it may have handed over. So the leader is looked for then.
     let status = reach(h, name, moment).await?;
     let targets = targets(h, victim).await?;
+    let held = |fits: fn(&Target) -> bool| -> Vec<&str> {
+        targets.iter().filter(|t| how == Held && fits(t)).map(|t| t.node.as_str()).collect()
+    };
+    let (paused, mute) = (held(Target::is_node), held(Target::speaks));
     let freed = async {
         for target in &targets {
             target.strike(h, how).await?;
         }
-        seen_free(h, name, status, &targets, how).await
+        seen_free(h, name, status, &paused).await?;
+        // Where API servers are held, nobody can read what is said.
+        if !matches!(victim, CutApiServer | OtherApiServers) {
+            healed::names_the_mute(h, name, &paused, &mute).await?;
+        }
+        match (victim, how) {
+            (Agent, Held) => taken_away_where_it_is_over(h, name).await,
+            _ => Ok(()),
+        }
     }
     .await;
     // Whatever was found: nobody stays held.
@@ -151,9 +165,13 @@ async fn strike(h: &Harness, cell: Cell) -> Result<String> {
     // From then on a run was a cut, whatever became of it.
     let was_cut = matches!(moment, InTheCut | AtTheHeal | InRecovery);
     ensure!(!was_cut || phase == Phase::Done, "{phase:?} after it was cut");
+    let left_on = healed::is_what_the_nodes_say(h, name).await?;
     if matches!((victim, how, phase), (Agent, Held, Phase::Aborted | Phase::Refused)) {
-        // It was held until its pod was taken away: nobody is there to remove its table, which has no effect. The next agent does.
-        remove_tables(h, &targets).await?;
+        // It was held until its pod was taken away: nobody was there to remove its table, which has no effect.
+        ensure!(matches!(moment, Arming) || !left_on.is_empty(), "no table is left for the next agent to remove");
+        if !left_on.is_empty() {
+            swept_by_the_next_run(h, &left_on).await?;
+        }
     }
     // Only there a kubelet may be without its API server for so long.
     let patience = if matches!(victim, CutApiServer | OtherApiServers) { BACK_OFF } else { Duration::from_secs(60) };
@@ -166,14 +184,30 @@ async fn strike(h: &Harness, cell: Cell) -> Result<String> {
     Ok(format!("{phase:?}{verdict}: {}{}", ended.message.unwrap_or_default(), told(&violated)))
 }
 
-async fn remove_tables(h: &Harness, targets: &[Target]) -> Result<()> {
-    for target in targets {
-        for line in h.tables_on(&target.node).await? {
-            let name = line.split_whitespace().next_back().context("a table without a name")?;
-            h.lab.exec(&target.node, &["nft", "delete", "table", "inet", name]).await?;
-        }
-    }
-    Ok(())
+/// Where the run has ended early, whoever is held is held until its pod is taken away.
+async fn taken_away_where_it_is_over(h: &Harness, name: &str) -> Result<()> {
+    h.until("the agents of a run that is over to be gone", Duration::from_secs(60), async |h: &Harness| {
+        let phase = h.runs().get_status(name).await?.status.and_then(|s| s.phase);
+        let goes_on = !matches!(phase, Some(Phase::Aborted | Phase::Refused));
+        Ok((goes_on || h.agents(name).await? == 0).then_some(()))
+    })
+    .await
+}
+
+/// The next run's agents remove the tables that were left on these nodes, and the run says so. It is called off before it cuts anybody.
+async fn swept_by_the_next_run(h: &Harness, nodes: &[String]) -> Result<()> {
+    let name = "sweeping";
+    let uid = h.create(name, isolate(&["r1"])).await?.uid().context("no uid")?;
+    h.phase(name, &[Phase::Scheduled, Phase::Cut], ARM_DEADLINE + Duration::from_secs(30)).await?;
+    h.abort(name).await?;
+    h.until("an event to name whose tables were left", Duration::from_secs(20), async |h: &Harness| {
+        let event = format!("reason=LeftoversRemoved,involvedObject.uid={uid}");
+        let words = ["--namespace", "default", "get", "events", "--field-selector", &event];
+        let note = h.kubectl(&[&words[..], &["--output", "jsonpath={.items[*].message}"]].concat()).await?;
+        let is_named = |node: &String| note.split([' ', ',']).any(|word| word == node.as_str());
+        Ok(nodes.iter().all(is_named).then_some(()))
+    })
+    .await
 }
 
 async fn reach(h: &Harness, name: &str, moment: Moment) -> Result<RackPartitionStatus> {
@@ -204,20 +238,25 @@ async fn reach(h: &Harness, name: &str, moment: Moment) -> Result<RackPartitionS
 }
 
 /// After the kernels' deadline every node that can speak hears every other one, while whoever is held is still held.
-async fn seen_free(h: &Harness, name: &str, status: RackPartitionStatus, targets: &[Target], how: How) -> Result<()> {
+async fn seen_free(h: &Harness, name: &str, status: RackPartitionStatus, paused: &[&str]) -> Result<()> {
     let mut schedule = status.schedule;
     if schedule.is_none() {
-        sleep(DECIDED).await;
-        // Read where the API answers; where it does not, nobody can have scheduled anything since.
-        let look = async |h: &Harness| Ok(Some(h.runs().get_status(name).await?.status));
-        let status = h.until("the run", Duration::from_secs(20), look).await;
-        schedule = status.ok().flatten().and_then(|s| s.schedule);
+        let decided = h.until("the run to be decided", DECIDED, async |h: &Harness| {
+            let status = h.runs().get_status(name).await?.status.unwrap_or_default();
+            let is_over = status.phase.is_some_and(Phase::is_final);
+            Ok((is_over || status.schedule.is_some()).then_some(status.schedule))
+        });
+        // Where nobody decides, or the API does not answer, nobody can have scheduled anything since.
+        schedule = decided.await.ok().flatten();
     }
     let left = schedule.map_or(0.0, |s| seconds_until(s.heal_at.0) + SLACK);
     sleep(Duration::from_secs_f64(left.max(0.0))).await;
-    let silent: Vec<&str> = targets.iter().filter(|t| t.is_node() && how == Held).map(|t| t.node.as_str()).collect();
-    h.hear_each_other_but(&silent).await
+    h.hear_each_other_but(paused).await
 }
+
+/// As `pgrep -f` knows them.
+const AGENT: &str = "^/rackpartition agent";
+const OPERATOR: &str = "^/rackpartition operator";
 
 /// A process on a node, or all of it.
 struct Target {
@@ -229,6 +268,11 @@ struct Target {
 impl Target {
     fn is_node(&self) -> bool {
         self.process.is_none()
+    }
+
+    /// It is what says that the node's table is gone.
+    fn speaks(&self) -> bool {
+        self.process.is_none_or(|process| process == AGENT)
     }
 
     async fn strike(&self, h: &Harness, how: How) -> Result<()> {
@@ -245,7 +289,7 @@ impl Target {
         match (self.process, how) {
             (None, Held) => h.lab.unpause(&self.node).await,
             (None, Killed) => h.lab.connect_pods().await,
-            (Some(process), Held) => self.signal(h, "-CONT", process).await,
+            (Some(process), Held) => self.go_on(h, process).await,
             (Some(_), Killed) => Ok(()),
         }
     }
@@ -258,6 +302,16 @@ impl Target {
         .await
         .map(drop)
     }
+
+    /// What was taken away meanwhile, which `pkill` ends with 1 for, need not.
+    async fn go_on(&self, h: &Harness, process: &str) -> Result<()> {
+        let script = r#"pkill -CONT -f "$1" || [ $? = 1 ]"#;
+        h.until(&format!("{process} on {} to go on", self.node), Duration::from_secs(30), async |h: &Harness| {
+            h.lab.exec(&self.node, &["bash", "-c", script, "go-on", process]).await.map(Some)
+        })
+        .await
+        .map(drop)
+    }
 }
 
 async fn targets(h: &Harness, victim: Victim) -> Result<Vec<Target>> {
@@ -266,16 +320,9 @@ async fn targets(h: &Harness, victim: Victim) -> Result<Vec<Target>> {
     };
     let cut_worker = || nodes(&|n| n.rack == "r1" && !n.control_plane);
     let (nodes, process) = match victim {
-        Agent => (cut_worker(), Some("^/rackpartition agent")),
-        OperatorLeader => (vec![h.operator_leader_node().await?], Some("^/rackpartition operator")),
-        BothOperators => {
-            let pods: Api<Pod> = Api::namespaced(h.client.clone(), OPERATORS);
-            let pods = pods.list(&ListParams::default()).await?;
-            let mut nodes: Vec<String> = pods.iter().filter_map(|p| p.spec.as_ref()?.node_name.clone()).collect();
-            nodes.sort();
-            nodes.dedup();
-            (nodes, Some("^/rackpartition operator"))
-        }
+        Agent => (cut_worker(), Some(AGENT)),
+        OperatorLeader => (vec![h.operator_leader_node().await?], Some(OPERATOR)),
+        BothOperators => (h.operator_nodes().await?.into_iter().collect(), Some(OPERATOR)),
         CutApiServer => (nodes(&|n| n.rack == "r1" && n.control_plane), Some("^kube-apiserver")),
         OtherApiServers => (nodes(&|n| n.rack != "r1" && n.control_plane), Some("^kube-apiserver")),
         Kubelet => (cut_worker(), Some("^/usr/bin/kubelet")),

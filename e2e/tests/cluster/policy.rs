@@ -1,24 +1,34 @@
 //! What the cluster's owner allows, in the chart's `policy`: refused by the API server, or by the operator where it takes the cluster
-//! to tell.
+//! to tell. And what an agent may write.
 
 use crate::{
-    harness::{Harness, repository},
+    harness::{AGENTS, Harness, repository},
     refusals::isolate,
 };
-use anyhow::{Result, ensure};
-use rackpartition::api::Phase;
+use anyhow::{Context, Result, ensure};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use rackpartition::api::{NodeRecord, NodeRecordSpec, Observer, Phase};
 use serde_json::json;
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 /// Until every API server goes by a new policy.
 const SOON: Duration = Duration::from_secs(30);
 
-/// The group `sre` may cut r1 off for half a minute, and nobody else anything.
-const ALLOWED: &str = r#"policy.allowed=[{"groups": ["sre"], "racks": ["r1"], "maxDuration": "30s"}]"#;
+/// Nobody cuts r3 off by its name, nor anybody for longer than 40 s. Within that `owners` may do whatever they like, the group `sre` may
+/// cut r1 off for half a minute, and nobody else anything.
+const POLICY: [&str; 3] = [
+    r#"policy.maxDuration="40s""#,
+    r#"policy.protectedRacks=["r3"]"#,
+    r#"policy.allowed=[{"groups": ["sre"], "racks": ["r1"], "maxDuration": "30s"}, {"groups": ["owners"]}]"#,
+];
 
 pub async fn who_may_run_what(h: &Harness) -> Result<()> {
+    agents_write_their_own_nodes_records_only(h).await?;
     let binding = ["clusterrolebinding", "rackpartition-test-sre"];
-    let create = ["--clusterrole", "rackpartition-runner", "--group", "sre", "--group", "others"];
+    let create = ["--clusterrole", "rackpartition-runner", "--group", "sre", "--group", "owners", "--group", "others"];
     h.kubectl(&[&["create"], &binding[..], &create].concat()).await?;
     let told = told(h).await;
     h.kubectl(&[&["delete"], &binding[..]].concat()).await?;
@@ -28,7 +38,7 @@ pub async fn who_may_run_what(h: &Harness) -> Result<()> {
 }
 
 async fn told(h: &Harness) -> Result<()> {
-    h.install_with(&[ALLOWED]).await?;
+    h.install_with(&POLICY).await?;
     let racks = |racks: &[&str], duration: &str| json!({"cut": {"isolate": {"racks": racks}}, "duration": duration});
     // What sre may, and more.
     let with = |more: serde_json::Value| {
@@ -40,29 +50,47 @@ async fn told(h: &Harness) -> Result<()> {
     };
     let edges = json!({"cut": {"edges": [{"from": {"racks": ["r1"]}, "to": {"racks": ["r2"]}}]}, "duration": "20s"});
     let role = json!({"cut": {"isolate": {"role": "quorum-side"}}, "duration": "20s"});
+    let (allowed, longest, protected) =
+        ("policy.allowed of the chart", "policy.maxDuration of the chart", "policy.protectedRacks of the chart");
     let refused = [
-        ("others", racks(&["r1"], "20s")),
-        ("sre", racks(&["r2"], "20s")),
-        ("sre", racks(&["r1", "r2"], "20s")),
-        ("sre", racks(&["r1"], "31s")),
-        ("sre", edges),
-        ("sre", role),
-        ("sre", json!({"cut": {"ring": {}}, "duration": "20s"})),
-        ("sre", json!({"cut": {"chain": {"members": []}}, "duration": "20s"})),
-        ("sre", with(json!({"rackLabel": "kubernetes.io/hostname"}))),
-        ("sre", with(json!({"endpoints": [{"name": "lb", "cidrs": ["198.18.0.9/32"], "rack": "r1"}]}))),
+        ("others", racks(&["r1"], "20s"), allowed),
+        ("sre", racks(&["r2"], "20s"), allowed),
+        ("sre", racks(&["r1", "r2"], "20s"), allowed),
+        ("sre", racks(&["r1"], "31s"), allowed),
+        ("sre", edges.clone(), allowed),
+        ("sre", role.clone(), allowed),
+        ("sre", json!({"cut": {"ring": {}}, "duration": "20s"}), allowed),
+        ("sre", json!({"cut": {"chain": {"members": []}}, "duration": "20s"}), allowed),
+        ("sre", with(json!({"rackLabel": "kubernetes.io/hostname"})), allowed),
+        ("sre", with(json!({"endpoints": [{"name": "lb", "cidrs": ["198.18.0.9/32"], "rack": "r1"}]})), allowed),
+        ("owners", racks(&["r1"], "41s"), longest),
+        ("owners", racks(&["r3"], "20s"), protected),
+        ("owners", racks(&["r1", "r3"], "20s"), protected),
     ];
-    h.until("the policy to refuse", SOON, async |h: &Harness| {
-        Ok(try_as(h, refused[0].0, &refused[0].1).await?.is_some().then_some(()))
-    })
-    .await?;
-    for (group, spec) in &refused {
-        let why = try_as(h, group, spec).await?;
-        let why = why.unwrap_or_else(|| "was taken".into());
-        ensure!(why.contains("policy.allowed of the chart"), "{group} {spec}: {why}");
+    for (group, spec, says) in &refused {
+        // Of several API servers one may go by the new policy before another does.
+        h.until(&format!("{group} to be refused {spec}"), SOON, async |h: &Harness| {
+            let why = try_as(h, group, spec).await?.unwrap_or_else(|| "was taken".into());
+            ensure!(why.contains(says), "{why}");
+            Ok(Some(()))
+        })
+        .await?;
     }
-    let taken = try_as(h, "sre", &racks(&["r1"], "30s")).await?;
-    ensure!(taken.is_none(), "{taken:?}");
+    let taken = [
+        ("sre", racks(&["r1"], "30s")),
+        ("owners", racks(&["r1", "r2"], "40s")),
+        // Which racks these are takes the cluster to tell, so the operator does.
+        ("owners", edges),
+        ("owners", role),
+        (
+            "owners",
+            json!({"rackLabel": "kubernetes.io/hostname", "cut": {"isolate": {"racks": ["r3"]}}, "duration": "20s"}),
+        ),
+    ];
+    for (group, spec) in &taken {
+        let why = try_as(h, group, spec).await?;
+        ensure!(why.is_none(), "{group} {spec}: {why:?}");
+    }
 
     for (value, says) in [
         (r#"policy.maxNodesPercent=34"#, None),
@@ -92,4 +120,63 @@ async fn try_as(h: &Harness, group: &str, spec: &serde_json::Value) -> Result<Op
     tokio::fs::write(&file, run.to_string()).await?;
     let words = ["create", "--dry-run=server", "--as", "somebody", "--as-group", group, "--filename", &file];
     Ok(h.kubectl(&words).await.err().map(|error| format!("{error:#}")))
+}
+
+/// What the API server puts into the token of a pod: the node that it is on.
+const NODE_OF_POD: &str = "authentication.kubernetes.io/node-name";
+
+/// Whoever has taken over the agent of one node can't write what another node saw.
+async fn agents_write_their_own_nodes_records_only(h: &Harness) -> Result<()> {
+    let [own, other] = [0, 1].map(|i| h.lab.nodes()[i].name.as_str());
+    let written = record_of(own, "who-may-write");
+    let records: Api<NodeRecord> = Api::namespaced(h.client.clone(), AGENTS);
+    records
+        .create(&PostParams::default(), &written)
+        .await
+        .context("failed to create a record as the cluster's owner")?;
+    let tried = tried_by_agents(h, &written, other).await;
+    records.delete(&written.name_any(), &DeleteParams::default()).await?;
+    tried
+}
+
+async fn tried_by_agents(h: &Harness, written: &NodeRecord, other: &str) -> Result<()> {
+    for node in [Some(other), None] {
+        let records = records_as_an_agent_on(h, node).await?;
+        h.until(&format!("an agent on {node:?} to be refused"), SOON, async |_: &Harness| {
+            for why in try_to_write(&records, written).await {
+                let why = why.unwrap_or_else(|| "was taken".into());
+                ensure!(why.contains("an agent writes only its own node's records"), "{why}");
+            }
+            Ok(Some(()))
+        })
+        .await?;
+    }
+    let records = records_as_an_agent_on(h, Some(&written.spec.node)).await?;
+    let why = try_to_write(&records, written).await;
+    ensure!(why.iter().all(Option::is_none), "an agent on the record's own node: {why:?}");
+    Ok(())
+}
+
+/// Why whoever asks may not write the status of this record, and why not create another one of its node; `None` where it may. Nothing is
+/// written.
+async fn try_to_write(records: &Api<NodeRecord>, written: &NodeRecord) -> [Option<String>; 2] {
+    let word = Patch::Merge(json!({"status": {"phase": "Armed"}}));
+    let dry = PatchParams { dry_run: true, ..Default::default() };
+    let patched = records.patch_status(&written.name_any(), &dry, &word).await;
+    let another = record_of(&written.spec.node, "who-may-create");
+    let created = records.create(&PostParams { dry_run: true, ..Default::default() }, &another).await;
+    [patched.err(), created.err()].map(|error| error.map(|e| e.to_string()))
+}
+
+fn record_of(node: &str, name: &str) -> NodeRecord {
+    NodeRecord::new(name, NodeRecordSpec::new("no-run", "no-uid", node, Observer::Agent))
+}
+
+/// The records as the agents' account reaches them, with the token of a pod on this node, or of no pod.
+async fn records_as_an_agent_on(h: &Harness, node: Option<&str>) -> Result<Api<NodeRecord>> {
+    let mut config = h.lab.client_config().await?;
+    config.auth_info.impersonate = Some(format!("system:serviceaccount:{AGENTS}:rackpartition-agent"));
+    config.auth_info.impersonate_user_extra =
+        node.map(|node| HashMap::from([(NODE_OF_POD.to_owned(), vec![node.to_owned()])]));
+    Ok(Api::namespaced(Client::try_from(config)?, AGENTS))
 }

@@ -9,7 +9,7 @@ const REVIEWED: &str = "e2e/tests/cluster/rights.txt";
 pub async fn are_those_reviewed(h: &Harness) -> Result<()> {
     let mut listed = String::new();
     for (namespace, account) in [(OPERATORS, "rackpartition-operator"), (AGENTS, "rackpartition-agent")] {
-        for within in [OPERATORS, AGENTS, "kube-system", "default", "shop"] {
+        for within in [OPERATORS, AGENTS, "kube-system", "kube-node-lease", "default", "shop"] {
             listed += &format!("# {account} in {within}\n");
             rights(h, &format!("system:serviceaccount:{namespace}:{account}"), within)
                 .await?
