@@ -52,8 +52,7 @@ pub fn judged(spec: &RackPartitionSpec, snapshot: &Snapshot, operator: NodeRecor
     let (fault, sides, plan) = planned(spec, snapshot).expect("the seeds make a plan");
     let schedule: Schedule = serde_json::from_str(include_str!("../seeds/schedule.json")).expect("the seed");
     let record = |node: &str, observer, status| {
-        let spec =
-            NodeRecordSpec { run: "run".into(), run_uid: "0a1b-2c".into(), node: node.into(), observer, clock_reply: None };
+        let spec = NodeRecordSpec::new("run", "0a1b-2c", node, observer);
         NodeRecord { status: Some(status), ..NodeRecord::new(node, spec) }
     };
     let node = plan.agents().into_iter().next().expect("a node").to_owned();

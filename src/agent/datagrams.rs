@@ -62,7 +62,7 @@ fn targets(plan: &RunPlan, node: &str) -> Vec<Target> {
             let key = plan.key(node, way)?;
             let payload = [&plan.heal.mark()[..], &key.to_be_bytes()].concat();
             let from = way.source(own).filter(|_| way.is_of_pods());
-            let to = SocketAddr::new(way.destination(other)?, plan.heal.port);
+            let to = SocketAddr::new(way.destination(other)?, plan.port_of(way));
             Some(Target { from, to, payload, flows: Vec::new() })
         })
     };

@@ -52,7 +52,7 @@ pub fn spec(plan: &RunPlan, node: &str) -> WatchSpec {
     let strangers = Strangers { but: known(plan), ports: if plan.ports.pods { Vec::new() } else { ports(plan) } };
     WatchSpec {
         name: watch_table_name(&plan.run_uid),
-        port: plan.heal.port,
+        ports: std::iter::once(plan.heal.port).chain(plan.udp_port()).collect(),
         mark: plan.heal.mark(),
         strangers: is_deaf.then_some(strangers),
     }

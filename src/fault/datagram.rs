@@ -22,17 +22,31 @@ pub enum Way {
     /// To a pod that is there. A data path that goes round the kernel's hooks (eBPF) takes only what is for such a one.
     LivePodIpv4,
     LivePodIpv6,
+    /// Between node addresses, to the lowest UDP port that the cut names: a cut of that port alone hits no other datagram of ours.
+    PortIpv4,
+    PortIpv6,
 }
 
 impl Way {
-    pub const ALL: [Self; 6] =
-        [Self::Ipv4, Self::Ipv6, Self::PodIpv4, Self::PodIpv6, Self::LivePodIpv4, Self::LivePodIpv6];
+    pub const ALL: [Self; 8] = [
+        Self::Ipv4,
+        Self::Ipv6,
+        Self::PodIpv4,
+        Self::PodIpv6,
+        Self::LivePodIpv4,
+        Self::LivePodIpv6,
+        Self::PortIpv4,
+        Self::PortIpv6,
+    ];
 
     pub fn is_of_pods(self) -> bool {
-        !matches!(self, Self::Ipv4 | Self::Ipv6)
+        matches!(self, Self::PodIpv4 | Self::PodIpv6 | Self::LivePodIpv4 | Self::LivePodIpv6)
+    }
+    pub fn is_to_port(self) -> bool {
+        matches!(self, Self::PortIpv4 | Self::PortIpv6)
     }
     pub fn is_ipv4(self) -> bool {
-        matches!(self, Self::Ipv4 | Self::PodIpv4 | Self::LivePodIpv4)
+        matches!(self, Self::Ipv4 | Self::PodIpv4 | Self::LivePodIpv4 | Self::PortIpv4)
     }
     /// Of a way to a pod that is there, the one to its range.
     pub fn to_range(self) -> Option<Self> {
@@ -105,11 +119,24 @@ impl RunPlan {
     /// The ways from one node to another.
     pub fn ways<'a>(&self, from: &'a Member, to: &'a Member) -> impl Iterator<Item = Way> + use<'a> {
         let pods = self.ports.is_everything() || self.ports.pods;
+        let to_port = self.udp_port().is_some();
         let of_agents = from.has_agent && to.has_agent && from.name != to.name;
         let usable = move |way: &Way| {
-            of_agents && (pods || !way.is_of_pods()) && way.source(from).is_some() && way.destination(to).is_some()
+            let is_meant = (pods || !way.is_of_pods()) && (to_port || !way.is_to_port());
+            of_agents && is_meant && way.source(from).is_some() && way.destination(to).is_some()
         };
         Way::ALL.into_iter().filter(usable)
+    }
+
+    /// The lowest UDP port that the cut names.
+    pub fn udp_port(&self) -> Option<u16> {
+        let named = |(protocol, port): &&(Protocol, u16)| *protocol == Protocol::Udp && *port != self.heal.port;
+        self.ports.ports.iter().find(named).map(|(_, port)| *port)
+    }
+
+    /// The UDP port to which datagrams on this way go.
+    pub fn port_of(&self, way: Way) -> u16 {
+        self.udp_port().filter(|_| way.is_to_port()).unwrap_or(self.heal.port)
     }
 
     /// What a datagram on this way carries behind the mark, so that the receiver knows whose it is.
@@ -126,7 +153,7 @@ impl RunPlan {
     /// Share of the datagrams from one to the other that should be lost while the cut has effect on the receiver.
     pub fn datagram_loss(&self, from: &str, to: &str, way: Way) -> f64 {
         let hit = self.ports.is_everything()
-            || self.ports.ports.contains(&(Protocol::Udp, self.heal.port))
+            || self.ports.ports.contains(&(Protocol::Udp, self.port_of(way)))
             || (self.ports.pods && way.is_of_pods());
         match self.pattern.effect {
             _ if !hit || !self.cuts(from, to) => 0.0,
@@ -183,6 +210,14 @@ mod tests {
         let etcd = plan(json!({"ports": [["TCP", 2380]]}));
         assert_eq!(etcd.datagram_loss("a", "b", Way::Ipv4), 0.0);
         assert_eq!(ways(&etcd, "a", "b"), [Way::Ipv4, Way::Ipv6]);
+        let named = plan(json!({"ports": [["TCP", 2380], ["UDP", 53], ["UDP", 123]]}));
+        assert_eq!(ways(&named, "a", "b"), [Way::Ipv4, Way::Ipv6, Way::PortIpv4, Way::PortIpv6]);
+        assert_eq!((named.port_of(Way::PortIpv6), named.port_of(Way::Ipv4)), (53, 40441));
+        let loss = |from, to, way| named.datagram_loss(from, to, way);
+        assert_eq!(
+            (loss("a", "b", Way::PortIpv4), loss("b", "a", Way::PortIpv4), loss("a", "b", Way::Ipv4)),
+            (1.0, 0.0, 0.0)
+        );
         let pods = plan(json!({"pods": true}));
         assert_eq!((pods.datagram_loss("a", "b", Way::PodIpv6), pods.datagram_loss("a", "b", Way::Ipv6)), (1.0, 0.0));
     }

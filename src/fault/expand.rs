@@ -171,14 +171,8 @@ fn shape_of(cut: &Cut, resolver: &mut Resolver<'_>) -> Result<Fault, Refusal> {
     if let Some(split) = &cut.split {
         let mut groups = disjoint(&split.groups, resolver)?;
         let title = format!("split {}", joined(&split.groups, resolver, " | "));
-        let rest = left_over(&groups, resolver);
-        let only_endpoints = rest.iter().all(|m| resolver.snapshot.node(m).is_none());
-        match rest.first() {
-            // A group of endpoints alone would be cut from everybody, which nobody asked for.
-            Some(endpoint) if only_endpoints => return Err(unplaced(endpoint)),
-            Some(_) => groups.push(rest),
-            None => {}
-        }
+        // A group of endpoints alone would be cut from everybody, which nobody asked for.
+        groups.extend(nodes_left_over(&groups, resolver)?);
         return Ok(Fault { blocks: shape::between(&groups, none), title, ..Fault::default() });
     }
     if let Some(bridge) = &cut.bridge {
@@ -193,7 +187,7 @@ fn shape_of(cut: &Cut, resolver: &mut Resolver<'_>) -> Result<Fault, Refusal> {
                 return Err(unplaced(name));
             }
             groups.pop();
-        } else if left_over(&groups, resolver).is_empty() {
+        } else if nodes_left_over(&groups, resolver)?.is_none() {
             return Err(Refusal::NoBridge);
         }
         return Ok(Fault { blocks: shape::between(&groups, none), title, ..Fault::default() });
@@ -227,10 +221,17 @@ fn of_edges(edges: &[Edge], resolver: &mut Resolver<'_>) -> Result<Fault, Refusa
     let mut blocks = Vec::new();
     for edge in edges {
         let (from, to) = (resolver.members(&edge.from)?, resolver.members(&edge.to)?);
-        if edge.both {
-            blocks.push(Block { from: to.clone(), to: from.clone() });
+        let block = Block { from, to };
+        // Beside others it would go unnoticed.
+        if shape::normalised(std::slice::from_ref(&block)).is_empty() {
+            return Err(Refusal::Empty {
+                cut: format!("edge {}→{}", said(&edge.from, resolver), said(&edge.to, resolver)),
+            });
         }
-        blocks.push(Block { from, to });
+        if edge.both {
+            blocks.push(Block { from: block.to.clone(), to: block.from.clone() });
+        }
+        blocks.push(block);
     }
     let arrow = |e: &Edge| if e.both { "↔" } else { "→" };
     let words = edges.iter().map(|e| format!("{}{}{}", said(&e.from, resolver), arrow(e), said(&e.to, resolver)));
@@ -277,6 +278,19 @@ fn check_disjoint(groups: &[Members]) -> Result<(), Refusal> {
 
 fn left_over(groups: &[Members], resolver: &Resolver<'_>) -> Members {
     groups.iter().fold(resolver.everybody(), |left, group| &left - group)
+}
+
+/// Whoever is in no group, where a node is among them.
+///
+/// # Errors
+/// [`Refusal::Unplaced`] where only endpoints are.
+fn nodes_left_over(groups: &[Members], resolver: &Resolver<'_>) -> Result<Option<Members>, Refusal> {
+    let rest = left_over(groups, resolver);
+    let has_node = rest.iter().any(|m| resolver.snapshot.node(m).is_some());
+    match rest.first() {
+        Some(endpoint) if !has_node => Err(unplaced(endpoint)),
+        first => Ok(first.is_some().then_some(rest)),
+    }
 }
 
 fn unplaced(name: &str) -> Refusal {

@@ -13,11 +13,13 @@ use thiserror::Error;
 pub enum Refusal {
     #[error("spec.cut names nothing to cut: set isolate, split, bridge, ring, star, chain or edges")]
     NoConstructor,
-    #[error("the cut ({cut}) is empty: everybody would go on hearing everybody; name fewer racks, or others")]
+    #[error(
+        "the cut ({cut}) is empty: everybody would go on hearing everybody; name fewer racks in spec.cut, or others"
+    )]
     Empty { cut: String },
-    #[error("{name} is in two groups of the cut: groups must be disjoint")]
+    #[error("{name} is in two groups of spec.cut: groups must be disjoint")]
     Overlap { name: String },
-    #[error("{name} is in no group of the cut: name it in one, or give it a rack that is")]
+    #[error("{name} is in no group of spec.cut: name it in one, or give it a rack that is")]
     Unplaced { name: String },
     #[error(
         "nobody could drop what {from} sends to {to}: neither of them has an agent that would; set spec.endpoints[].egress"
@@ -26,12 +28,16 @@ pub enum Refusal {
     #[error("spec.traffic stands for no port of this cluster: name a protocol and a port")]
     NoSuchTraffic,
     #[error(
-        "endpoint {endpoint} has addresses of {node}, which is a node: leave them out, nodes are known by themselves"
+        "endpoint {endpoint} has addresses of {node}, which is a node: leave them out of spec.endpoints[].cidrs, nodes are known by themselves"
     )]
     EndpointOverNode { endpoint: String, node: String },
-    #[error("everybody is in a group: nobody is left to be the bridge; use split, or leave a rack out")]
+    #[error(
+        "everybody is in a group of spec.cut.bridge: nobody is left to be the bridge; use split, or leave a rack out"
+    )]
     NoBridge,
-    #[error("there is no exact ring of {members} members: {why}; 4, 5, 6, 8, 9 and so on have one")]
+    #[error(
+        "there is no exact ring of {members} members: {why}; 4, 5, 6, 8, 9 and so on have one: name so many in spec.cut.ring.members"
+    )]
     NoSuchRing { members: usize, why: String },
     #[error("there is no {kind} {name}: name one that the cluster or spec.endpoints has")]
     NoSuchMember { kind: &'static str, name: String },
@@ -41,9 +47,9 @@ pub enum Refusal {
     StaggerTooLong { needed_seconds: f64, length_seconds: f64 },
     #[error("no node has the label {label}: label the nodes or set spec.rackLabel")]
     NoSuchLabel { label: String },
-    #[error("there is no rack {rack}: the values of {label} are {known}")]
+    #[error("there is no rack {rack}: the values of {label} are {known}; name one of these, or set spec.rackLabel")]
     NoSuchRack { rack: String, label: String, known: String },
-    #[error("the role {role} stands for nobody: {why}; name racks instead")]
+    #[error("the role {role} stands for nobody: {why}; name racks in spec.cut instead")]
     UnresolvedRole { role: String, why: String },
     #[error(
         "the cut would leave no two racks that hear each other, or no rack outside: cut less, or set spec.guards.allowAllRacks"
@@ -85,22 +91,28 @@ pub enum Refusal {
         "the etcd member {url} of the API servers' --etcd-servers has no address ({why}): name it there by its address, or let its name resolve for the operator"
     )]
     UnresolvedEtcd { url: String, why: String },
-    #[error("node {node} is in no rack: label it with {label}")]
+    #[error(
+        "the etcd member on node {node} has several ports ({ports}) in --{flag}, and a cut of some traffic would hit only the first: leave spec.traffic out, or let its URLs share one port"
+    )]
+    EtcdPorts { node: String, flag: &'static str, ports: String },
+    #[error("node {node} is in no rack: label it with {label}, or set spec.rackLabel to a label that every node has")]
     NodeWithoutRack { node: String, label: String },
     #[error(
         "node {node} is not Ready: a run needs a healthy baseline; mend it, or set spec.guards.allowUnhealthyBaseline"
     )]
     NodeNotReady { node: String },
-    #[error("node {node} has no address: its kubelet has not reported one")]
+    #[error("node {node} has no address: its kubelet has not reported one, see to it")]
     NodeWithoutAddress { node: String },
     #[error(
-        "no replica of the operator is ready on the side that stays writable ({nodes}): run two replicas in different racks"
+        "no replica of the operator is ready on the side that stays writable ({nodes}): run two replicas in different racks, by operator.replicas and rackLabel of the chart"
     )]
     OperatorOnLosingSide { nodes: String },
-    #[error("run {other} is still going ({phase}): one run at a time; wait for it or delete it")]
+    #[error(
+        "run {other} is still going ({phase}): one run at a time; wait until it has ended or delete it (kubectl delete rackpartition {other}), then create this one again"
+    )]
     AnotherRun { other: String, phase: String },
     #[error(
-        "the control-plane endpoint {endpoint} does not resolve ({why}): give its addresses in spec.endpoints, or cut traffic would go round by it"
+        "the control-plane endpoint {endpoint} does not resolve ({why}): give its addresses in spec.endpoints, with its port or by the name control-plane-endpoint, or cut traffic would go round by it"
     )]
     UnresolvedEndpoint { endpoint: String, why: String },
 }

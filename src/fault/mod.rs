@@ -16,10 +16,11 @@ mod tests;
 mod traffic;
 
 pub use datagram::{FLOWS, Way};
+pub use enforce::{Kind, enforcer, kind};
 pub use expand::{Fault, expand};
 pub use graph::{cut_off, sides};
 pub use guard::{Refusal, check as check_guards};
-pub use pattern::{Effect, Pattern};
+pub use pattern::{Effect, Pattern, pauses};
 pub use plan::{Heal, Member, PlanParts, PortClass, ProbeTarget, RunPlan, merged};
 pub use policy::Policy;
 pub use sample::Sample;

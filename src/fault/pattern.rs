@@ -62,6 +62,13 @@ impl Pattern {
     }
 }
 
+/// The times in a cut of this length, seconds, that are in none of its windows: a link that flaps is up, a rack has healed early.
+pub fn pauses(windows: &[(f64, f64)], length: f64) -> impl Iterator<Item = (f64, f64)> {
+    let starts = std::iter::once(0.0).chain(windows.iter().map(|w| w.1));
+    let ends = windows.iter().map(|w| w.0).chain(std::iter::once(length));
+    starts.zip(ends).filter(|(from, to)| to - from > SHORTEST_WINDOW)
+}
+
 /// `racks`: those that drop something, and so have something to heal, sorted.
 ///
 /// # Errors

@@ -5,7 +5,10 @@ use super::{
     enforce::{Kind, enforcer},
     fate,
 };
-use crate::topology::{ApiServer, Snapshot};
+use crate::{
+    api::Protocol,
+    topology::{ApiServer, Endpoint, Snapshot},
+};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -47,6 +50,8 @@ pub enum PortClass {
     ApiServer,
     /// A port of an endpoint.
     Endpoint,
+    /// A TCP port that the cut names and no component is known to serve. Where nobody listens a reset is an answer, too.
+    Named,
 }
 
 /// A port that is there anyway and takes TCP connections.
@@ -66,10 +71,11 @@ impl ProbeTarget {
         all.iter().copied().filter(move |t| t.member == self.member && key(t) == key(self))
     }
 
-    /// The subject of its spans: `<member>/<class>`, and `<member>/<address>` for an endpoint, which may have several.
+    /// The subject of its spans: `<member>/<class>`, with `/Ipv6` for that family; `<member>/<address>` where there may be several.
     pub fn subject(&self) -> String {
         match self.class {
-            PortClass::Endpoint => format!("{}/{}", self.member, self.address),
+            PortClass::Endpoint | PortClass::Named => format!("{}/{}", self.member, self.address),
+            class if self.address.is_ipv6() => format!("{}/{class:?}/Ipv6", self.member),
             class => format!("{}/{class:?}", self.member),
         }
     }
@@ -177,7 +183,7 @@ impl RunPlan {
             heal: Heal { port: Heal::PORT, token: parts.token },
             duration_seconds: parts.duration_seconds,
             longest_seconds: parts.longest_seconds,
-            probes: probes(snapshot),
+            probes: probes(snapshot, &fault.ports),
             api_servers: snapshot.api_servers.clone(),
             writable: parts.writable,
         }
@@ -285,14 +291,11 @@ pub fn merged(cidrs: impl Iterator<Item = IpNet>) -> Vec<IpNet> {
     IpNet::aggregate(&cidrs.collect())
 }
 
-/// One target for each port that a node or an endpoint is known to serve.
-fn probes(snapshot: &Snapshot) -> Vec<ProbeTarget> {
+/// One target in each family for each port that a node or an endpoint is known to serve, and for each TCP port that the cut names.
+fn probes(snapshot: &Snapshot, cut: &Ports) -> Vec<ProbeTarget> {
     let mut probes = Vec::new();
     for node in &snapshot.nodes {
-        let Some(address) = node.addresses.first() else { continue };
-        let mut add = |class, port| {
-            probes.push(ProbeTarget { member: node.name.clone(), class, address: SocketAddr::new(*address, port) });
-        };
+        let mut add = |class, port| add_all(&mut probes, &node.name, class, each_family(&node.addresses), port);
         add(PortClass::Kubelet, node.kubelet_port);
         for member in snapshot.etcd.iter().filter(|m| m.node == node.name) {
             add(PortClass::EtcdClient, member.client_port);
@@ -303,22 +306,41 @@ fn probes(snapshot: &Snapshot) -> Vec<ProbeTarget> {
         }
     }
     for endpoint in &snapshot.endpoints {
-        let hosts = || endpoint.cidrs.iter().filter(|c| c.prefix_len() == c.max_prefix_len()).map(IpNet::addr);
-        let mut add = |class, host, port| {
-            probes.push(ProbeTarget { member: endpoint.name.clone(), class, address: SocketAddr::new(host, port) });
-        };
+        let mut add = |class, hosts, port| add_all(&mut probes, &endpoint.name, class, hosts, port);
         let etcd = snapshot.etcd.iter().find(|m| m.node == endpoint.name);
-        if let Some((member, host)) = etcd.zip(hosts().next()) {
-            add(PortClass::EtcdClient, host, member.client_port);
+        if let Some(member) = etcd {
+            add(PortClass::EtcdClient, each_family(&hosts(endpoint)), member.client_port);
         }
         let is_etcds = |port: u16| etcd.is_some_and(|m| [m.client_port, m.peer_port].contains(&port));
-        for host in hosts() {
-            endpoint
-                .ports
-                .iter()
-                .filter(|port| !is_etcds(**port))
-                .for_each(|port| add(PortClass::Endpoint, host, *port));
+        for port in endpoint.ports.iter().filter(|port| !is_etcds(**port)) {
+            add(PortClass::Endpoint, hosts(endpoint), *port);
+        }
+    }
+    let known: BTreeSet<u16> = probes.iter().map(|t| t.address.port()).collect();
+    let named = cut.ports.iter().filter(|(protocol, port)| *protocol == Protocol::Tcp && !known.contains(port));
+    for (_, port) in named {
+        for node in &snapshot.nodes {
+            add_all(&mut probes, &node.name, PortClass::Named, each_family(&node.addresses), *port);
+        }
+        for endpoint in &snapshot.endpoints {
+            add_all(&mut probes, &endpoint.name, PortClass::Named, each_family(&hosts(endpoint)), *port);
         }
     }
     probes
+}
+
+fn add_all(probes: &mut Vec<ProbeTarget>, member: &str, class: PortClass, hosts: Vec<IpAddr>, port: u16) {
+    let target = |host| ProbeTarget { member: member.to_owned(), class, address: SocketAddr::new(host, port) };
+    probes.extend(hosts.into_iter().map(target));
+}
+
+/// The first address of each family.
+fn each_family(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let first = |is_ipv4| addresses.iter().copied().find(|a| a.is_ipv4() == is_ipv4);
+    [first(true), first(false)].into_iter().flatten().collect()
+}
+
+/// Addresses of an endpoint that are one host's.
+fn hosts(endpoint: &Endpoint) -> Vec<IpAddr> {
+    endpoint.cidrs.iter().filter(|c| c.prefix_len() == c.max_prefix_len()).map(IpNet::addr).collect()
 }

@@ -59,7 +59,7 @@ impl<'a> Sample<'a> {
         let has_reason = |target: &&ProbeTarget| match target.class {
             PortClass::EtcdPeer => is_peer,
             PortClass::EtcdClient => is_client,
-            PortClass::Kubelet | PortClass::ApiServer | PortClass::Endpoint => true,
+            PortClass::Kubelet | PortClass::ApiServer | PortClass::Endpoint | PortClass::Named => true,
         };
         self.plan.probes.iter().filter(|t| sampled.contains(t.member.as_str())).filter(has_reason).collect()
     }

@@ -33,10 +33,7 @@ impl<'a> Clock<'a> {
     /// it, and its wall clock is the reference itself. Else another replica went on, or the clock was stepped: then two wall clocks
     /// are in the record, and how far they may be apart is known only from agents that were compared with both.
     pub fn of_operator(record: &NodeRecordStatus, agents: &[&'a api::Clock]) -> Self {
-        let spans = record.spans.iter();
-        let apart_us = |m: &Moment| m.wall.0.as_microsecond() - m.boot_us;
-        let epochs: BTreeSet<i64> = spans.flat_map(|s| [&s.from, &s.to]).map(apart_us).collect();
-        let spread_us = epochs.last().zip(epochs.first()).map_or(0, |(last, first)| last - first);
+        let spread_us = epochs_us(record).map_or(0, |(least, most)| most - least);
         let compared = agents.iter().flat_map(|c| &c.anchors).map(|a| a.clock.as_str());
         // Whoever wrote last, too: two machines that were started at the same moment look like one.
         let machines: BTreeSet<&str> = compared.chain(record.boot_id.as_deref()).collect();
@@ -73,6 +70,15 @@ impl<'a> Clock<'a> {
                 .unwrap_or((wall(raw), f64::INFINITY)),
         }
     }
+}
+
+/// From a record's boot clock to its wall clock, least and most, microseconds. Where they differ the wall clock was slewed or stepped, or
+/// two machines wrote the record. `None` where it has no spans.
+pub fn epochs_us(record: &NodeRecordStatus) -> Option<(i64, i64)> {
+    let moments = record.spans.iter().flat_map(|s| [&s.from, &s.to]);
+    moments.map(|m| m.wall.0.as_microsecond() - m.boot_us).fold(None, |all: Option<(i64, i64)>, at| {
+        Some(all.map_or((at, at), |(least, most)| (least.min(at), most.max(at))))
+    })
 }
 
 /// How much a wall clock may move against the boot clock within a run without having been stepped, microseconds: what the kernel

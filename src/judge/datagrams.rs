@@ -2,14 +2,15 @@
 
 use super::{
     Case, MAX_UNWATCHED, Said,
-    cite::cite,
+    cite::{cite, when},
     loss::samples_within,
     pairs::{Group, Outcome, known, seen_by},
+    probes::within,
     timeline::{Seen, Track, longest_hole},
 };
 use crate::{
     api::{Check, Finding, FindingResult, SpanKind},
-    fault::{Effect, FLOWS, Sample, Way},
+    fault::{Effect, FLOWS, Sample, Way, pauses},
     predict::{count, seconds},
 };
 use std::collections::BTreeMap;
@@ -20,6 +21,9 @@ pub const EDGE: f64 = 0.3;
 
 /// Share by which the counts of spans may be mistaken: of one that reaches beyond a window only a part is counted.
 const SPAN_ERROR: f64 = 0.02;
+
+/// Agents take what comes within a second for one span; a shorter time in which a link is up can't be told from none, seconds.
+const SHORTEST_PAUSE: f64 = 1.0;
 
 /// One way from one node to another.
 pub struct Direction<'a> {
@@ -148,13 +152,11 @@ fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>
     if let Some(why) = &track.status.unwatched {
         return unseen(why.clone());
     }
-    let windows = || {
-        let all = plan.windows_at(direction.receiver, heal).into_iter().map(|(from, to)| (from + edge, to - edge));
-        all.filter(|(from, to)| from < to).collect::<Vec<(f64, f64)>>()
-    };
+    let whole = plan.windows_at(direction.receiver, heal);
+    let windows = within(whole.iter().copied(), edge);
     if direction.way.to_range().is_some() && !on_its_own {
         let is_cut = direction.loss == 1.0;
-        return if is_cut { judge_live_pod(direction, track, &windows()) } else { Judged::NotClaimed };
+        return if is_cut { judge_live_pod(direction, track, &windows) } else { Judged::NotClaimed };
     }
     if !heard.iter().any(|s| s.from <= -edge) {
         let carried = on_its_own || !heard.is_empty() || !lost.is_empty();
@@ -177,7 +179,15 @@ fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>
             as_planned(&heard[0], known(case, heard.iter()))
         };
     }
-    let windows = windows();
+    let pauses = pauses(&whole, heal).filter(|(from, to)| direction.loss == 1.0 && to - from > SHORTEST_PAUSE);
+    for (from, to) in within(pauses, edge) {
+        if let Some(lost) = lost.iter().find(|s| s.meets(from, to)) {
+            return contradicted(lost, "while the link was up");
+        }
+        if on_its_own && !heard.iter().any(|s| s.meets(from, to)) {
+            return unseen(format!("not heard {}, when the link was up", when(from, heal)));
+        }
+    }
     if windows.is_empty() {
         return unseen(format!("the cut is shorter than {} at a time", seconds(2.0 * edge)));
     }

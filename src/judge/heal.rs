@@ -1,9 +1,15 @@
-//! HealProven: on every node the table is gone and the record complete, and what was cut is heard again.
+//! HealProven: on every node the table is gone, the record complete and the clock was in step, and what was cut is heard again.
 
-use super::{Case, Said, cite::some, probes, timeline::Track};
+use super::{
+    Case, Said,
+    cite::{some, when},
+    clock::Clock,
+    probes,
+    timeline::Track,
+};
 use crate::{
-    api::{Check, Finding, FindingResult, RecordPhase},
-    predict::count,
+    api::{Check, Finding, FindingResult, RecordPhase, SpanKind},
+    predict::{count, seconds},
 };
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
@@ -50,10 +56,48 @@ fn amiss(case: &Case<'_>, track: &Track<'_>) -> Option<String> {
     match () {
         _ if kernel.is_none() => Some("says nothing of its kernel".into()),
         _ if kernel.is_some_and(|k| k.table) => Some("the table is still there".into()),
+        // Before what it says itself, and before how far its record goes: both may come of it.
+        _ => stepped(case, track).or_else(|| status.message.clone()).or_else(|| incomplete(case, track)),
+    }
+}
+
+/// A wall clock that was further from the operator's in the cut than the run allows: windows begin and end by it. It was in step before,
+/// or nobody would have been cut, so somebody has stepped it.
+fn stepped(case: &Case<'_>, track: &Track<'_>) -> Option<String> {
+    let clock = Clock::compared(track.status.clock.as_ref()?);
+    let (zero_us, heal) = (case.evidence.schedule.cut_at.0.as_microsecond(), case.timeline.heal);
+    // A container's times are the runtime's own: nobody looked then.
+    let own = track.status.spans.iter().filter(|s| s.kind != SpanKind::Container);
+    let mut looks: Vec<(f64, f64, f64)> = own
+        .flat_map(|s| [&s.from, &s.to])
+        .map(|look| {
+            let (at, error) = clock.read(look, zero_us);
+            let ahead = (look.wall.0.as_microsecond() - zero_us) as f64 / 1e6 - at;
+            (at, ahead, error)
+        })
+        .collect();
+    looks.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // Up to the first one after the heal: between that and the one before nobody looked.
+    let until = looks.partition_point(|(at, ..)| *at <= heal) + 1;
+    let is_off = |ahead: f64, error: f64| ahead.abs() > case.allowed_clock_error() + error;
+    let mut looks = looks.into_iter().take(until);
+    let (at, ahead, _) = looks.find(|(at, ahead, error)| *at >= 0.0 && is_off(*ahead, *error))?;
+    let side = if ahead > 0.0 { "ahead of" } else { "behind" };
+    Some(format!(
+        "its wall clock was stepped, {} it was {} {side} the operator's: its cut may have ended early",
+        when(at, heal),
+        seconds(ahead.abs())
+    ))
+}
+
+fn incomplete(case: &Case<'_>, track: &Track<'_>) -> Option<String> {
+    match () {
         _ if track.until.is_none_or(|until| until < case.timeline.heal) => {
             Some("its record ends before the heal".into())
         }
-        _ if status.spans_left_out > 0 => Some(format!("{} left out", count(status.spans_left_out as usize, "span"))),
+        _ if track.status.spans_left_out > 0 => {
+            Some(format!("{} left out", count(track.status.spans_left_out as usize, "span")))
+        }
         _ => None,
     }
 }

@@ -103,7 +103,7 @@ fn ending<'s, 'a>(case: &'s Case<'a>, lease: &LeaseForecast) -> Result<Ending<'s
     if seen.is("gone") {
         return Err(format!("{}: its end was not seen", cite(track, seen)));
     }
-    let error = if track.clock_known { seen.to_error } else { f64::INFINITY };
+    let error = if track.clock_known() { seen.to_error } else { f64::INFINITY };
     Ok(Ending { track, seen, at: seen.to, error, running: !seen.is("exited") })
 }
 

@@ -92,7 +92,7 @@ pub fn known<'s, 'a: 's>(case: &Case<'_>, spans: impl Iterator<Item = &'s Seen<'
 pub fn seen_by<'c, 'a>(case: &'c Case<'a>, node: &str) -> Result<&'c Track<'a>, String> {
     match case.timeline.agent(node) {
         None => Err(format!("no record of {node}")),
-        Some(track) if !track.clock_known => Err(format!("the clock of {node} was not compared with the operator's")),
+        Some(track) if !track.clock_known() => Err(format!("the clock of {node} was not compared with the operator's")),
         Some(track) => Ok(track),
     }
 }

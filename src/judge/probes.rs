@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::{Check, Finding, SpanKind},
-    fault::{Effect, ProbeTarget, Sample},
+    fault::{Effect, PortClass, ProbeTarget, Sample, pauses},
     predict::seconds,
 };
 use std::collections::BTreeMap;
@@ -57,13 +57,23 @@ fn alive(seen: &Seen<'_>) -> bool {
     seen.is("open") || seen.is("refused")
 }
 
-/// Whether anything is claimed of this address: not where only another one of the same service answered before the cut.
+/// What is left of some times without their edges, seconds.
+pub fn within(times: impl IntoIterator<Item = (f64, f64)>, edge: f64) -> Vec<(f64, f64)> {
+    times.into_iter().map(|(from, to)| (from + edge, to - edge)).filter(|(from, to)| from < to).collect()
+}
+
+/// Whether anything is claimed of this address: not where only another one of the same service answered before the cut, nor where nobody
+/// has to be there.
 fn is_served(case: &Case<'_>, node: &str, target: &ProbeTarget, targets: &[&ProbeTarget]) -> bool {
-    let answered = |target: &ProbeTarget| {
-        let spans = case.timeline.agent(node).map_or(&[][..], |track| track.series(SpanKind::Probe, &target.subject()));
-        spans.iter().any(|s| s.from < 0.0 && alive(s))
-    };
-    answered(target) || !target.same_service(targets).any(answered)
+    let answered = |target: &ProbeTarget| has_answered(case, node, target);
+    answered(target) || (target.class != PortClass::Named && !target.same_service(targets).any(answered))
+}
+
+/// Whether this node was answered before the cut, so that what the cut does to it can be told.
+pub fn has_answered(case: &Case<'_>, node: &str, target: &ProbeTarget) -> bool {
+    let spans = case.timeline.agent(node).map_or(&[][..], |track| track.series(SpanKind::Probe, &target.subject()));
+    let tells = |s: &Seen<'_>| s.is("open") || (alive(s) && case.evidence.plan.pattern.effect != Effect::Reject);
+    spans.iter().any(|s| s.from < 0.0 && tells(s))
 }
 
 /// Cut pairs that went on being silent after the heal, or became so again: in words, and who saw it.
@@ -72,7 +82,7 @@ pub fn late(case: &Case<'_>) -> Vec<(String, String)> {
     let heal = case.timeline.heal;
     let mut all = Vec::new();
     let sample = Sample::new(plan);
-    for track in plan.agents().into_iter().filter_map(|n| case.timeline.agent(n)).filter(|t| t.clock_known) {
+    for track in plan.agents().into_iter().filter_map(|n| case.timeline.agent(n)).filter(|t| t.clock_known()) {
         let limit = (STRAY * (case.timeline.end - heal)).max(1.0);
         let rejects = plan.pattern.effect == Effect::Reject;
         let targets = sample.targets_of(track.node);
@@ -120,12 +130,16 @@ fn judge_pair(case: &Case<'_>, track: &Track<'_>, target: &ProbeTarget, broken: 
         |seen: &Seen<'_>, why: &str| Outcome::Contradicted { what: format!("{} {why}", cite(track, seen)) };
     let edge = case.edge(EDGE, track);
     let heal = case.timeline.heal;
+    let plan = case.evidence.plan;
+    let rejects = plan.pattern.effect == Effect::Reject;
 
     // A single timeout right there is a stray.
     let steady = |s: &Seen<'_>| alive(s) || s.span.samples > 1;
     match spans.iter().rfind(|s| s.from <= -edge && steady(s)) {
         None => return unseen("not seen before the cut".into()),
         Some(last) if !alive(last) => return contradicted(last, "before the cut"),
+        // What a cut that rejects would answer, too.
+        Some(last) if broken && rejects && last.is("refused") => return unseen("refused before the cut".into()),
         Some(_) => {}
     }
     match spans.iter().rfind(|s| s.to >= heal + edge && (broken || steady(s))) {
@@ -134,14 +148,20 @@ fn judge_pair(case: &Case<'_>, track: &Track<'_>, target: &ProbeTarget, broken: 
         Some(last) if !broken && !alive(last) => return contradicted(last, "still after the heal"),
         Some(_) => {}
     }
-    let plan = case.evidence.plan;
-    let windows: Vec<(f64, f64)> = match broken {
+    let windows = match broken {
         false => vec![(0.0, heal)],
-        true => {
-            let all = plan.windows_between(track.node, &target.member, heal).into_iter();
-            all.map(|(from, to)| (from + edge, to - edge)).filter(|(from, to)| from < to).collect()
-        }
+        true => plan.windows_between(track.node, &target.member, heal),
     };
+    let through = |s: &Seen<'_>| if rejects { s.is("open") } else { alive(s) };
+    for (from, to) in within(pauses(&windows, heal), edge) {
+        let seen = || spans.iter().filter(|s| s.meets(from, to));
+        match seen().find(|s| steady(s)) {
+            _ if seen().any(through) => {}
+            Some(dead) => return contradicted(dead, "while the link was up"),
+            None => return unseen(format!("nobody looked {}, when the link was up", when(from, heal))),
+        }
+    }
+    let windows = if broken { within(windows, edge) } else { windows };
     if windows.is_empty() {
         return unseen(format!("the cut is shorter than {} at a time", seconds(2.0 * edge)));
     }

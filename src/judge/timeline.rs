@@ -1,6 +1,6 @@
 //! All records on one time line: seconds after the cut by the operator's wall clock, each with its error.
 
-use super::clock::Clock;
+use super::clock::{Clock, epochs_us};
 use crate::api::{Moment, NodeRecord, NodeRecordStatus, Schedule, Span, SpanKind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use std::collections::BTreeMap;
@@ -33,15 +33,12 @@ pub struct Track<'a> {
     pub who: String,
     pub node: &'a str,
     pub status: &'a NodeRecordStatus,
-    pub clock_known: bool,
     /// Largest error of its spans, seconds.
     pub error: f64,
     /// How far the record is complete, seconds after the cut by its own wall clock.
     pub until: Option<f64>,
     clock: Clock<'a>,
     zero_us: i64,
-    /// From the boot clock to the wall clock, least and most, microseconds; where they differ the wall clock was slewed or stepped.
-    epoch_us: Option<(i64, i64)>,
     series: BTreeMap<SpanKind, BTreeMap<&'a str, Vec<Seen<'a>>>>,
 }
 
@@ -64,19 +61,17 @@ impl<'a> Track<'a> {
             .flat_map(BTreeMap::values_mut)
             .for_each(|all| all.sort_by(|a, b| a.from.total_cmp(&b.from)));
         let until = status.observed_until.as_ref().map(|t| (t.0.as_microsecond() - zero_us) as f64 / 1e6);
-        let moments = status.spans.iter().flat_map(|s| [&s.from, &s.to]);
-        let epochs = moments.map(|m| m.wall.0.as_microsecond() - m.boot_us);
-        let epoch_us = epochs.fold(None, |all: Option<(i64, i64)>, at| {
-            Some(all.map_or((at, at), |(least, most)| (least.min(at), most.max(at))))
-        });
-        let clock_known = clock.is_known();
-        let node = &record.spec.node;
-        Some(Track { who, node, status, clock_known, error, until, clock, zero_us, epoch_us, series })
+        Some(Track { who, node: &record.spec.node, status, error, until, clock, zero_us, series })
+    }
+
+    /// Whether its moments can be compared with the operator's.
+    pub fn clock_known(&self) -> bool {
+        self.clock.is_known()
     }
 
     /// What this machine's wall clock showed when somebody else read it: seconds after the cut, and the error.
     pub fn read_wall(&self, at: &MicroTime) -> Option<(f64, f64)> {
-        let (least, most) = self.epoch_us?;
+        let (least, most) = epochs_us(self.status)?;
         let moment = Moment { boot_us: at.0.as_microsecond() - least, wall: at.clone() };
         let (at, error) = self.clock.read(&moment, self.zero_us);
         Some((at, error + (most - least) as f64 / 1e6))

@@ -40,7 +40,7 @@ fn kept(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
     let (mut ended, mut excused, mut evidence, mut watched) = (Vec::new(), Vec::new(), String::new(), 0);
     for pod in &owner.pods {
         let track = match reader(case, &pod.node) {
-            Ok(track) if track.clock_known => track,
+            Ok(track) if track.clock_known() => track,
             Ok(track) => return Said::open(format!("the clock of {} was not compared with the operator's", track.who)),
             Err(why) => return Said::open(why),
         };

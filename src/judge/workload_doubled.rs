@@ -165,7 +165,7 @@ fn twins<'c>(case: &'c Case<'_>, pod: &Pod) -> Vec<(&'c str, &'c str)> {
 fn twice(case: &Case<'_>, old: (&str, &str), new: (&str, &str)) -> Result<Option<Twice>, String> {
     let (a, b) = (reader(case, old.0)?, reader(case, new.0)?);
     for track in [a, b] {
-        if !track.clock_known {
+        if !track.clock_known() {
             return Err(format!("the clock of {} was not compared with the operator's", track.who));
         }
     }

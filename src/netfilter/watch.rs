@@ -35,8 +35,8 @@ const KEY_OFFSET: u32 = 8 + 16;
 pub struct WatchSpec {
     /// Name of the table, from [`crate::api::watch_table_name`].
     pub name: String,
-    /// UDP destination port of the datagrams.
-    pub port: u16,
+    /// UDP destination ports of the datagrams.
+    pub ports: Vec<u16>,
     /// The first 16 bytes of their payload; the sender's key follows, four bytes in network order.
     pub mark: [u8; 16],
     /// Who is a stranger. `None`: nobody is looked for.
@@ -197,12 +197,14 @@ fn table(spec: &WatchSpec) -> Batch {
 
 /// Counts marked datagrams by their sender, and takes them if nobody is to see them after it.
 fn count_datagrams(w: &mut Writer<'_>, spec: &WatchSpec, chain: &str, set: &Set, take: bool) {
-    w.rule(chain, "the rule for datagrams", None, |e| {
-        let e = e.datagram(spec.port, &spec.mark).payload(base::TRANSPORT, KEY_OFFSET, 4);
-        let e = e.count_in(set, KEPT.as_millis() as u64);
-        // Nobody listens there, and the node would answer that the port is unreachable.
-        if take { e.drop() } else { e }
-    });
+    for port in &spec.ports {
+        w.rule(chain, "the rule for datagrams", None, |e| {
+            let e = e.datagram(*port, &spec.mark).payload(base::TRANSPORT, KEY_OFFSET, 4);
+            let e = e.count_in(set, KEPT.as_millis() as u64);
+            // Nobody listens there, and the node would answer that the port is unreachable; or somebody else does.
+            if take { e.drop() } else { e }
+        });
+    }
 }
 
 /// Notes strangers, and lets them go on. Neighbours are none, whatever addresses they ask with.

@@ -1,7 +1,7 @@
 //! A fault as a picture: who still hears whom, as one SVG that needs nothing else.
 
 use crate::{
-    fault::{Effect, Fault, sides},
+    fault::{Effect, Fault, Kind, enforcer, kind, sides},
     topology::Snapshot,
 };
 use std::f64::consts::TAU;
@@ -17,7 +17,7 @@ struct Standing {
     label: String,
     /// A member that stands for all of them.
     member: String,
-    is_node: bool,
+    kind: Kind,
     at: (f64, f64),
 }
 
@@ -70,27 +70,30 @@ fn caption(fault: &Fault) -> String {
 fn standing(snapshot: &Snapshot, fault: &Fault) -> Vec<Standing> {
     let sides = sides(snapshot, fault);
     let alike = |rack: &str| sides.iter().filter(|s| s.racks.iter().any(|r| r == rack)).count() == 1;
-    let mut names: Vec<(String, String, bool)> = Vec::new();
+    let mut names: Vec<(String, String)> = Vec::new();
     for rack in snapshot.racks() {
         let mut nodes = snapshot.nodes.iter().filter(|n| n.rack.as_deref() == Some(rack)).peekable();
         match (alike(rack), nodes.peek()) {
-            (true, Some(first)) => names.push((rack.to_owned(), first.name.clone(), true)),
-            _ => names.extend(nodes.map(|n| (n.name.clone(), n.name.clone(), true))),
+            (true, Some(first)) => names.push((rack.to_owned(), first.name.clone())),
+            _ => names.extend(nodes.map(|n| (n.name.clone(), n.name.clone()))),
         }
     }
-    names.extend(snapshot.endpoints.iter().map(|e| (e.name.clone(), e.name.clone(), false)));
+    names.extend(snapshot.endpoints.iter().map(|e| (e.name.clone(), e.name.clone())));
     let count = names.len() as f64;
     let place = |i: usize| {
         let angle = TAU * i as f64 / count - TAU / 4.0;
         (SIZE.0 / 2.0 + CIRCLE * 1.35 * angle.cos(), SIZE.1 / 2.0 - 12.0 + CIRCLE * angle.sin())
     };
     let all = names.into_iter().enumerate();
-    all.map(|(i, (label, member, is_node))| Standing { label, member, is_node, at: place(i) }).collect()
+    all.map(|(i, (label, member))| Standing { kind: kind(snapshot, &member), label, member, at: place(i) }).collect()
 }
 
 fn line(fault: &Fault, a: &Standing, b: &Standing) -> String {
-    // Between two endpoints nobody drops anything.
-    let cut = |from: &Standing, to: &Standing| (from.is_node || to.is_node) && fault.cuts(&from.member, &to.member);
+    // What nobody drops arrives: between two endpoints, and at an endpoint unless nodes are asked to drop what they send there.
+    let cut = |from: &Standing, to: &Standing| {
+        let is_dropped = enforcer((&from.member, from.kind), (&to.member, to.kind)).is_some();
+        is_dropped && fault.cuts(&from.member, &to.member)
+    };
     let (from, to, style) = match (cut(a, b), cut(b, a)) {
         (false, false) => (a, b, r##"stroke="#15803d" stroke-width="3""##),
         (true, true) => (a, b, r##"stroke="#dc2626" stroke-width="1" stroke-dasharray="3 6""##),
@@ -108,9 +111,9 @@ fn dot(one: &Standing) -> String {
     let (x, y) = one.at;
     let label = escaped(&one.label);
     let size = if label.len() > 6 { 9.0 } else { 13.0 };
-    let shape = match one.is_node {
-        true => format!(r##"<circle cx="{x:.1}" cy="{y:.1}" r="{DOT}" fill="#e2e8f0" stroke="#334155"/>"##),
-        false => {
+    let shape = match one.kind {
+        Kind::Node => format!(r##"<circle cx="{x:.1}" cy="{y:.1}" r="{DOT}" fill="#e2e8f0" stroke="#334155"/>"##),
+        Kind::Endpoint { .. } => {
             // A letter is about half as wide as it is high.
             let (width, height) = ((label.len() as f64 * size * 0.55 + 8.0).max(2.0 * DOT), 1.4 * DOT);
             let (left, top) = (x - width / 2.0, y - height / 2.0);
@@ -127,4 +130,51 @@ fn dot(one: &Standing) -> String {
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fault::expand,
+        topology::{Endpoint, Node},
+    };
+    use serde_json::{Value, json};
+
+    /// What a line has in it that both hear, that one hears, and that nobody hears.
+    const BOTH: &str = r#"stroke-width="3""#;
+    const ONE: &str = "marker-end";
+    const NOBODY: &str = "stroke-dasharray";
+
+    /// Lines of this kind in the picture of a cut of the racks `r0` and `r1`, a node each, and the endpoints `a` and `b`.
+    fn lines(egress: bool, cut: Value, kind: &str) -> Vec<String> {
+        let node = |i: u8| Node { name: format!("n{i}"), rack: Some(format!("r{i}")), ..Default::default() };
+        let endpoint = |name: &str| Endpoint { name: name.into(), egress, ..Default::default() };
+        let snapshot = Snapshot {
+            nodes: vec![node(0), node(1)],
+            endpoints: vec![endpoint("a"), endpoint("b")],
+            ..Default::default()
+        };
+        let spec = serde_json::from_value(json!({"cut": cut, "duration": "60s"})).unwrap();
+        let drawn = picture(&snapshot, &expand(&spec, &snapshot).unwrap());
+        drawn.lines().filter(|l| l.starts_with("<line") && l.contains(kind)).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn what_a_rack_sends_to_an_endpoint_arrives_unless_nodes_drop_it() {
+        let isolate = || json!({"isolate": {"racks": ["r0"]}});
+        let one_way = json!({"edges": [{"from": {"endpoints": ["a", "b"]}, "to": {"racks": ["r0"]}}]});
+        let counts = |egress| [BOTH, ONE, NOBODY].map(|kind| lines(egress, isolate(), kind).len());
+        assert_eq!(counts(false), [3, 2, 1], "r0 is heard by a and b, and by r1 no more");
+        assert_eq!(counts(true), [3, 0, 3]);
+        assert_eq!(lines(false, isolate(), ONE), lines(false, one_way, ONE), "the endpoints are not heard");
+    }
+
+    #[test]
+    fn two_endpoints_go_on_hearing_each_other() {
+        let isolate = || json!({"isolate": {"endpoints": ["a"]}});
+        let counts = |egress| [BOTH, ONE, NOBODY].map(|kind| lines(egress, isolate(), kind).len());
+        assert_eq!(counts(false), [4, 2, 0]);
+        assert_eq!(counts(true), [4, 0, 2]);
+    }
 }

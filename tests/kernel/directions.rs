@@ -8,8 +8,8 @@ use crate::{
 use jiff::{SignedDuration, Timestamp};
 use rackpartition::{
     agent::{Journal, Order, exchange_datagrams},
-    api::{NodeRecordStatus, RackPartitionSpec, SpanKind, Traffic, TrafficClass},
-    fault::{Effect, RunPlan, Way},
+    api::{NodeRecordStatus, Protocol, RackPartitionSpec, SpanKind, Traffic, TrafficClass},
+    fault::{Effect, RunPlan, Way, pauses},
     observe::boot_id,
 };
 use std::{collections::BTreeSet, time::Duration};
@@ -70,6 +70,17 @@ impl Agents {
             }
         }
         all
+    }
+}
+
+impl Agents {
+    /// Whether the record of a node has a span of this kind and subject between these seconds after `begun`.
+    fn has(&self, node: &str, kind: SpanKind, subject: &str, begun: Timestamp, (from, to): (f64, f64)) -> bool {
+        let at = |seconds| begun + SignedDuration::from_secs_f64(seconds);
+        let number = (0..NODES).find(|i| name(*i) == node).unwrap();
+        let spans = self.journals[number].status().spans;
+        let mut own = spans.iter().filter(|s| s.kind == kind && s.subject == subject);
+        own.any(|s| s.from.wall.0 <= at(to) && s.to.wall.0 >= at(from))
     }
 }
 
@@ -138,6 +149,72 @@ fn open_udp_ports() -> Vec<String> {
     let sockets = ["udp", "udp6"].map(list);
     assert!(sockets[0].lines().count() > 1, "an agent sends from sockets of its own");
     sockets.iter().flat_map(|list| list.lines().skip(1).filter(unconnected).map(str::to_owned)).collect()
+}
+
+/// What every agent writes down of every direction is lost in each window of its receiver and heard in each pause between them.
+fn comes_and_goes(shape: &str, change: impl FnOnce(&mut RackPartitionSpec)) {
+    let racks = Racks::new();
+    let mut spec = example(shape);
+    change(&mut spec);
+    let plan = racks.plan(&spec);
+    let everything: Directions = planned(&plan, true).union(&planned(&plan, false)).cloned().collect();
+    std::thread::scope(|scope| {
+        let agents = Agents::start(scope, &racks, &plan);
+        eventually_within(SOON, "everybody is heard before the cut", || {
+            agents.seen(SpanKind::Heard, Timestamp::MIN) == everything
+        });
+        let begun = Timestamp::now();
+        let _cut = racks.cut(&plan);
+        let over = begun + SignedDuration::from_secs_f64(plan.duration_seconds + EDGE);
+        eventually_within(Duration::from_secs_f64(plan.duration_seconds) + SOON, "everybody is heard after it", || {
+            agents.seen(SpanKind::Heard, over) == everything
+        });
+        let mut pauses_seen = 0;
+        for (sender, receiver, way) in planned(&plan, true) {
+            let subject = format!("{sender}/{way}");
+            let windows = plan.windows_at(&receiver, plan.duration_seconds);
+            let in_pauses = pauses(&windows, plan.duration_seconds).collect::<Vec<_>>();
+            pauses_seen += in_pauses.len();
+            for (times, wanted, other) in
+                [(windows, SpanKind::Lost, SpanKind::Heard), (in_pauses, SpanKind::Heard, SpanKind::Lost)]
+            {
+                for (from, to) in times {
+                    let has = |kind| agents.has(&receiver, kind, &subject, begun, (from + EDGE, to - EDGE));
+                    assert!(
+                        has(wanted) && !has(other),
+                        "{shape}: {subject} at {receiver}, {from} to {to} s: not {wanted:?}"
+                    );
+                }
+            }
+        }
+        assert!(pauses_seen > 0, "{shape}: nobody was ever let through");
+    });
+}
+
+/// Around an edge, seconds: agents look every quarter of a second, and tables are loaded one after another on a busy machine.
+const EDGE: f64 = 1.0;
+
+#[test]
+fn a_link_that_flaps_goes_down_and_up() {
+    comes_and_goes("flapping", |spec| {
+        spec.flap.as_mut().unwrap().down = Duration::from_secs(4).into();
+        spec.duration = Duration::from_secs(12).into();
+    });
+}
+
+#[test]
+fn racks_heal_one_after_another() {
+    comes_and_goes("staggered", |spec| {
+        spec.stagger = Some(Duration::from_secs(4).into());
+        spec.duration = Duration::from_secs(8).into();
+    });
+}
+
+#[test]
+fn a_udp_port_alone_is_cut() {
+    is_exact_with("isolate", |spec| {
+        spec.traffic = vec![Traffic { protocol: Some(Protocol::Udp), port: Some(53), ..Default::default() }];
+    });
 }
 
 fn pods_only(spec: &mut RackPartitionSpec) {

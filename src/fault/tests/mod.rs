@@ -2,6 +2,7 @@
 
 mod graph;
 mod pattern;
+mod refusals;
 mod shapes;
 
 use super::{Fault, PlanParts, Policy, Refusal, RunPlan, check_guards, expand, sides};

@@ -5,9 +5,10 @@ use super::{
     mutations::expect,
 };
 use crate::{
-    api::{Check, FindingResult, Span, SpanKind, Verdict},
-    fault::Effect,
+    api::{Check, FindingResult, Protocol, Span, SpanKind, Verdict},
+    fault::{Effect, PortClass},
 };
+use std::collections::BTreeSet;
 
 const DATAGRAMS: &str = "isolated→rest: datagrams";
 
@@ -138,33 +139,107 @@ fn a_pause_of_the_sender_itself_is_no_doubt() {
     assert_eq!(of(&run, "rest→rest: datagrams").result, FindingResult::Held, "it was started anew");
 }
 
+/// The passing run with a link that is down for 30 s and up for 10 s, as the agents would have seen it, but for the second time down.
+fn flapping(second: (f64, f64)) -> Run {
+    let mut run = passing();
+    run.plan.pattern.flap = Some((30.0, 10.0));
+    for node in run.plan.agents().into_iter().map(str::to_owned).collect::<Vec<_>>() {
+        let cut: BTreeSet<(SpanKind, String)> = run
+            .status(&node)
+            .spans
+            .iter()
+            .filter(|s| s.kind == SpanKind::Lost || (s.kind == SpanKind::Probe && s.state == "silent"))
+            .map(|s| (s.kind, s.subject.clone()))
+            .collect();
+        for (kind, subject) in cut {
+            if kind == SpanKind::Probe {
+                let down = |from, to| ("silent", from, to);
+                let up = |from, to| ("open", from, to);
+                let history = [
+                    up(START, -0.5),
+                    down(0.5, 29.5),
+                    up(30.5, 39.5),
+                    down(40.5, 69.5),
+                    up(70.5, CUT),
+                    up(CUT + 0.5, END),
+                ];
+                run.rewrite(&node, kind, &subject, &history);
+            } else {
+                let heard = [("heard", START, 0.0), ("heard", 30.0, 40.0), ("heard", 70.0, END)];
+                run.rewrite(&node, SpanKind::Heard, &subject, &heard);
+                run.rewrite(&node, kind, &subject, &[("lost", 0.0, 30.0), ("lost", second.0, second.1)]);
+            }
+        }
+    }
+    run
+}
+
 #[test]
 fn every_window_of_a_cut_that_flaps_must_show_a_loss() {
-    let flapping = |second: (f64, f64)| {
+    assert_eq!(of(&flapping((40.0, 70.0)), DATAGRAMS).result, FindingResult::Held);
+    assert_eq!(
+        of(&flapping((40.0, 40.1)), DATAGRAMS).result,
+        FindingResult::Inconclusive,
+        "nothing more in the second window"
+    );
+}
+
+#[test]
+fn a_link_that_flaps_must_come_up() {
+    let mut run = flapping((40.0, 70.0));
+    run.rewrite("w2", SpanKind::Lost, "w1/Ipv4", &[("lost", 0.0, 70.0)]);
+    assert_eq!(of(&run, DATAGRAMS).result, FindingResult::Violated, "taken while it was up");
+    let mut run = flapping((40.0, 70.0));
+    run.rewrite("w2", SpanKind::Heard, "w1/Ipv4", &[("heard", START, 0.0), ("heard", 70.0, END)]);
+    assert_eq!(of(&run, DATAGRAMS).result, FindingResult::Inconclusive, "nobody knows");
+    const PORTS: &str = "rest→isolated";
+    let mut run = flapping((40.0, 70.0));
+    assert_eq!(of(&run, PORTS).result, FindingResult::Held);
+    run.rewrite(
+        "w2",
+        SpanKind::Probe,
+        "w1/Kubelet",
+        &[("open", START, -0.5), ("silent", 0.5, 69.5), ("open", 70.5, END)],
+    );
+    assert_eq!(of(&run, PORTS).result, FindingResult::Violated, "still silent when it was up");
+}
+
+#[test]
+fn a_rack_that_heals_early_must_be_heard_from_then_on() {
+    let staggered = |from: f64| {
         let mut run = passing();
-        run.plan.pattern.flap = Some((30.0, 10.0));
-        for node in run.plan.agents().into_iter().map(str::to_owned).collect::<Vec<_>>() {
-            for subject in run
-                .status(&node)
-                .spans
-                .iter()
-                .filter(|s| s.kind == SpanKind::Lost)
-                .map(|s| s.subject.clone())
-                .collect::<Vec<_>>()
-            {
-                run.rewrite(
-                    &node,
-                    SpanKind::Heard,
-                    &subject,
-                    &[("heard", START, 0.0), ("heard", 30.0, 40.0), ("heard", 70.0, END)],
-                );
-                run.rewrite(&node, SpanKind::Lost, &subject, &[("lost", 0.0, 30.0), ("lost", second.0, second.1)]);
-            }
+        run.plan.pattern.early_seconds = [("r2".to_owned(), 30.0)].into();
+        for subject in ["cp1/Ipv4", "w1/Ipv4"] {
+            run.rewrite("w2", SpanKind::Heard, subject, &[("heard", START, 0.0), ("heard", from, END)]);
+            run.rewrite("w2", SpanKind::Lost, subject, &[("lost", 0.0, from)]);
+            run.rewrite("cp2", SpanKind::Heard, subject, &[("heard", START, 0.0), ("heard", 45.0, END)]);
+            run.rewrite("cp2", SpanKind::Lost, subject, &[("lost", 0.0, 45.0)]);
         }
         of(&run, DATAGRAMS).result
     };
-    assert_eq!(flapping((40.0, 70.0)), FindingResult::Held);
-    assert_eq!(flapping((80.0, 81.0)), FindingResult::Inconclusive, "nothing in the second window");
+    assert_eq!(staggered(45.0), FindingResult::Held);
+    assert_eq!(staggered(55.0), FindingResult::Violated, "ten seconds late");
+}
+
+#[test]
+fn what_nobody_looked_at_is_named() {
+    let edges = |change: fn(&mut Run)| {
+        let mut run = passing();
+        change(&mut run);
+        let findings = run.judge().findings;
+        let found = findings.into_iter().find(|f| f.subject == "edges" && f.check == Check::FaultProven);
+        found.map(|f| (f.result, f.evidence))
+    };
+    assert_eq!(edges(|_| {}), None);
+    let says = |found: Option<(FindingResult, String)>, words: &str| {
+        let (result, why) = found.unwrap_or_else(|| panic!("no finding for {words}"));
+        assert_eq!(result, FindingResult::Inconclusive);
+        assert!(why.contains(words), "{why}");
+    };
+    let unserved = edges(|run| run.plan.probes.retain(|t| t.class != PortClass::Endpoint));
+    says(unserved, "nobody looked at isolated↔lb");
+    let ports = edges(|run| run.plan.ports.ports = [(Protocol::Tcp, 10250), (Protocol::Sctp, 9)].into());
+    says(ports, "nobody looked at SCTP 9");
 }
 
 #[test]

@@ -103,9 +103,7 @@ pub fn pod(subject: &str, uid: &str, node: &str, owner: &str, state: &str, from:
 }
 
 fn record(node: &str, observer: Observer, status: NodeRecordStatus) -> NodeRecord {
-    let spec =
-        NodeRecordSpec { run: "run".into(), run_uid: "1".into(), node: node.into(), observer, clock_reply: None };
-    NodeRecord { status: Some(status), ..NodeRecord::new(node, spec) }
+    NodeRecord { status: Some(status), ..NodeRecord::new(node, NodeRecordSpec::new("run", "1", node, observer)) }
 }
 
 /// Before, during and after the cut.

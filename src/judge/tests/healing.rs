@@ -1,10 +1,11 @@
 //! Cuts that last too long, and nodes of which nobody knows whether they healed.
 
 use super::{
-    fixture::{CUT, END, START, passing},
+    fixture::{CUT, END, Run, START, moment, passing},
     mutations::expect,
 };
-use crate::api::{Check, FindingResult, RecordPhase, SpanKind, Verdict};
+use crate::api::{Check, Finding, FindingResult, Moment, RecordPhase, SpanKind, Verdict};
+use k8s_openapi::jiff::SignedDuration;
 
 #[test]
 fn a_cut_that_lasts_too_long() {
@@ -20,9 +21,11 @@ fn a_cut_that_lasts_too_long() {
     }
     let mut run = passing();
     run.rewrite("w1", SpanKind::Probe, "w2/Kubelet", &too_long);
-    let findings = run.judge().findings;
-    let heal = findings.iter().find(|f| f.check == Check::HealProven).unwrap();
-    assert_eq!(heal.observed, "w1→w2/Kubelet still silent 20 s after the heal");
+    assert_eq!(heal_of(&run).observed, "w1→w2/Kubelet still silent 20 s after the heal");
+}
+
+fn heal_of(run: &Run) -> Finding {
+    run.judge().findings.into_iter().find(|f| f.check == Check::HealProven).unwrap()
 }
 
 #[test]
@@ -48,4 +51,55 @@ fn a_node_that_does_not_say_that_it_healed() {
         expect(|run| run.status("w3").phase = phase, Verdict::Inconclusive, &amiss);
     }
     expect(|run| run.status("w3").kernel = None, Verdict::Inconclusive, &amiss);
+    // It says so and that something was amiss.
+    expect(|run| run.status("w3").message = Some("the node was rebooted".into()), Verdict::Inconclusive, &amiss);
+}
+
+/// The wall clock of w3 is so many seconds ahead `when` this holds, in seconds after the cut. By the boot clock nothing changes.
+fn stepped(run: &mut Run, seconds: f64, when: impl Fn(f64) -> bool) {
+    let is_off = |at: &Moment| when((at.boot_us - moment(0.0, 0.0).boot_us) as f64 / 1e6);
+    let by = SignedDuration::from_micros((seconds * 1e6) as i64);
+    let status = run.status("w3");
+    let spans = status.spans.iter_mut().flat_map(|s| [&mut s.from, &mut s.to]);
+    spans.filter(|at| is_off(at)).for_each(|at| at.wall.0 += by);
+    for anchor in status.clock.iter_mut().flat_map(|c| &mut c.anchors).filter(|a| is_off(&a.at)) {
+        anchor.at.wall.0 += by;
+        anchor.offset_us -= by.as_micros() as i64;
+    }
+    if let Some(until) = status.observed_until.as_mut().filter(|_| when(END)) {
+        until.0 += by;
+    }
+}
+
+#[test]
+fn a_wall_clock_that_was_stepped_in_the_cut() {
+    let amiss = [(Check::HealProven, "all nodes", FindingResult::Inconclusive)];
+    // Every clock of the fixture is 0.2 s behind, and 0.5 s are allowed.
+    for (seconds, how) in [(3600.0, "3599.8 s ahead of"), (-3600.0, "3600.2 s behind"), (1.0, "0.8 s ahead of")] {
+        expect(|run| stepped(run, seconds, |at| at > 30.0), Verdict::Inconclusive, &amiss);
+        let mut run = passing();
+        stepped(&mut run, seconds, |at| at > 30.0);
+        let said = format!("w3: its wall clock was stepped, 74.5 s after the cut it was {how} the operator's");
+        assert_eq!(heal_of(&run).observed, format!("{said}: its cut may have ended early"));
+    }
+    // No further from the operator's than any clock may be.
+    expect(|run| stepped(run, 0.6, |at| at > 30.0), Verdict::Pass, &[]);
+}
+
+#[test]
+fn a_wall_clock_that_was_stepped_while_nobody_looked() {
+    let mut run = passing();
+    stepped(&mut run, 3600.0, |at| at > 30.0);
+    let in_the_cut = |at: &Moment| (1..=(CUT * 1e6) as i64).contains(&(at.boot_us - moment(0.0, 0.0).boot_us));
+    run.status("w3").spans.retain(|s| !in_the_cut(&s.from) && !in_the_cut(&s.to));
+    let heal = heal_of(&run);
+    assert_eq!(heal.result, FindingResult::Inconclusive);
+    assert!(heal.observed.contains("it was 3599.8 s ahead of the operator's"), "{heal:?}");
+}
+
+#[test]
+fn a_wall_clock_that_was_in_step_in_the_cut() {
+    // Put right before the cut, or stepped when it was over.
+    expect(|run| stepped(run, -3600.0, |at| at < -10.0), Verdict::Pass, &[]);
+    expect(|run| stepped(run, 3600.0, |at| at > CUT + 1.0), Verdict::Pass, &[]);
 }
