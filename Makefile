@@ -3,7 +3,6 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
-TARGET  := x86_64-unknown-linux-gnu
 IMAGE   ?= rackpartition:dev
 LAB     := cargo run --quiet --package e2e --bin lab --
 CLUSTER ?= rackpartition
@@ -25,7 +24,7 @@ test: ## Run every test, from formatting to one end-to-end run
 	@scripts/test
 
 .PHONY: e2e
-e2e: image ## Run every scenario on the lab, the long ones too
+e2e: image ## Run every scenario on the lab, the long ones too; crash_matrix_whole (hours) only by its name: see CONTRIBUTING.md
 	@cargo test --locked --package e2e --test cluster -- --all
 
 .PHONY: bench
