@@ -42,7 +42,7 @@ pub async fn watch(address: SocketAddr, journal: Journal) {
         {
             journal.observe(SpanKind::Etcd, now(), Observation::new(ETCD, state));
             let Some(counts) = Counts::of(&body) else { continue };
-            for seen in before.map(|before| counts.since(before)).into_iter().flatten() {
+            for seen in counts.since(before) {
                 journal.observe(SpanKind::Etcd, now(), seen);
             }
             before = Some(counts);
@@ -57,6 +57,8 @@ struct Counts {
     elections: f64,
     /// Writes to the log that took longer than [`SLOW`], of `etcd_disk_wal_fsync_duration_seconds`.
     slow: f64,
+    /// `process_start_time_seconds` (client_golang, `process_collector.go`): one that was started anew may count the same again.
+    started: Option<f64>,
 }
 
 impl Counts {
@@ -64,16 +66,21 @@ impl Counts {
         let fsync = "etcd_disk_wal_fsync_duration_seconds";
         let fast = value(metrics, &format!("{fsync}_bucket{{le=\"{SLOW}\"}}"))?;
         let elections = value(metrics, "etcd_server_leader_changes_seen_total")?;
-        Some(Counts { elections, slow: value(metrics, &format!("{fsync}_count"))? - fast })
+        let slow = value(metrics, &format!("{fsync}_count"))? - fast;
+        Some(Counts { elections, slow, started: value(metrics, "process_start_time_seconds") })
     }
 
-    /// A member that was started anew has counted less than before, which is a change too.
-    fn since(self, before: Self) -> [Observation; 2] {
-        let of = |subject, well, amiss, same| Observation::new(subject, if same { well } else { amiss });
-        [
-            of(ETCD_LEADER, "steady", "changed", self.elections == before.elections),
-            of(ETCD_DISK, "fast", "slow", self.slow <= before.slow),
-        ]
+    /// What has become of the counts of the look before. The first look tells nothing of the time before it, nor of the time since an
+    /// earlier process of this agent looked: said in so many words, or what that one saw would seem to go on.
+    fn since(self, before: Option<Self>) -> [Observation; 2] {
+        let (leader, disk) = match before {
+            None => ("unknown", "unknown"),
+            Some(before) => {
+                let same = self.elections == before.elections && self.started == before.started;
+                (if same { "steady" } else { "changed" }, if self.slow <= before.slow { "fast" } else { "slow" })
+            }
+        };
+        [Observation::new(ETCD_LEADER, leader), Observation::new(ETCD_DISK, disk)]
     }
 }
 
@@ -113,9 +120,9 @@ mod tests {
 
     #[test]
     fn what_is_added_to_the_counts_is_told() {
-        let metrics = |elections: u32, fast: u32, all: u32| {
+        let started_at = |started: &str, elections: u32, fast: u32, all: u32| {
             Counts::of(&format!(
-                "etcd_server_leader_changes_seen_total {elections}\n\
+                "process_start_time_seconds {started}\netcd_server_leader_changes_seen_total {elections}\n\
                 etcd_disk_wal_fsync_duration_seconds_bucket{{le=\"0.256\"}} 1\n\
                 etcd_disk_wal_fsync_duration_seconds_bucket{{le=\"0.512\"}} {fast}\n\
                 etcd_disk_wal_fsync_duration_seconds_bucket{{le=\"+Inf\"}} {all}\n\
@@ -123,10 +130,21 @@ mod tests {
             ))
             .unwrap()
         };
-        let before = metrics(2, 90, 91);
-        let told = |now: Counts| now.since(before).map(|o| format!("{} {}", o.subject, o.state));
-        assert_eq!(told(metrics(2, 99, 100)), ["etcd/leader steady", "etcd/disk fast"], "one was slow long ago");
-        assert_eq!(told(metrics(3, 99, 101)), ["etcd/leader changed", "etcd/disk slow"]);
+        let metrics = |elections, fast, all| started_at("1.7e+09", elections, fast, all);
+        let told = |before, now: Counts| now.since(before).map(|o| format!("{} {}", o.subject, o.state));
+        let before = Some(metrics(2, 90, 91));
+        assert_eq!(
+            told(before, metrics(2, 99, 100)),
+            ["etcd/leader steady", "etcd/disk fast"],
+            "one was slow long ago"
+        );
+        assert_eq!(told(before, metrics(3, 99, 101)), ["etcd/leader changed", "etcd/disk slow"]);
+        assert_eq!(told(before, started_at("1.8e+09", 2, 9, 9)), ["etcd/leader changed", "etcd/disk fast"]);
+        assert_eq!(
+            told(None, metrics(2, 90, 91)),
+            ["etcd/leader unknown", "etcd/disk unknown"],
+            "nobody looked before"
+        );
         assert_eq!(Counts::of("etcd_server_leader_changes_seen_total 1\n"), None);
     }
 }

@@ -97,10 +97,7 @@ pub fn is_ready(args: &ReadyArgs) -> ExitCode {
 /// Where the plan can't be read or is another node's, or one of the tasks broke. A node that can't be armed is no error: it
 /// says so in its NodeRecord and observes.
 pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
-    // Another process of this pod may have left it.
-    let _ = std::fs::remove_file(&args.ready.ready_file);
-    let plan = read_plan(&args.plan, &args.node)?;
-    let boot_id = observe::boot_id().map_err(Error::BootId)?;
+    let (plan, boot_id) = begin(&args)?;
     let route = Route::in_cluster(&plan.api_servers).map_err(Error::Route)?;
     route.prefer(&plan.writable);
 
@@ -108,9 +105,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
         return survey::look(&args, &plan, boot_id, route).await;
     }
 
-    let store = Store::open(&args.state_dir, &plan.run_uid);
-    let earlier = store.as_ref().ok().and_then(Store::journal);
-    let journal = Journal::new(plan.hash(), boot_id.clone(), earlier);
+    let (store, journal) = resume(&args, &plan, &boot_id);
     let (phases, phase) = channel::channel(None);
     let (order, orders) = channel::channel(Default::default());
     let (stop, stopped) = channel::channel(false);
@@ -160,6 +155,38 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
         tracing::warn!("the record is behind the journal");
     }
     Ok(())
+}
+
+/// Of [`run`] what concerns this node's kernel and its disk, by the orders of whoever calls this: without the API, nothing is
+/// observed and nothing recorded. The tests in network namespaces hold and kill it. Returns once `stop` is changed.
+///
+/// # Errors
+/// Where the plan can't be read or is another node's, or this node can't be armed.
+pub async fn carry_out(
+    args: &AgentArgs,
+    orders: channel::Receiver<Order>,
+    stop: channel::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let (plan, boot_id) = begin(args)?;
+    let (store, journal) = resume(args, &plan, &boot_id);
+    let (phases, _phase) = channel::channel(None);
+    keeper(args, &plan, boot_id, &store, &journal, phases)?.run(orders, stop).await;
+    Ok(())
+}
+
+/// The plan, and the boot that this is.
+fn begin(args: &AgentArgs) -> Result<(RunPlan, String), Error> {
+    // Another process of this pod may have left it.
+    let _ = std::fs::remove_file(&args.ready.ready_file);
+    let plan = read_plan(&args.plan, &args.node)?;
+    Ok((plan, observe::boot_id().map_err(Error::BootId)?))
+}
+
+/// What this node's disk has of the run, and the journal that goes on from there.
+fn resume(args: &AgentArgs, plan: &RunPlan, boot_id: &str) -> (Result<Store, Error>, Journal) {
+    let store = Store::open(&args.state_dir, &plan.run_uid);
+    let earlier = store.as_ref().ok().and_then(Store::journal);
+    (store, Journal::new(plan.hash(), boot_id.into(), earlier))
 }
 
 async fn until_told_to_end(tasks: &mut JoinSet<()>) -> anyhow::Result<()> {

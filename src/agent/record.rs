@@ -60,13 +60,7 @@ pub struct Record {
 
 impl Record {
     pub fn new(route: Route, namespace: &str, (run, run_uid): (&str, &str), node: &str, journal: Journal) -> Self {
-        let spec = NodeRecordSpec {
-            run: run.into(),
-            run_uid: run_uid.into(),
-            node: node.into(),
-            observer: Observer::Agent,
-            clock_reply: None,
-        };
+        let spec = NodeRecordSpec::new(run, run_uid, node, Observer::Agent);
         let api = Api::namespaced(route.client(), namespace);
         Record { api, name: record_name(run, run_uid, node), spec, journal, route }
     }

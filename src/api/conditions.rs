@@ -9,7 +9,8 @@ pub const PLANNED: &str = "Planned";
 pub const ARMED: &str = "Armed";
 /// The fault is proven by kernel counters and probes.
 pub const INJECTED: &str = "Injected";
-/// No rule with effect is left: True with evidence, else Unknown.
+/// No rule with effect is left: True by every node's word, False where one says after the cut that its table is still there,
+/// else Unknown.
 pub const HEALED: &str = "Healed";
 /// There is a verdict.
 pub const JUDGED: &str = "Judged";

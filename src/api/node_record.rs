@@ -44,6 +44,18 @@ pub struct NodeRecordSpec {
     pub clock_reply: Option<ClockReply>,
 }
 
+impl NodeRecordSpec {
+    /// As the observer creates it: the operator has not answered yet.
+    pub fn new(
+        run: impl Into<String>,
+        run_uid: impl Into<String>,
+        node: impl Into<String>,
+        observer: Observer,
+    ) -> Self {
+        NodeRecordSpec { run: run.into(), run_uid: run_uid.into(), node: node.into(), observer, clock_reply: None }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Observer {
     Agent,

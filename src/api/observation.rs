@@ -55,8 +55,8 @@ pub enum SpanKind {
     /// trusted: it may move.
     Address,
     /// The member of etcd on this node, by its own metrics. Subject `etcd`, state `leads`, `follows` or `alone` (it knows no
-    /// leader); subject `etcd/leader`, state `steady` or `changed` since the look before; subject `etcd/disk`, state `fast` or
-    /// `slow` (a write to its log took longer than half a second).
+    /// leader); subject `etcd/leader`, state `steady` or `changed` (or started anew) since the look before; subject `etcd/disk`, state
+    /// `fast` or `slow` (a write to its log took longer than half a second). Both are `unknown` at an agent's first look.
     Etcd,
     /// Whether everything desired was actual. Subject `cluster`, state `ok` or `waiting`; detail says for what.
     Convergence,

@@ -44,6 +44,10 @@ pub struct RackPartitionSpec {
     /// The node label whose values are the racks.
     #[serde(default = "default_rack_label")]
     #[schemars(length(min = 1, max = 317))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')")
+            .message("give the key of a label, such as topology.kubernetes.io/zone")
+    )]
     pub rack_label: String,
     /// What is cut from what.
     pub cut: Cut,
@@ -139,7 +143,7 @@ pub struct Endpoint {
     pub cidrs: Vec<String>,
     /// The TCP ports it serves, for probes.
     #[serde(default)]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 16), inner(range(min = 1)))]
     pub ports: Vec<u16>,
     /// The rack it is in, or `outside`.
     #[serde(default = "outside")]
@@ -190,8 +194,8 @@ pub struct Guards {
     /// Allow a cut of every rack from every other.
     #[serde(default)]
     pub allow_all_racks: bool,
-    /// Allow a start while a node is not Ready. Such a node can't be armed, so the run will be refused later all the same
-    /// if it is concerned.
+    /// Allow a start while a node is not Ready, a workload is not whole, or a member of etcd beside an agent has not been seen well
+    /// for 15 s. A node that is not Ready can't be armed, so the run will be refused later all the same if it is concerned.
     #[serde(default)]
     pub allow_unhealthy_baseline: bool,
     /// Allow a run in which nodes hear addresses whose place nobody knows, such as clients and name servers. One of them may be

@@ -1,9 +1,11 @@
 //! The course of a run: what follows from its status, from what its nodes say, and from the time. Pure; the operator's steps look and
 //! act, and the simulation of the agents runs against the same words.
 
+mod due;
 mod nodes;
 mod phases;
 
+pub use due::{Due, due, is_held};
 pub use nodes::Nodes;
 pub use phases::{
     LAST_CALL_SECONDS, SLACK_SECONDS, aborted, after, arming, before, deadline, during, is_late, may_have_touched,

@@ -58,10 +58,16 @@ impl<'a> Nodes<'a> {
         self.records.iter().filter(|r| !says_gone(r)).map(|r| r.spec.node.as_str()).collect()
     }
 
+    /// Whether every node has said that its table is gone. Then nobody is cut any more, whatever any clock shows: what ended once is
+    /// never armed again.
+    pub fn are_all_free(&self) -> bool {
+        !self.names.is_empty() && self.names.iter().all(|node| self.of(node).is_some_and(says_gone))
+    }
+
     /// Sets the condition: Healed is True with every node's word, False where a node says that its table outlived the cut, else
     /// Unknown with the names of those that have not spoken.
     pub fn healed(&self, mut status: RackPartitionStatus, now: Timestamp) -> RackPartitionStatus {
-        let spoke = |n: &&str| self.records.iter().any(|r| r.spec.node == **n && says_gone(r));
+        let spoke = |n: &&str| self.of(n).is_some_and(says_gone);
         // Before scheduling, a node without a record holds nothing.
         let held = |n: &&str| status.schedule.is_some() || self.of(n).is_some();
         let silent: Vec<&str> = self.names.iter().copied().filter(|n| held(n) && !spoke(n)).collect();
@@ -118,25 +124,23 @@ mod tests {
     use super::*;
     use crate::api::{Kernel, NodeRecordSpec, NodeRecordStatus, Observer, Schedule};
 
+    fn record(node: &str, status: NodeRecordStatus) -> NodeRecord {
+        let spec = NodeRecordSpec::new("r", "u", node, Observer::Agent);
+        NodeRecord { status: Some(status), ..NodeRecord::new(node, spec) }
+    }
+
     /// A run whose cut ended a minute ago, and the word of its one node.
     fn healed(phase: Option<RecordPhase>, table: bool, seen_seconds_after_heal: f64) -> String {
         let heal_at = later(Timestamp::now(), -60.0);
         let at = |seconds| MicroTime(later(heal_at, seconds));
         let schedule = Schedule { cut_at: at(-60.0), heal_at: at(0.0), recover_by: at(300.0), observed_until: None };
-        let spec = NodeRecordSpec {
-            run: "r".into(),
-            run_uid: "u".into(),
-            node: "w1".into(),
-            observer: Observer::Agent,
-            clock_reply: None,
-        };
         let status = NodeRecordStatus {
             phase,
             kernel: Some(Kernel { table, ..Default::default() }),
             observed_until: Some(at(seen_seconds_after_heal)),
             ..Default::default()
         };
-        let records = [NodeRecord { status: Some(status), ..NodeRecord::new("w1", spec) }];
+        let records = [record("w1", status)];
         let status = RackPartitionStatus { schedule: Some(schedule), ..Default::default() };
         let status = Nodes { names: BTreeSet::from(["w1"]), records: &records }.healed(status, Timestamp::now());
         status.conditions.iter().find(|c| c.type_ == conditions::HEALED).map(|c| c.status.clone()).unwrap()
@@ -147,5 +151,48 @@ mod tests {
         assert_eq!(healed(Some(RecordPhase::Healed), false, 5.0), "True");
         assert_eq!(healed(Some(RecordPhase::Loaded), true, 30.0), "False", "it outlived the cut");
         assert_eq!(healed(Some(RecordPhase::Loaded), true, -10.0), "Unknown", "that was during the cut");
+    }
+
+    #[test]
+    fn a_node_without_a_record_has_not_healed_once_there_is_a_schedule() {
+        let now = Timestamp::now();
+        let kernel = Some(Kernel::default());
+        let status = NodeRecordStatus { phase: Some(RecordPhase::Healed), kernel, ..Default::default() };
+        let records = [record("w1", status)];
+        let nodes = Nodes { names: BTreeSet::from(["w1", "w2"]), records: &records };
+        let healed = |schedule: Option<Schedule>| {
+            let status = nodes.healed(RackPartitionStatus { schedule, ..Default::default() }, now);
+            let found = status.conditions.into_iter().find(|c| c.type_ == conditions::HEALED).unwrap();
+            (found.status, found.message)
+        };
+        let at = |seconds| MicroTime(later(now, seconds));
+        let schedule = Schedule { cut_at: at(-60.0), heal_at: at(0.0), recover_by: at(300.0), observed_until: None };
+        assert_eq!(healed(Some(schedule)), ("Unknown".to_owned(), "no word yet from w2".to_owned()));
+        assert_eq!(healed(None).0, "True", "nobody was asked to cut, and w2 never came");
+    }
+
+    #[test]
+    fn all_are_free_by_the_word_of_each() {
+        use RecordPhase::{Aborted, Armed, Healed, Loaded, Unfit};
+        let says = |phase, kernel: Option<bool>| NodeRecordStatus {
+            phase,
+            kernel: kernel.map(|table| Kernel { table, ..Default::default() }),
+            ..Default::default()
+        };
+        let are_all_free = |names: &[&'static str], other: NodeRecordStatus| {
+            let records = [record("w1", says(Some(Healed), Some(false))), record("w2", other)];
+            Nodes { names: names.iter().copied().collect(), records: &records }.are_all_free()
+        };
+        for phase in [Healed, Aborted, Unfit] {
+            assert!(are_all_free(&["w1", "w2"], says(Some(phase), Some(false))), "{phase:?}");
+            assert!(!are_all_free(&["w1", "w2"], says(Some(phase), Some(true))), "{phase:?} and a table");
+            assert!(!are_all_free(&["w1", "w2"], says(Some(phase), None)), "{phase:?} and nobody looked");
+        }
+        for phase in [None, Some(Armed), Some(Loaded)] {
+            assert!(!are_all_free(&["w1", "w2"], says(phase, Some(false))), "{phase:?}");
+        }
+        let free = || says(Some(Healed), Some(false));
+        assert!(!are_all_free(&["w1", "w2", "w3"], free()), "w3 has no record");
+        assert!(!are_all_free(&[], free()), "of nobody nothing is known");
     }
 }

@@ -20,6 +20,9 @@ pub const SLACK_SECONDS: f64 = 2.0;
 /// in every run.
 const HOLD_SECONDS: f64 = 30.0;
 
+/// What to do about a node on which it failed.
+const ADVICE: &str = "see to the node and its agent's pod, then create the run again";
+
 /// Arming: until nothing is waited for any more, `waits` a reason and a sentence, but no longer than `deadline` seconds. Also where all
 /// is ready then, as after a while without an operator: the gates of the nodes that were armed first would close in mid-cut.
 pub fn arming(
@@ -32,11 +35,14 @@ pub fn arming(
     let is_late = is_late(&status, conditions::ARMED, deadline, now);
     match waits {
         None if is_late => {
-            refused(status, format!("ready to cut only after more than {deadline} s: run it again"), now)
+            let why = format!("ready to cut only after more than {deadline} s");
+            refused(status, format!("{why}: create the run again, or raise agent.armDeadline of the chart"), now)
         }
         None => schedule(spec, status, now),
         Some((_, what)) if is_late => {
-            refused(status, format!("not ready to cut after {deadline} s: waiting for {what}"), now)
+            let why = format!("not ready to cut after {deadline} s: waiting for {what}");
+            let advice = "mend that and create the run again, or raise agent.armDeadline of the chart";
+            refused(status, format!("{why}; {advice} where it only takes longer"), now)
         }
         Some((reason, what)) => {
             let armed = status.agents.as_ref().map(|a| a.summary.clone()).unwrap_or_default();
@@ -91,7 +97,7 @@ pub fn before(status: RackPartitionStatus, nodes: &Nodes<'_>, now: Timestamp) ->
     // After the instant others may be cut already, and who has not said that it is ready too: it can't tell then.
     let what = if left > 0.0 { "called off" } else { "aborted" };
     if let Some((node, why)) = nodes.given_up() {
-        return aborted(status, format!("{what}: {node} takes part no longer: {why}"), now);
+        return aborted(status, format!("{what}: {node} takes part no longer: {why}; {ADVICE}"), now);
     }
     let missing = nodes.not_loaded(&status);
     if !missing.is_empty() && left > LAST_CALL_SECONDS {
@@ -101,7 +107,8 @@ pub fn before(status: RackPartitionStatus, nodes: &Nodes<'_>, now: Timestamp) ->
         return Next::wait(status, Duration::from_millis(200), message);
     }
     if !missing.is_empty() {
-        return aborted(status, format!("{what}: no word in time of windows loaded on {}", missing.join(", ")), now);
+        let who = missing.join(", ");
+        return aborted(status, format!("{what}: no word in time of windows loaded on {who}; {ADVICE}"), now);
     }
     if left > 0.0 {
         let message = format!("windows loaded on every node; cutting in {left:.0} s");
@@ -116,16 +123,18 @@ pub fn before(status: RackPartitionStatus, nodes: &Nodes<'_>, now: Timestamp) ->
     )
 }
 
-/// Cut: until the windows are over.
-pub fn during(status: RackPartitionStatus, now: Timestamp) -> Next {
+/// Cut: until the windows are over, or every node says that it is free: the operator's clock may have been stepped back, and the kernels
+/// do not go by it.
+pub fn during(status: RackPartitionStatus, nodes: &Nodes<'_>, now: Timestamp) -> Next {
     let Some(schedule) = status.schedule.clone() else { return aborted(status, "the schedule is missing", now) };
     let left = seconds_between(now, schedule.heal_at.0) + AFTER_HEAL_SECONDS;
-    if left > 0.0 {
+    let are_all_free = nodes.are_all_free();
+    if left > 0.0 && !are_all_free {
         let message = format!("cut; heals in {:.0} s", (left - AFTER_HEAL_SECONDS).max(0.0));
         return Next::wait(status, Duration::from_secs_f64(left.min(1.0)), message);
     }
-    let message = "the windows are over; watching the recovery".to_owned();
-    Next::phase(status, Phase::Recovering, "Recovering", &message).condition(
+    let over = if are_all_free { "every node says that its table is gone" } else { "the windows are over" };
+    Next::phase(status, Phase::Recovering, "Recovering", format!("{over}; watching the recovery")).condition(
         conditions::HEALED,
         ("Unknown", "WindowsOver"),
         "the windows are over; waiting for every node to say that its table is gone",
@@ -143,9 +152,12 @@ pub fn after(
     now: Timestamp,
 ) -> Next {
     let Some(mut schedule) = status.schedule.clone() else { return aborted(status, "the schedule is missing", now) };
-    let since_heal = -seconds_between(now, schedule.heal_at.0);
     let status = nodes.healed(status, now);
-    let all_healed = status.agents.as_ref().is_some_and(|a| a.healed >= a.wanted);
+    // By the schedule, or since every node said so where the operator's clock was stepped back meanwhile.
+    let healed = status.conditions.iter().find(|c| c.type_ == conditions::HEALED && c.status == "True");
+    let since_word = healed.map_or(f64::NEG_INFINITY, |c| seconds_between(c.last_transition_time.0, now));
+    let since_heal = seconds_between(schedule.heal_at.0, now).max(since_word);
+    let all_healed = healed.is_some();
     let recovered = all_healed && whole.min(since_heal) >= HOLD_SECONDS;
     if !recovered && seconds_between(now, schedule.recover_by.0) > 0.0 {
         let message = match waiting {
@@ -193,7 +205,7 @@ pub fn aborted(status: RackPartitionStatus, why: impl Into<String>, now: Timesta
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RecordPhase};
+    use crate::api::{Kernel, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RecordPhase};
     use std::collections::BTreeSet;
 
     const CUT_AT: i64 = 1_900_000_000;
@@ -206,13 +218,7 @@ mod tests {
         let status =
             RackPartitionStatus { phase: Some(Phase::Scheduled), schedule: Some(schedule), ..Default::default() };
         let record = |node: &str, loaded: bool, phase| {
-            let spec = NodeRecordSpec {
-                run: "r".into(),
-                run_uid: "u".into(),
-                node: node.into(),
-                observer: Observer::Agent,
-                clock_reply: None,
-            };
+            let spec = NodeRecordSpec::new("r", "u", node, Observer::Agent);
             let loaded_cut_at = loaded.then(|| at(0.0));
             let message = Some("it said so".to_owned());
             let status = NodeRecordStatus { phase: Some(phase), message, loaded_cut_at, ..Default::default() };
@@ -229,8 +235,8 @@ mod tests {
         use RecordPhase::{Aborted, Armed, Loaded};
         let scheduled = |message: &str| (Some(Phase::Scheduled), message.to_owned(), false);
         let aborted = |message: &str| (Some(Phase::Aborted), message.to_owned(), true);
-        let gave_up = "w1 takes part no longer: it said so";
-        let no_word = "no word in time of windows loaded on w1";
+        let gave_up = format!("w1 takes part no longer: it said so; {ADVICE}");
+        let no_word = format!("no word in time of windows loaded on w1; {ADVICE}");
         assert_eq!(before_the_cut(8.0, false, Armed), scheduled("windows loaded on 1 of 2 nodes; cutting in 8 s"));
         assert_eq!(before_the_cut(8.0, true, Loaded), scheduled("windows loaded on every node; cutting in 8 s"));
         assert_eq!(before_the_cut(8.0, true, Aborted), aborted(&format!("called off: {gave_up}")));
@@ -239,6 +245,38 @@ mod tests {
         assert_eq!(before_the_cut(0.0, false, Armed), aborted(&format!("aborted: {no_word}")), "it may be cut already");
         assert_eq!(before_the_cut(-3.0, true, Aborted), aborted(&format!("aborted: {gave_up}")));
         assert_eq!(before_the_cut(0.0, true, Loaded).0, Some(Phase::Cut));
+    }
+
+    #[test]
+    fn a_cut_is_over_by_its_schedule_or_by_every_nodes_word() {
+        let cut_at = Timestamp::from_second(CUT_AT).unwrap();
+        let at = |seconds| MicroTime(later(cut_at, seconds));
+        let schedule = Schedule { cut_at: at(0.0), heal_at: at(60.0), recover_by: at(360.0), observed_until: None };
+        let status = RackPartitionStatus { phase: Some(Phase::Cut), schedule: Some(schedule), ..Default::default() };
+        let record = |node: &str, free: bool| {
+            let phase = Some(if free { RecordPhase::Healed } else { RecordPhase::Loaded });
+            let kernel = Some(Kernel { table: !free, ..Default::default() });
+            let status = NodeRecordStatus { phase, kernel, ..Default::default() };
+            let spec = NodeRecordSpec::new("r", "u", node, Observer::Agent);
+            NodeRecord { status: Some(status), ..NodeRecord::new(node, spec) }
+        };
+        // Seconds after cutAt by the operator's clock; an hour was taken off it.
+        let phase = |seconds, free: [bool; 2]| {
+            let records = [record("w1", free[0]), record("w2", free[1])];
+            let nodes = Nodes { names: BTreeSet::from(["w1", "w2"]), records: &records };
+            during(status.clone(), &nodes, later(cut_at, seconds)).status.phase
+        };
+        assert_eq!(phase(30.0, [false, false]), Some(Phase::Cut));
+        assert_eq!(phase(61.5, [false, false]), Some(Phase::Recovering), "who says nothing is waited for there");
+        assert_eq!(phase(-3540.0, [true, false]), Some(Phase::Cut));
+        assert_eq!(phase(-3540.0, [true, true]), Some(Phase::Recovering));
+        // And that goes on to its end as well.
+        let records = [record("w1", true), record("w2", true)];
+        let nodes = Nodes { names: BTreeSet::from(["w1", "w2"]), records: &records };
+        let status = RackPartitionStatus { agents: Some(nodes.count(&status)), ..status };
+        let begun = after(status, &nodes, 600.0, Ok(None), later(cut_at, -3540.0)).status;
+        let ended = |seconds| after(begun.clone(), &nodes, 600.0, Ok(None), later(cut_at, seconds)).status.phase;
+        assert_eq!((ended(-3511.0), ended(-3509.0)), (Some(Phase::Cut), Some(Phase::Judging)));
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use super::{
     context::Context,
-    steps::{self, Error, abort, arm, cut, end, failed_to, judge, plan, recover},
+    steps::{Error, abort, arm, cut, end, failed_to, judge, plan, recover},
 };
 use crate::{
     api::{Phase, RackPartition, RackPartitionStatus, Side},
-    course::{Next, aborted, may_have_touched},
+    course::{Due, Next, aborted, due},
 };
 use futures::StreamExt;
 use k8s_openapi::jiff::Timestamp;
@@ -51,31 +51,24 @@ async fn reconcile(cached: Arc<RackPartition>, ctx: Arc<Context>) -> Result<Acti
     // The cache may not have our own last write yet; a step on an old status would only fail at the end of it.
     let run = ctx.runs().get_opt(&cached.name_any()).await.map_err(failed_to("read the run"))?;
     let Some(run) = run else { return Ok(Action::await_change()) };
-    let phase = run.status.as_ref().and_then(|s| s.phase);
     pin(&run, &ctx);
-    if run.metadata.deletion_timestamp.is_some() {
-        return delete(&run, &ctx).await;
-    }
-    if phase.is_some_and(Phase::is_final) {
-        return if end::is_wound_up(&run) { Ok(Action::await_change()) } else { wind_up(&run, &ctx).await };
-    }
-    if end::is_wound_up(&run) {
-        end::add_finalizer(&run, &ctx).await?;
-        return Ok(Action::requeue(Duration::ZERO));
-    }
-    let next = if run.spec.abort {
-        abort::step(&run, &ctx).await
-    } else {
-        match phase {
-            None => plan::step(&run, &ctx).await,
-            Some(Phase::Planned) => arm::start(&run, &ctx).await,
-            Some(Phase::Arming) => arm::step(&run, &ctx).await,
-            Some(Phase::Scheduled) => cut::scheduled(&run, &ctx).await,
-            Some(Phase::Cut) => cut::cutting(&run, &ctx).await,
-            Some(Phase::Recovering) => recover::step(&run, &ctx).await,
-            Some(Phase::Judging) => judge::step(&run, &ctx).await,
-            Some(Phase::Done | Phase::Refused | Phase::Aborted) => unreachable!("handled above"),
+    let phase = run.status.as_ref().and_then(|s| s.phase);
+    let next = match (due(&run), phase) {
+        (Due::Nothing, _) => return Ok(Action::await_change()),
+        (Due::Hold, _) => {
+            end::add_finalizer(&run, &ctx).await?;
+            return Ok(Action::requeue(Duration::ZERO));
         }
+        (Due::WindUp, _) => return wind_up(&run, &ctx).await,
+        (Due::Abort(why), _) => Ok(abort::step(&run, &ctx, why).await),
+        (Due::Step, None) => plan::step(&run, &ctx).await,
+        (Due::Step, Some(Phase::Planned)) => arm::start(&run, &ctx).await,
+        (Due::Step, Some(Phase::Arming)) => arm::step(&run, &ctx).await,
+        (Due::Step, Some(Phase::Scheduled)) => cut::scheduled(&run, &ctx).await,
+        (Due::Step, Some(Phase::Cut)) => cut::cutting(&run, &ctx).await,
+        (Due::Step, Some(Phase::Recovering)) => recover::step(&run, &ctx).await,
+        (Due::Step, Some(Phase::Judging)) => judge::step(&run, &ctx).await,
+        (Due::Step, Some(Phase::Done | Phase::Refused | Phase::Aborted)) => unreachable!("they are wound up"),
     };
     let next = match next {
         // Asked again, it would fail for ever.
@@ -129,48 +122,27 @@ async fn write_status(run: &RackPartition, ctx: &Context, status: RackPartitionS
     replaced.map(drop).map_err(failed_to("write the status"))
 }
 
-/// A final phase: heal what is left, then let the object go.
+/// Heals what is left, then lets the object go; never waits longer than the kernels do.
 async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Action, Error> {
+    let is_deleted = run.metadata.deletion_timestamp.is_some();
+    // The last message says why the run ended; it stays as long as the object.
+    let ended = run.status.as_ref().and_then(|s| s.message.clone()).filter(|_| !is_deleted);
     match end::wind_up(run, ctx).await? {
         end::Ending::Waiting { status, again_in } => {
-            // The final message says why the run ended; it stays.
-            let message = run.status.as_ref().and_then(|s| s.message.clone());
+            let message = ended.or(status.message);
             write_status(run, ctx, RackPartitionStatus { message, ..*status }).await?;
             Ok(Action::requeue(again_in))
         }
+        end::Ending::Over { .. } if is_deleted => {
+            end::drop_finalizer(run, ctx).await?;
+            Ok(Action::await_change())
+        }
         end::Ending::Over { status } => {
-            let message = run.status.as_ref().and_then(|s| s.message.clone());
-            write_status(run, ctx, RackPartitionStatus { message, ..*status }).await?;
+            write_status(run, ctx, *status).await?;
             let run = ctx.runs().get_opt(&run.name_any()).await.map_err(failed_to("read the run"))?;
             if let Some(run) = run {
                 end::drop_finalizer(&run, ctx).await?;
             }
-            Ok(Action::await_change())
-        }
-    }
-}
-
-/// Deletion heals, whatever the phase, and never waits longer than the kernels do.
-async fn delete(run: &RackPartition, ctx: &Context) -> Result<Action, Error> {
-    if end::is_wound_up(run) {
-        return Ok(Action::await_change());
-    }
-    let phase = run.status.as_ref().and_then(|s| s.phase);
-    if may_have_touched(phase) && !phase.is_some_and(Phase::is_final) {
-        let status = run.status.clone().unwrap_or_default();
-        let mut next = aborted(status, "aborted: the object is being deleted", Timestamp::now());
-        if let Ok(plan) = steps::plan_of(run, ctx).await {
-            next = abort::told(&plan, next).await;
-        }
-        return save(run, ctx, next).await;
-    }
-    match end::wind_up(run, ctx).await? {
-        end::Ending::Waiting { status, again_in } => {
-            write_status(run, ctx, *status).await?;
-            Ok(Action::requeue(again_in))
-        }
-        end::Ending::Over { .. } => {
-            end::drop_finalizer(run, ctx).await?;
             Ok(Action::await_change())
         }
     }

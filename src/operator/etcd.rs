@@ -1,8 +1,8 @@
-//! External etcd: members that are no static pods, found by whom the API servers dial.
+//! Members of etcd: static pods, or whom the API servers dial.
 
 use super::{
     flags::Flags,
-    gather::{Error, node_of},
+    gather::{COMPONENT, Error, node_of},
 };
 use crate::{
     fault::Refusal,
@@ -10,14 +10,18 @@ use crate::{
 };
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 use tokio::time::timeout;
 
-/// kubeadm and etcd: where members hear each other, unless the spec's endpoint has another port beside the one for clients.
+/// kubeadm and etcd: where members are asked, unless their URLs say otherwise.
+const CLIENT_PORT: u16 = 2379;
+/// kubeadm and etcd: where members hear each other, unless their URLs do, or the spec's endpoint has another port beside the one for
+/// clients.
 const PEER_PORT: u16 = 2380;
 
 /// For one name.
@@ -29,6 +33,52 @@ struct Server {
     addresses: Vec<SocketAddr>,
     /// The node of the API server that dials it.
     dialled_from: Option<String>,
+}
+
+/// Members that are static pods. `of_some_traffic`: a cut only of some ports, for which each member must have one of a kind.
+///
+/// # Errors
+/// A [`Refusal`] where such a cut would go round by another port.
+pub fn stacked(components: &[Pod], of_some_traffic: bool) -> Result<Vec<EtcdMember>, Refusal> {
+    let pods = components.iter().filter(|p| p.labels().get(COMPONENT).is_some_and(|c| c == "etcd"));
+    pods.filter_map(|pod| Some(member(&node_of(pod)?, &Flags::of(pod), of_some_traffic))).collect()
+}
+
+fn member(node: &str, flags: &Flags, of_some_traffic: bool) -> Result<EtcdMember, Refusal> {
+    let port = |flag: &'static str, usual: u16| {
+        let ports = ports_in(flags.get(flag).unwrap_or_default());
+        let told = || ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+        match ports[..] {
+            [_, _, ..] if of_some_traffic => Err(Refusal::EtcdPorts { node: node.into(), flag, ports: told() }),
+            [first, ..] => Ok(first),
+            [] => Ok(usual),
+        }
+    };
+    Ok(EtcdMember {
+        node: node.into(),
+        leads: None,
+        client_port: port("advertise-client-urls", CLIENT_PORT)?,
+        peer_port: port("initial-advertise-peer-urls", PEER_PORT)?,
+    })
+}
+
+/// The ports of a comma-separated list of URLs, each once, as they come. Not of those over loopback, where there are others: no cut
+/// is between a node and itself.
+fn ports_in(urls: &str) -> Vec<u16> {
+    let is_own = |host: &str| {
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        host == "localhost" || address.is_ok_and(|a| a.is_loopback())
+    };
+    let urls = urls.split(',').filter_map(|url| url.trim().parse::<http::Uri>().ok());
+    let (own, others): (Vec<_>, Vec<_>) =
+        urls.filter_map(|url| Some((is_own(url.host()?), url.port_u16()?))).partition(|(is_own, _)| *is_own);
+    let mut ports = Vec::new();
+    for (_, port) in if others.is_empty() { own } else { others } {
+        if !ports.contains(&port) {
+            ports.push(port);
+        }
+    }
+    ports
 }
 
 /// Members from `--etcd-servers` of the API servers: a node, where etcd is a service of it; else an endpoint, one of the spec's,
@@ -132,6 +182,36 @@ mod tests {
         serde_json::from_value(json!({"metadata": {"name": "kube-apiserver-a"},
             "spec": {"nodeName": "cp1", "containers": [{"name": "kube-apiserver", "command": command}]}}))
         .unwrap()
+    }
+
+    fn static_pod(client: &str, peer: &str) -> Pod {
+        let urls = [format!("--advertise-client-urls={client}"), format!("--initial-advertise-peer-urls={peer}")];
+        serde_json::from_value(json!({"metadata": {"name": "etcd-cp1", "labels": {COMPONENT: "etcd"}},
+            "spec": {"nodeName": "cp1", "containers": [{"name": "etcd", "command": urls}]}}))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_member_has_one_port_of_a_kind_or_is_cut_as_a_whole() {
+        let of = |client: &str, peer: &str, of_some_traffic| {
+            let members = stacked(&[static_pod(client, peer)], of_some_traffic);
+            members.map(|m| m.into_iter().map(|m| (m.node, m.client_port, m.peer_port)).collect::<Vec<_>>())
+        };
+        let peer = "https://198.18.0.2:12380/,https://[fd00::2]:12380";
+        for (client, port) in [
+            ("https://198.18.0.2:12379", 12379),
+            ("http://127.0.0.1:2381,https://198.18.0.2:12379,http://localhost:2382", 12379),
+            ("http://[::1]:2399", 2399),
+            ("https://etcd.example.com", 2379),
+        ] {
+            assert_eq!(of(client, peer, true), Ok(vec![("cp1".to_owned(), port, 12380)]), "{client}");
+        }
+        let two = "https://198.18.0.2:2379,https://198.18.1.2:12379";
+        assert_eq!(of(two, peer, false), Ok(vec![("cp1".to_owned(), 2379, 12380)]));
+        let refused = of(two, peer, true).unwrap_err().to_string();
+        let words = ["cp1", "2379, 12379", "--advertise-client-urls", "spec.traffic"];
+        words.iter().for_each(|w| assert!(refused.contains(w), "{w}: {refused}"));
+        assert!(of(peer, two, true).unwrap_err().to_string().contains("--initial-advertise-peer-urls"));
     }
 
     #[tokio::test]

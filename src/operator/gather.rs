@@ -5,8 +5,8 @@ use crate::{
     api::{Endpoint as SpecEndpoint, RackPartitionSpec},
     fault::{Policy, Refusal},
     topology::{
-        ApiServer, CONTROL_PLANE_ENDPOINT, Endpoint, EtcdMember, KUBELET_PORT, Lease, Node, OperatorReplica, Pod,
-        ProtectedPod, Snapshot, Timer, Timers,
+        ApiServer, CONTROL_PLANE_ENDPOINT, Endpoint, KUBELET_PORT, Lease, Node, OperatorReplica, Pod, ProtectedPod,
+        Snapshot, Timer, Timers,
     },
 };
 use ipnet::IpNet;
@@ -49,7 +49,7 @@ pub fn read(what: &'static str) -> impl FnOnce(kube::Error) -> Error {
 /// Reads everything a plan needs.
 ///
 /// # Errors
-/// Where something can't be read; a [`Refusal`] where the control-plane endpoint can't be placed.
+/// Where something can't be read; a [`Refusal`] where the control-plane endpoint or a member of etcd can't be placed.
 pub async fn gather(
     client: &Client,
     spec: &RackPartitionSpec,
@@ -69,7 +69,7 @@ pub async fn gather(
     let operators = Api::<core::Pod>::namespaced(client.clone(), namespace);
     let operators = operators.list(&all.clone().labels(OPERATOR_LABELS)).await.map_err(read("operator pods"))?.items;
     endpoints.extend(control_plane_endpoint(client, &nodes, &endpoints).await?);
-    let mut etcd: Vec<EtcdMember> = components.iter().filter(|p| is(p, "etcd")).filter_map(etcd_member).collect();
+    let mut etcd = super::etcd::stacked(&components, !spec.traffic.is_empty())?;
     if etcd.is_empty() {
         etcd = super::etcd::external(&components, &nodes, &mut endpoints).await?;
     }
@@ -185,22 +185,6 @@ pub fn node_of(pod: &core::Pod) -> Option<String> {
     pod.spec.as_ref().and_then(|s| s.node_name.clone())
 }
 
-fn etcd_member(pod: &core::Pod) -> Option<EtcdMember> {
-    let flags = Flags::of(pod);
-    let port = |flag: &str, default| flags.get(flag).and_then(first_port).unwrap_or(default);
-    Some(EtcdMember {
-        node: node_of(pod)?,
-        leads: None,
-        client_port: port("advertise-client-urls", 2379),
-        peer_port: port("initial-advertise-peer-urls", 2380),
-    })
-}
-
-/// The port of the first URL in a comma-separated list.
-fn first_port(urls: &str) -> Option<u16> {
-    urls.split(',').next()?.rsplit(':').next()?.trim_end_matches('/').parse().ok()
-}
-
 /// API servers by their own addresses, from the endpoints of the `kubernetes` Service.
 async fn api_servers(client: &Client, nodes: &[Node]) -> Result<Vec<ApiServer>, Error> {
     let slices = Api::<EndpointSlice>::namespaced(client.clone(), "default");
@@ -260,10 +244,14 @@ async fn control_plane_endpoint(
     let Some(endpoint) = text.lines().find_map(|l| l.strip_prefix("controlPlaneEndpoint:")).map(str::trim) else {
         return Ok(None);
     };
-    let endpoint = endpoint.trim_matches('"');
-    if endpoint.is_empty() {
-        return Ok(None);
+    match endpoint.trim_matches('"') {
+        "" => Ok(None),
+        endpoint => Ok(placed(endpoint, nodes, known).await?),
     }
+}
+
+/// This host, with or without a port, as an endpoint; None where it is a node or in an endpoint that is known.
+async fn placed(endpoint: &str, nodes: &[Node], known: &[Endpoint]) -> Result<Option<Endpoint>, Refusal> {
     let with_port = if endpoint.parse::<IpAddr>().is_ok() || !endpoint.contains(':') {
         format!("{endpoint}:6443")
     } else {
@@ -271,11 +259,8 @@ async fn control_plane_endpoint(
     };
     let addresses: Vec<SocketAddr> = match tokio::net::lookup_host(&with_port).await {
         Ok(addresses) => addresses.collect(),
-        // Whoever gave endpoints has said where the API is reached.
-        Err(_) if !known.is_empty() => return Ok(None),
-        Err(error) => {
-            return Err(Refusal::UnresolvedEndpoint { endpoint: endpoint.into(), why: error.to_string() }.into());
-        }
+        Err(_) if is_told(&with_port, known) => return Ok(None),
+        Err(error) => return Err(Refusal::UnresolvedEndpoint { endpoint: endpoint.into(), why: error.to_string() }),
     };
     let is_known = |a: &IpAddr| {
         nodes.iter().any(|n| n.addresses.contains(a)) || known.iter().any(|e| e.cidrs.iter().any(|c| c.contains(a)))
@@ -286,6 +271,12 @@ async fn control_plane_endpoint(
     let ports = addresses.iter().map(SocketAddr::port).take(1).collect();
     let name = CONTROL_PLANE_ENDPOINT.into();
     Ok((!cidrs.is_empty()).then_some(Endpoint { name, rack: None, cidrs, ports, egress: false }))
+}
+
+/// Whether somebody has said where the API is reached, whatever name it goes by: an endpoint that serves its port, or is called so.
+fn is_told(with_port: &str, known: &[Endpoint]) -> bool {
+    let port = with_port.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+    known.iter().any(|e| e.name == CONTROL_PLANE_ENDPOINT || port.is_some_and(|port| e.ports.contains(&port)))
 }
 
 /// A Lease that somebody was elected on. API servers' identity Leases are no election.
@@ -407,4 +398,42 @@ pub fn is_ready(pod: &core::Pod) -> bool {
 
 fn operator(pod: &core::Pod) -> OperatorReplica {
     OperatorReplica { pod: pod.name_any(), node: node_of(pod).unwrap_or_default(), ready: is_ready(pod) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_endpoint_that_nobody_can_find_must_be_told_and_no_other_does() {
+        let known = |name: &str, ports: &[u16]| {
+            [Endpoint {
+                name: name.into(),
+                cidrs: vec!["198.18.0.40/32".parse().unwrap()],
+                ports: ports.into(),
+                ..Default::default()
+            }]
+        };
+        for (endpoint, known) in [
+            ("cp.invalid:8443", known("balancer", &[80, 8443])),
+            ("cp.invalid", known("balancer", &[6443])),
+            ("cp.invalid:8443", known(CONTROL_PLANE_ENDPOINT, &[])),
+        ] {
+            assert_eq!(placed(endpoint, &[], &known).await, Ok(None), "{endpoint} is {known:?}");
+        }
+        for known in [&known("etcd-a", &[2379, 2380])[..], &known("balancer", &[])[..], &[]] {
+            let refused = placed("cp.invalid:8443", &[], known).await.unwrap_err().to_string();
+            assert!(refused.contains("cp.invalid:8443") && refused.contains("spec.endpoints"), "{refused}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_with_an_address_is_one_unless_it_is_known() {
+        let node = Node { addresses: vec!["198.18.0.2".parse().unwrap()], ..Default::default() };
+        let found = placed("198.18.0.40:8443", std::slice::from_ref(&node), &[]).await.unwrap().unwrap();
+        assert_eq!((found.name.as_str(), found.ports.as_slice()), (CONTROL_PLANE_ENDPOINT, &[8443][..]));
+        assert_eq!(found.cidrs, ["198.18.0.40/32".parse::<IpNet>().unwrap()]);
+        assert_eq!(placed("198.18.0.2", &[node], &[]).await, Ok(None), "a node");
+        assert_eq!(placed("[fd00::40]:6443", &[], &[found]).await.unwrap().unwrap().ports, [6443], "another one");
+    }
 }

@@ -257,16 +257,9 @@ async fn write(ctx: &Context, run: &RackPartition, record: &Record) -> kube::Res
     let patched = records.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await;
     match patched {
         Err(kube::Error::Api(answer)) if answer.is_not_found() => {
-            let mut new = NodeRecord::new(
-                &name,
-                NodeRecordSpec {
-                    run: run.name_any(),
-                    run_uid: run.uid().unwrap_or_default(),
-                    node: ctx.settings.node.clone(),
-                    observer: Observer::Operator,
-                    clock_reply: None,
-                },
-            );
+            let uid = run.uid().unwrap_or_default();
+            let spec = NodeRecordSpec::new(run.name_any(), uid, &ctx.settings.node, Observer::Operator);
+            let mut new = NodeRecord::new(&name, spec);
             new.metadata.labels = Some(objects::labels(run));
             new.metadata.owner_references = Some(objects::owner(run));
             records.create(&PostParams::default(), &new).await?;

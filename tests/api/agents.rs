@@ -17,11 +17,11 @@ use kube::{
 use rackpartition::{
     agent::record_name,
     api::{
-        Clock, ClockAnchor, ClockPing, ETCD_DISK, Kernel, Moment, NodeRecord, NodeRecordSpec, NodeRecordStatus,
-        Observer, Phase, RUN_LABEL, RackPartition, RecordPhase, Span, SpanKind,
+        Clock, ClockAnchor, ClockPing, ETCD_DISK, ETCD_LEADER, Kernel, Moment, NodeRecord, NodeRecordSpec,
+        NodeRecordStatus, Observer, Phase, RUN_LABEL, RackPartition, RecordPhase, Span, SpanKind,
     },
-    fault::RunPlan,
-    observe::{boot_id, now},
+    fault::{PortClass, RunPlan},
+    observe::{before, boot_id, now},
 };
 use serde_json::json;
 use std::{
@@ -35,6 +35,33 @@ use tokio::{
 };
 
 const UPLOAD_EVERY: Duration = Duration::from_secs(3);
+/// For so long members of etcd have been seen when a play begins: longer than a run waits for.
+const SEEN_FOR: Duration = Duration::from_secs(20);
+
+/// How the member of etcd beside an agent looks to it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Member {
+    #[default]
+    Well,
+    /// It writes slowly.
+    Slow,
+    /// Its leader is another one at every look.
+    Fickle,
+    /// It does not say a word.
+    Silent,
+}
+
+impl Member {
+    /// What there is to see of its leader and of its disk.
+    fn states(self) -> Option<[&'static str; 2]> {
+        match self {
+            Member::Well => Some(["steady", "fast"]),
+            Member::Slow => Some(["steady", "slow"]),
+            Member::Fickle => Some(["changed", "fast"]),
+            Member::Silent => None,
+        }
+    }
+}
 
 /// What one agent does otherwise than well.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,10 +78,14 @@ pub struct Manner {
     pub unfit: bool,
     /// It does not reach its probes' targets.
     pub walled_in: bool,
-    /// The member of etcd beside it writes slowly.
-    pub slow_disk: bool,
+    /// No datagram arrives at its node.
+    pub deaf: bool,
+    /// How the member of etcd beside it looks, where there is one.
+    pub etcd: Member,
     /// An interface of its node has this address.
     pub holds: Option<IpAddr>,
+    /// So many tables of earlier runs were on its node.
+    pub leftovers: u32,
 }
 
 /// Agents of one run, on every node of its plan, until dropped.
@@ -172,21 +203,30 @@ impl Agent {
         };
         let receiver = plan.member(&node).expect("a member of the plan");
         let ways = plan.members.iter().flat_map(|m| plan.ways(m, receiver).map(move |way| way.subject(&m.name)));
-        let heard = ways.map(|subject| span(SpanKind::Heard, subject, "heard"));
+        let heard = ways.filter(|_| !manner.deaf).map(|subject| span(SpanKind::Heard, subject, "heard"));
         let held = manner.holds.map(|address| span(SpanKind::Address, address.to_string(), "held"));
-        let slow = manner.slow_disk.then(|| span(SpanKind::Etcd, ETCD_DISK.into(), "slow"));
+        let is_member = plan.probes.iter().any(|p| p.member == node && p.class == PortClass::EtcdClient);
+        let states = manner.etcd.states().filter(|_| is_member);
+        let etcd = states.into_iter().flat_map(|states| [ETCD_LEADER, ETCD_DISK].into_iter().zip(states)).map(
+            |(subject, state)| Span { from: before(&now(), SEEN_FOR), ..span(SpanKind::Etcd, subject.into(), state) },
+        );
         let status = NodeRecordStatus {
             phase: Some(if manner.unfit { RecordPhase::Unfit } else { RecordPhase::Armed }),
             message: manner.unfit.then(|| "the kernel has no nftables".into()),
             plan_hash: Some(plan.hash()),
             boot_id: boot_id().ok(),
-            kernel: Some(Kernel { table: !manner.unfit, gate_open: !manner.unfit, ..Default::default() }),
+            kernel: Some(Kernel {
+                table: !manner.unfit,
+                gate_open: !manner.unfit,
+                leftovers_removed: manner.leftovers,
+                ..Default::default()
+            }),
             spans: plan
                 .probes
                 .iter()
                 .map(|p| span(SpanKind::Probe, p.subject(), state))
                 .chain(heard)
-                .chain(slow)
+                .chain(etcd)
                 .chain(held)
                 .collect(),
             clock: Some(Clock { synchronised: true, ..Default::default() }),
@@ -243,7 +283,7 @@ impl Agent {
 
     fn end(&mut self, phase: RecordPhase) {
         self.status.phase = Some(phase);
-        self.status.kernel = Some(Kernel::default());
+        self.status.kernel = Some(Kernel { leftovers_removed: self.manner.leftovers, ..Default::default() });
     }
 
     /// Writes the record, with a question about the time while there is no answer yet.
@@ -264,7 +304,7 @@ impl Agent {
         }
         let said = (self.status.clone(), Instant::now());
         let mut status = NodeRecordStatus { observed_until: Some(MicroTime(Timestamp::now())), ..self.status.clone() };
-        // Whoever sends goes on sending, a disk goes on being slow, and an address goes on being there.
+        // Whoever sends goes on sending, a member goes on being what it was, and an address goes on being there.
         let goes_on = |s: &&mut Span| matches!(s.kind, SpanKind::Heard | SpanKind::Etcd | SpanKind::Address);
         status.spans.iter_mut().filter(goes_on).for_each(|s| s.to = now());
         let name = record_name(&plan.run, &plan.run_uid, &self.node);
@@ -282,13 +322,7 @@ impl Agent {
 }
 
 async fn create(records: &Api<NodeRecord>, plan: &RunPlan, name: &str, node: &str) -> kube::Result<()> {
-    let spec = NodeRecordSpec {
-        run: plan.run.clone(),
-        run_uid: plan.run_uid.clone(),
-        node: node.into(),
-        observer: Observer::Agent,
-        clock_reply: None,
-    };
+    let spec = NodeRecordSpec::new(&plan.run, &plan.run_uid, node, Observer::Agent);
     let mut record = NodeRecord::new(name, spec);
     record.labels_mut().insert(RUN_LABEL.into(), plan.run.clone());
     record.metadata.namespace = Some(AGENTS.into());

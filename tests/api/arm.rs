@@ -1,19 +1,27 @@
 //! Arming is all or nothing: who is missing, out of step, unfit or late is named, and nobody is cut.
 
 use crate::{
-    agents::{Agents, Manner},
+    agents::{Agents, Manner, Member},
     cluster::{Cluster, GOOD, pod},
-    replica::{AGENTS, Replica},
+    replica::{AGENTS, NAMESPACE, Replica},
     wait::{SOON, until},
 };
-use k8s_openapi::api::core::v1::Pod;
+use clap::Parser;
+use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
 use kube::{
     Api,
-    api::{Patch, PatchParams},
+    api::{ListParams, Patch, PatchParams},
 };
-use rackpartition::api::{Phase, RackPartitionStatus};
+use rackpartition::{
+    api::{Phase, RackPartitionStatus},
+    connection::Route,
+    operator::{self, Settings},
+};
 use serde_json::json;
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    time::Duration,
+};
 
 fn condition<'a>(status: &'a RackPartitionStatus, type_: &str) -> (&'a str, &'a str) {
     let found = status.conditions.iter().find(|c| c.type_ == type_);
@@ -36,7 +44,11 @@ async fn agents_that_never_come_end_the_run_in_the_kubelets_words() {
 
     let status = cluster.until_phase("run", &[Phase::Refused]).await;
     let message = status.message.clone().unwrap_or_default();
-    assert!(message.contains("c1") && message.contains("ImagePullBackOff: Back-off pulling image"), "{message}");
+    for words in
+        ["c1", "ImagePullBackOff: Back-off pulling image", "mend the image or its pull secret", "agent.armDeadline"]
+    {
+        assert!(message.contains(words), "{words} is not in {message}");
+    }
     assert_eq!(condition(&status, "Armed").0, "False");
     assert!(status.schedule.is_none());
     let run = cluster.until_wound_up("run").await.expect("a refused run stays");
@@ -61,20 +73,36 @@ async fn who_is_unfit_walled_in_out_of_step_or_holds_what_is_elsewhere_is_named(
         .for_each(|w| assert!(message.contains(w), "{w} is not in {message}"));
     cluster.until_wound_up("vip").await.expect("a refused run stays");
     for (name, guards, manner, words) in [
-        ("unfit", json!({}), Manner { unfit: true, ..Default::default() }, ["w3", "the kernel has no nftables"]),
+        (
+            "unfit",
+            json!({}),
+            Manner { unfit: true, ..Default::default() },
+            &["w3", "the kernel has no nftables", "see to that node and its agent's pod"][..],
+        ),
         (
             "wall",
             json!({"maxClockError": "900ms"}),
             Manner { walled_in: true, ..Default::default() },
-            ["w3", "firewall"],
+            &["w3", "firewall"],
+        ),
+        // Nobody else's datagrams arrive there, and heal packets would not either.
+        (
+            "deaf",
+            json!({"maxClockError": "900ms"}),
+            Manner { deaf: true, ..Default::default() },
+            &["w3 to hear c1 by Ipv4", "UDP port 40441"],
         ),
         (
-            "disk",
-            json!({"maxClockError": "900ms"}),
-            Manner { slow_disk: true, ..Default::default() },
-            ["etcd on w3", "spec.guards.allowUnhealthyBaseline"],
+            "clock",
+            json!({"maxClockError": "800ms"}),
+            ahead,
+            &[
+                "allows 800 ms",
+                "that of w3 is 1500 ms ahead of most",
+                "start an NTP client there",
+                "spec.guards.maxClockError",
+            ],
         ),
-        ("clock", json!({"maxClockError": "800ms"}), ahead, ["spec.guards.maxClockError", "allows 800 ms"]),
     ] {
         cluster.begin(name, json!({"guards": guards})).await;
         let _agents = Agents::play(&cluster, name, &[("w3", manner)]);
@@ -103,6 +131,7 @@ async fn nobody_is_cut_where_one_does_not_load_or_gives_up() {
         let status = cluster.until_phase(name, &[Phase::Aborted]).await;
         let message = status.message.unwrap_or_default();
         assert!(message.contains("called off") && message.contains("w3"), "{name}: {message}");
+        assert!(message.contains("see to the node and its agent's pod"), "{name}: {message}");
         assert!(!message.contains("w2"), "{name}: {message}");
         let run = cluster.until_wound_up(name).await.expect("an aborted run stays");
         let status = run.status.expect("a status");
@@ -115,6 +144,22 @@ async fn nobody_is_cut_where_one_does_not_load_or_gives_up() {
 async fn a_cluster_that_is_not_whole_is_not_cut() {
     let cluster = Cluster::start().await;
     let _replica = Replica::start_with(&cluster.plane, GOOD.0, GOOD.1, Duration::from_secs(15));
+    let member = |etcd| Manner { etcd, ..Default::default() };
+    for (name, etcd, why) in [
+        ("slow", Member::Slow, "took longer than half a second"),
+        ("fickle", Member::Fickle, "its leader changed"),
+        ("silent", Member::Silent, "no word of it yet"),
+    ] {
+        cluster.begin(name, json!({})).await;
+        let _agents = Agents::play(&cluster, name, &[("c3", member(etcd))]);
+        let message = until("the run to wait for etcd", SOON, || async {
+            cluster.status(name).await?.message.filter(|m| m.contains("etcd on c3"))
+        })
+        .await;
+        assert!(message.contains(why), "{name}: {message}");
+        assert!(message.contains("spec.guards.allowUnhealthyBaseline"), "{name}: {message}");
+        cluster.delete(name).await;
+    }
     cluster.begin("run", json!({})).await;
     cluster.until_phase("run", &[Phase::Arming]).await;
     cluster.set_ready("c3", false).await;
@@ -126,11 +171,67 @@ async fn a_cluster_that_is_not_whole_is_not_cut() {
     cluster.until_wound_up("run").await;
     // What an unready node was refused for is allowed by the guard, and so is an etcd that isn't well.
     cluster.begin("allowed", json!({"guards": {"allowUnhealthyBaseline": true, "maxClockError": "900ms"}})).await;
-    let slow = Manner { slow_disk: true, ..Default::default() };
-    let _agents = Agents::play(&cluster, "allowed", &[("w3", slow)]);
+    let members = [("c1", member(Member::Slow)), ("c2", member(Member::Fickle)), ("c3", member(Member::Silent))];
+    let _agents = Agents::play(&cluster, "allowed", &members);
     until("the guard to open", SOON, || async {
         let phase = cluster.status("allowed").await?.phase?;
         matches!(phase, Phase::Scheduled | Phase::Cut).then_some(())
     })
     .await;
+}
+
+/// The operator's own command line, for what a [`Replica`] leaves out.
+#[derive(Parser)]
+struct CommandLine {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Below the range that the kernel gives from by itself, so that nobody takes it meanwhile.
+fn free_port() -> u16 {
+    (20_000..30_000).find(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok()).expect("a free port")
+}
+
+/// The tables of earlier runs that the operator has counted, as Prometheus reads them.
+async fn leftovers_counted(port: u16) -> Option<String> {
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let text = client.get(format!("http://127.0.0.1:{port}/metrics")).send().await.ok()?.text().await.ok()?;
+    text.lines().find_map(|l| l.strip_prefix("rackpartition_leftover_tables_total ")).map(str::to_owned)
+}
+
+/// The notes of all events that tell of them.
+async fn leftovers_told(cluster: &Cluster) -> Vec<String> {
+    let events = Api::<Event>::all(cluster.client.clone()).list(&ListParams::default()).await.expect("events");
+    let of_leftovers = events.items.into_iter().filter(|e| e.reason.as_deref() == Some("LeftoversRemoved"));
+    of_leftovers.filter_map(|e| e.note).collect()
+}
+
+#[tokio::test]
+async fn tables_of_earlier_runs_are_told_however_arming_ends() {
+    let cluster = Cluster::start().await;
+    let port = free_port();
+    let words = ["operator", "--pod", GOOD.0, "--namespace", NAMESPACE, "--node", GOOD.1, "--agent-image", "none"];
+    let port_words = ["--metrics-port".to_owned(), port.to_string()];
+    let CommandLine { settings } = CommandLine::parse_from(words.map(str::to_owned).into_iter().chain(port_words));
+    let route = Route::new(cluster.plane.config.clone(), &[]);
+    let operator = tokio::spawn(operator::serve_until(settings, route, std::future::pending::<()>()));
+    let found = |leftovers| Manner { leftovers, ..Default::default() };
+
+    cluster.begin("cuts", json!({})).await;
+    let agents = Agents::play(&cluster, "cuts", &[("c1", found(2)), ("w3", found(1))]);
+    cluster.until_phase("cuts", &[Phase::Scheduled]).await;
+    assert_eq!(leftovers_told(&cluster).await, ["tables of earlier runs were removed: 2 on c1, 1 on w3"]);
+    assert_eq!(leftovers_counted(port).await.as_deref(), Some("3"));
+    cluster.delete("cuts").await;
+    drop(agents);
+
+    cluster.begin("refused", json!({})).await;
+    let unfit = Manner { unfit: true, ..Default::default() };
+    let _agents = Agents::play(&cluster, "refused", &[("c1", found(4)), ("w3", unfit)]);
+    cluster.until_phase("refused", &[Phase::Refused]).await;
+    let told = leftovers_told(&cluster).await;
+    assert!(told.iter().any(|note| note.ends_with(": 4 on c1")), "{told:?}");
+    assert_eq!(leftovers_counted(port).await.as_deref(), Some("7"));
+    cluster.until_wound_up("refused").await.expect("a refused run stays");
+    operator.abort();
 }

@@ -41,7 +41,8 @@ async fn what_a_plan_can_tell_is_refused() {
     cluster.set_ready("w3", true).await;
 
     cluster.remove_pod(NAMESPACE, GOOD.0).await;
-    has(&refused(&cluster, "operator", json!({})).await, &["no replica of the operator", "c2", "two replicas"]);
+    let words = ["no replica of the operator", "c2", "two replicas", "operator.replicas"];
+    has(&refused(&cluster, "operator", json!({})).await, &words);
     cluster.add_operator_pod(GOOD.0, GOOD.1).await;
 
     cluster.remove_pod("kube-system", "etcd-c3").await;
@@ -62,7 +63,8 @@ async fn one_run_at_a_time_and_a_role_is_resolved_once() {
     assert_eq!(plan.cut, "isolate r1");
     let isolated = plan.sides.iter().find(|s| s.name == "isolated").expect("a side");
     assert_eq!((isolated.nodes.as_slice(), isolated.quorum), (["c1", "w1"].map(str::to_owned).as_slice(), false));
-    has(&refused(&cluster, "second", json!({})).await, &["first", "Arming", "one run at a time"]);
+    let words = ["first", "Arming", "one run at a time", "kubectl delete rackpartition first"];
+    has(&refused(&cluster, "second", json!({})).await, &words);
     assert_eq!(cluster.status("first").await.and_then(|s| s.phase), Some(Phase::Arming), "left alone");
     cluster.delete("first").await;
     assert_ne!(cluster.leader().await.as_deref(), Some(BAD.0));

@@ -72,7 +72,17 @@ async fn the_api_server_refuses_what_needs_no_cluster_to_refuse() {
             "readyBelow",
         ),
         ("abortWhen", json!({"http": [{"url": "https://user:secret@shop"}]}), "without a password"),
+        (
+            "endpoints",
+            json!([{"name": "lb", "cidrs": ["198.18.0.40/32"], "ports": [6443, 0]}]),
+            "spec.endpoints[0].ports[1]",
+        ),
         ("rackLabel", json!(""), "spec.rackLabel"),
+        ("rackLabel", json!("no label"), "give the key of a label"),
+        ("rackLabel", json!("example.org/"), "give the key of a label"),
+        ("rackLabel", json!("Example.org/rack"), "give the key of a label"),
+        ("rackLabel", json!("a/b/c"), "give the key of a label"),
+        ("rackLabel", json!(format!("example.org/{}", "x".repeat(64))), "give the key of a label"),
     ] {
         let message = refusal(&cluster, "refused", json!({field: value})).await;
         assert!(message.contains(words), "{field} {value}: {message}");
@@ -82,6 +92,9 @@ async fn the_api_server_refuses_what_needs_no_cluster_to_refuse() {
     cluster.begin(&"x".repeat(40), json!({})).await;
     let exists = json!({"labelSelector": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}});
     cluster.begin("exists", json!({"workloads": exists})).await;
+    for (name, label) in [("plain", "rack"), ("prefixed", "row-1.example.org/Rack_No.1")] {
+        cluster.begin(name, json!({"rackLabel": label})).await;
+    }
 }
 
 #[tokio::test]

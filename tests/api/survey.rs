@@ -20,13 +20,7 @@ use serde_json::json;
 /// The record of an agent whose member of etcd was just seen in this state.
 async fn say(cluster: &Cluster, run: &RackPartition, node: &str, state: &str) {
     let (name, uid) = (run.name_any(), run.uid().expect("a uid"));
-    let spec = NodeRecordSpec {
-        run: name.clone(),
-        run_uid: uid.clone(),
-        node: node.into(),
-        observer: Observer::Agent,
-        clock_reply: None,
-    };
+    let spec = NodeRecordSpec::new(&name, &uid, node, Observer::Agent);
     let mut record = NodeRecord::new(&record_name(&name, &uid, node), spec);
     record.labels_mut().insert(RUN_LABEL.into(), name);
     record.metadata.namespace = Some(AGENTS.into());

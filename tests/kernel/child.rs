@@ -1,17 +1,18 @@
-//! A process of its own that arms and cuts: this test binary again, told by the environment to run [`helper`] only.
+//! A process of its own: this test binary again, told by the environment to run [`helper`] only.
 
-use crate::fixture::{LONG, Ns, TABLE, eventually, spec, window};
-use jiff::Timestamp;
+use crate::fixture::{Ns, eventually};
+use crate::node;
 use rackpartition::netfilter::{Error, Netfilter};
-use std::io::{BufRead, BufReader};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::{DirEntry, read_dir, read_to_string};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 const MODE: &str = "RACKPARTITION_KERNEL_TEST_HELPER";
 const ARGS: &str = "RACKPARTITION_KERNEL_TEST_ARGS";
-/// Arms against a source, cuts by one window of a length and by a gate (milliseconds), and waits for its own end. Says begin
-/// and end of the window, and when it cut.
-pub const CUT: &str = "cut";
+/// Is the agent of a node with a directory: see [`node::be_its_agent`].
+pub const AGENT: &str = "agent";
 /// Opens nf_tables and says how that went.
 pub const OPEN: &str = "open";
 
@@ -39,19 +40,34 @@ impl Child {
         let mut said = (&mut self.stdout).lines().map(Result::unwrap);
         said.find_map(|l| l.strip_prefix("helper: ").map(str::to_owned)).expect("the helper says something")
     }
-    /// Sends the signal and waits until it has had its effect.
-    pub fn signal(&mut self, signal: &str) {
-        let pid = self.process.id().to_string();
-        assert!(Command::new("kill").args([&format!("-{signal}"), &pid]).status().unwrap().success());
-        let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        let state = || state().rsplit(')').next().unwrap().trim_start().chars().next().unwrap();
-        eventually("the process is stopped or a zombie", || matches!(state(), 'T' | 'Z'));
+    /// A line for it to read.
+    pub fn tell(&mut self, line: &str) {
+        writeln!(self.process.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+    /// Stops it. Returns once every thread stands still, also those that the kernel was at work for.
+    pub fn hold(&self) {
+        self.signal(Signal::STOP);
+        let stands_still = |thread: io::Result<DirEntry>| {
+            let stat = read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default();
+            // Behind the name, which may have anything in it.
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+        };
+        let threads = format!("/proc/{}/task", self.process.id());
+        eventually("every thread stands still", || read_dir(&threads).unwrap().all(stands_still));
+    }
+    /// Lets one that is held go on.
+    pub fn let_go(&self) {
+        self.signal(Signal::CONT);
+    }
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
         let _ = self.process.kill();
+        // Once every thread is gone.
         let _ = self.process.wait();
     }
 }
@@ -62,17 +78,7 @@ fn helper() {
     let Ok(mode) = std::env::var(MODE) else { return };
     let args = std::env::var(ARGS).unwrap_or_default();
     match (&mode[..], &args.split(' ').collect::<Vec<_>>()[..]) {
-        (CUT, [source, length, gate]) => {
-            let mut netfilter = Netfilter::open().unwrap();
-            netfilter.arm(&spec(&[source]), LONG).unwrap();
-            let window = window(300, 300 + length.parse::<i64>().unwrap());
-            let gate = Duration::from_millis(gate.parse().unwrap());
-            let cut = Timestamp::now();
-            netfilter.cut(TABLE, &[window], gate).unwrap();
-            println!("\nhelper: {} {} {cut}", window.from, window.to);
-            // The pipe ends with the parent.
-            let _ = std::io::stdin().read_line(&mut String::new());
-        }
+        (AGENT, [name, directory]) => node::be_its_agent(name, Path::new(directory)),
         (OPEN, _) => {
             let said = match Netfilter::open() {
                 Err(e @ Error::NotPermitted) => e.to_string(),

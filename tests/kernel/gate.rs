@@ -1,8 +1,8 @@
 //! The dead-man switch: whatever happens to the process, the kernel closes the gate.
 
-use crate::child::{self, Child};
 use crate::fixture::{LONG, Net, TABLE, TOKEN, always, eventually, window};
 use crate::heal::heal;
+use crate::node::{Node, plan};
 use crate::stream::{ALLOWANCE, Stream, sleep_until};
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use rackpartition::netfilter::{Error, TimeWindow};
@@ -48,59 +48,49 @@ fn the_gate_of_an_armed_node_runs_out_too() {
     assert!(matches!(netfilter.cut(TABLE, &[always()], LONG), Err(Error::GateClosed { .. })));
 }
 
-/// A child cuts by a window of this length and a gate, both in milliseconds; gets `signal` in mid-cut; and the cut ends with
-/// whichever comes first.
-fn the_cut_ends_without_its_process(signal: &str, length: u32, gate: i64) {
+/// In mid-cut, of which the window would end a minute later. Other moments, and cuts that end by their window: [`crate::struck`].
+fn the_gate_ends_a_cut_without_its_agent(strike: impl FnOnce(&mut Node<'_>)) {
     let net = Net::new();
     let stream = Stream::start(&net.left, &net.right, true);
-    let source = net.left.v4.to_string();
-    let mut child = Child::start(&net.right, child::CUT, &[&source, &length.to_string(), &gate.to_string()]);
-    let said = child.line();
-    let times: Vec<Timestamp> = said.split(' ').map(|t| t.parse().unwrap()).collect();
-    let [from, to, cut] = times[..] else { panic!("{said}") };
-    let end = to.min(cut + gate.milliseconds());
-    sleep_until(from + 200.milliseconds());
-    child.signal(signal);
+    // From arming to the end of the cut.
+    let mut right = Node::new(&net.right, &plan(&net, LONG, Duration::from_secs(3)));
+    let window = right.cut(LONG);
+    let now = Timestamp::now();
+    let end = now + right.table().and_then(|table| table.gate).expect("the gate is open");
+    sleep_until(window.from + 200.milliseconds());
+    strike(&mut right);
     assert!(Timestamp::now() < end - 200.milliseconds(), "this machine is too busy for this test");
     stream.run_past(end + 100.milliseconds());
-    stream.stop().assert_lost_in(signal, &[TimeWindow { from, to: end }]);
-    assert!(net.right.netfilter().state(TABLE).unwrap().is_some(), "the table needs no process");
-}
-
-#[test]
-fn a_stopped_agent_heals_by_the_window() {
-    the_cut_ends_without_its_process("STOP", 800, 60_000);
+    stream.stop().assert_lost_in("by the gate", &[TimeWindow { from: window.from, to: end }]);
+    assert!(right.has_windows(), "the table needs no process");
 }
 
 #[test]
 fn a_stopped_agent_heals_by_the_gate() {
-    the_cut_ends_without_its_process("STOP", 60_000, 1200);
-}
-
-#[test]
-fn a_killed_agent_heals_by_the_window() {
-    the_cut_ends_without_its_process("KILL", 800, 60_000);
+    the_gate_ends_a_cut_without_its_agent(|right| right.hold());
 }
 
 #[test]
 fn a_killed_agent_heals_by_the_gate() {
-    the_cut_ends_without_its_process("KILL", 60_000, 1200);
+    the_gate_ends_a_cut_without_its_agent(|right| right.kill());
 }
 
 /// Held in mid-cut, its process hears of nothing; the kernel takes the packet all the same.
 fn a_heal_packet_opens_a_node_whose_process_is_stopped(v4: bool) {
     let net = Net::new();
     let stream = Stream::start(&net.left, &net.right, v4);
-    let source = net.left.address(v4).to_string();
-    let mut child = Child::start(&net.right, child::CUT, &[&source, "60000", "60000"]);
-    let from: Timestamp = child.line().split(' ').next().unwrap().parse().unwrap();
+    let mut right = Node::new(&net.right, &plan(&net, LONG, LONG));
+    let from = right.cut(LONG).from;
     sleep_until(from + 200.milliseconds());
-    child.signal("STOP");
+    right.hold();
     stream.run_past(Timestamp::now());
     let before = Timestamp::now();
     heal(&net.left, net.right.address(v4), &TOKEN);
     let after = Timestamp::now();
     stream.run_past(after + 300.milliseconds());
+    right.let_go();
+    right.ends("Aborted");
+    stream.run_past(Timestamp::now());
     let trace = stream.stop();
     trace.assert_lost_in("until the packet", &[TimeWindow { from, to: before }]);
     trace.assert_open_after(after, Duration::from_millis(100));

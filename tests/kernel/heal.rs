@@ -1,6 +1,7 @@
 //! Heal packets open a node without any process there, and an aborted run can never cut.
 
 use crate::fixture::{LONG, Net, Ns, PORT, TABLE, TOKEN, always, eventually, window};
+use crate::node::{Node, plan};
 use crate::stream::Stream;
 use clap::Parser;
 use jiff::{Timestamp, ToSpan};
@@ -236,6 +237,84 @@ fn by_hand_a_node_is_healed_by_its_kernel_and_others_by_packets() {
     by_hand(&net.right, &["--token", &token, "--addresses", &addresses, "--rounds", "2"]);
     eventually("left is open", || left.state(TABLE).unwrap().unwrap().gate.is_none());
     assert!(ByHand::try_parse_from(["heal", "--token", &token]).is_err(), "whom to heal must be said");
+}
+
+/// The lines that docs/safety.md has for a node, as they stand there.
+#[test]
+fn by_hand_a_node_is_healed_by_deleting_its_table() {
+    let page = include_str!("../../docs/safety.md");
+    let line = |begin: &str| page.lines().find(|line| line.starts_with(begin)).expect("docs/safety.md says how");
+    let (list, delete) = (line("nft list tables"), line("nft delete table inet rackpartition-"));
+    let shell = |ns: &Ns, line: &str| {
+        let output = ns.command("sh").args(["-c", line]).output().unwrap();
+        assert!(output.status.success(), "{line}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let last_word = |line: &str| line.split_whitespace().next_back().expect("a name").to_owned();
+    let delete_table = |ns: &Ns| {
+        let line = delete.replace(&last_word(delete), &last_word(&shell(ns, list)));
+        let before = Timestamp::now();
+        shell(ns, &line);
+        (before, Timestamp::now())
+    };
+
+    let net = Net::new();
+    let (mut left, mut right) = (net.left.netfilter(), net.right.netfilter());
+    let streams = [(&net.left, &net.right, true), (&net.left, &net.right, false), (&net.right, &net.left, true)]
+        .map(|(from, to, v4)| Stream::start(from, to, v4));
+    left.arm(&net.left_cut_from_right(), LONG).unwrap();
+    right.arm(&net.right_cut_from_left(), LONG).unwrap();
+    left.cut(TABLE, &[always()], LONG).unwrap();
+    right.cut(TABLE, &[always()], LONG).unwrap();
+    net.right.nft(&["add", "table", "inet", "somebody-elses"]);
+    let cut = Timestamp::now();
+    streams.iter().for_each(|stream| stream.run_past(cut));
+
+    let right_times = delete_table(&net.right);
+    streams.iter().for_each(|stream| stream.run_past(right_times.1 + 200.milliseconds()));
+    let left_times = delete_table(&net.left);
+    streams.iter().for_each(|stream| stream.run_past(left_times.1 + 200.milliseconds()));
+    assert!(right.tables().unwrap().is_empty() && left.tables().unwrap().is_empty());
+    assert!(net.right.nft(&["list", "tables"]).contains("somebody-elses"), "nothing else is touched");
+    // What goes to left stays cut until left's own table is gone.
+    for (stream, (before, after)) in streams.into_iter().zip([right_times, right_times, left_times]) {
+        let trace = stream.stop();
+        assert!(trace.0.iter().all(|s| s.before < cut || s.after >= before || !s.arrived), "silence while cut");
+        trace.assert_open_after(after, Duration::from_millis(100));
+        assert_eq!(trace.gaps().len(), 1, "no gap after the heal");
+    }
+}
+
+/// The operator is gone, and so is the agent of a node that gets none of the first heal packets.
+#[test]
+fn an_agent_that_hears_of_an_abort_repeats_its_heal_packets() {
+    let net = Net::new();
+    let plan = plan(&net, LONG, LONG);
+    let (mut left, mut right) = (Node::new(&net.left, &plan), Node::new(&net.right, &plan));
+    right.cut(LONG);
+    left.cut(LONG);
+    right.kill();
+    let chain = "add chain inet lossy c { type filter hook prerouting priority -400; }";
+    let rule = format!("add rule inet lossy c udp dport {PORT} counter drop");
+    net.right.nft(&[&format!("add table inet lossy; {chain}; {rule}")]);
+    let lost = || {
+        let listing = net.right.nft(&["list", "table", "inet", "lossy"]);
+        let counter = listing.split("packets ").nth(1).and_then(|rest| rest.split(' ').next());
+        counter.and_then(|packets| packets.parse::<u32>().ok()).expect("a counter")
+    };
+
+    left.abort();
+    left.ends("Aborted");
+    // Three rounds, to both addresses, are not the end of it. They are a second apart.
+    eventually("a fourth round", || {
+        std::thread::sleep(Duration::from_millis(100));
+        lost() > 6
+    });
+    assert!(!right.is_open());
+    net.right.nft(&["delete", "table", "inet", "lossy"]);
+    eventually("the next one opens right", || right.is_open());
+    right.start();
+    right.ends("Aborted");
 }
 
 /// With nothing of ours: bash sends the packets, also of a token that has the end of a line in it.

@@ -88,21 +88,16 @@ const LATE: &str = "the schedule came too late: this node was not cut";
 /// The kernel is believed before the disk and the disk before the API: a table with windows carries the plan whatever else
 /// is known, and what was armed once is never armed again.
 pub fn decide(known: &Persisted, table: Option<&TableState>, boot_id: &str, order: &Order, now: Timestamp) -> Step {
-    match table {
-        None => without_table(known, boot_id, order, now),
-        Some(table) => match (&known.ended, &order.abort) {
-            // An abort that a crash cut short.
-            (Some(ending), _)
-                if ending.phase == RecordPhase::Aborted && !is_over(known, order, now).unwrap_or(false) =>
-            {
-                Step::Abort(ending.clone())
-            }
-            (Some(ending), _) => Step::Remove(ending.clone()),
-            (None, Some(reason)) if table.windows == 0 || !is_over(known, order, now).unwrap_or(false) => {
-                Step::Abort(Ending::new(RecordPhase::Aborted, reason.clone()))
-            }
-            (None, _) => with_table(known, table, order, now),
-        },
+    let Some(table) = table else { return without_table(known, boot_id, order, now) };
+    let is_over = is_over(known, order, now).unwrap_or(false);
+    match (&known.ended, &order.abort) {
+        // An abort that a crash cut short.
+        (Some(ending), _) if ending.phase == RecordPhase::Aborted && !is_over => Step::Abort(ending.clone()),
+        (Some(ending), _) => Step::Remove(ending.clone()),
+        (None, Some(reason)) if table.windows == 0 || !is_over => {
+            Step::Abort(Ending::new(RecordPhase::Aborted, reason.clone()))
+        }
+        (None, _) => with_table(known, table, order, now),
     }
 }
 

@@ -32,8 +32,9 @@ const GATE_MARGIN: Duration = Duration::from_millis(250);
 /// No schedule ends later than a cut's duration and this from now: the operator writes it 10 s ahead, the rest is for clocks.
 /// One that does meets a wall clock that was stepped back.
 const AHEAD: Duration = Duration::from_secs(15);
-/// Heal packets are datagrams: each is sent this many times, one period apart.
-const HEAL_ROUNDS: u8 = 3;
+/// Whoever has taken an abort tells the others for so long at least, three rounds, whatever its wall clock says of the end of the
+/// cut: it may have been stepped.
+const TELLS_AT_LEAST: Duration = Duration::from_secs(3);
 
 /// What does not change during a run.
 #[derive(Clone, Debug)]
@@ -63,7 +64,10 @@ pub struct Keeper<F> {
     phases: watch::Sender<Option<RecordPhase>>,
     /// The kernel can't hold our table: said once, and not tried again by this process.
     unfit: Option<String>,
-    heal_rounds: u8,
+    /// This process has taken an abort.
+    aborted: bool,
+    /// Until when the others are told of an abort, by the clock that is never stepped.
+    telling_until: Option<Instant>,
     /// The last look succeeded.
     looked: bool,
     kernel: Kernel,
@@ -92,7 +96,8 @@ impl<F: Firewall> Keeper<F> {
             journal,
             phases,
             unfit: None,
-            heal_rounds: 0,
+            aborted: false,
+            telling_until: None,
             looked: false,
             kernel,
         })
@@ -133,12 +138,16 @@ impl<F: Firewall> Keeper<F> {
         ends_in.filter(|d| !d.is_zero()).map_or(PERIOD, |d| d.min(PERIOD))
     }
 
-    /// Looks, does what there is to do, and looks again until there is nothing more to do at once.
+    /// Sees to this node, and then tells the others of an abort.
     fn turn(&mut self, order: &Order, now: Timestamp) {
-        if self.heal_rounds > 0 {
-            self.heal_rounds -= 1;
-            self.tell_everybody();
+        self.look_and_act(order, now);
+        if self.aborted || order.abort.is_some() {
+            self.tell_everybody(order, now);
         }
+    }
+
+    /// Looks, does what there is to do, and looks again until there is nothing more to do at once.
+    fn look_and_act(&mut self, order: &Order, now: Timestamp) {
         // Arm and hold, or abort and end: no step of a run is followed by more than one other.
         for _ in 0..3 {
             let looked = self.firewall.now().1;
@@ -194,12 +203,10 @@ impl<F: Firewall> Keeper<F> {
         }
     }
 
-    /// Opens this node and tells the others.
+    /// Opens this node, and has the others told.
     fn abort(&mut self, ending: Ending) -> Result<Done, String> {
-        let opened = self.open(ending);
-        self.heal_rounds = HEAL_ROUNDS - 1;
-        self.tell_everybody();
-        opened.map(|()| Done::Changed)
+        self.aborted = true;
+        self.open(ending).map(|()| Done::Changed)
     }
 
     /// Opens this node, for good.
@@ -295,10 +302,25 @@ impl<F: Firewall> Keeper<F> {
         self.store.write_state(&self.known).map_err(|e| e.to_string())
     }
 
-    fn tell_everybody(&mut self) {
+    /// Heal packets to every node, in every turn for as long as one may be cut. The operator may be gone, datagrams get lost, and
+    /// no agent reads in others' records which of them arrived.
+    fn tell_everybody(&mut self, order: &Order, now: Timestamp) {
+        let running = self.firewall.now().1;
+        let longest = self.others_may_be_cut_for(order, now);
+        if running >= *self.telling_until.get_or_insert(running + longest) {
+            return;
+        }
         if let Err(error) = self.firewall.send_heal(&self.setup.heal_addresses, &self.setup.spec) {
             tracing::warn!(%error, "failed to send heal packets");
         }
+    }
+
+    /// Until the end of the cut; where that is unknown or far, as long as a gate lasts.
+    fn others_may_be_cut_for(&self, order: &Order, now: Timestamp) -> Duration {
+        let left = |times: Times| Duration::try_from(times.heal_at.duration_since(now)).unwrap_or_default();
+        let longest = self.setup.longest;
+        let left = self.known.times.or(order.times).map_or(longest, left).min(longest);
+        if self.aborted { left.max(TELLS_AT_LEAST) } else { left }
     }
 
     /// Keeps the counters of a table that goes away.

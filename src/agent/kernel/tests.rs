@@ -16,6 +16,8 @@ struct Fake {
     silent_at_load: bool,
     unreadable: bool,
     sent: usize,
+    /// How far the clock that is never stepped is ahead of the machine's.
+    ahead: Duration,
 }
 
 impl Firewall for Fake {
@@ -57,6 +59,9 @@ impl Firewall for Fake {
     fn send_heal(&mut self, addresses: &[IpAddr], _: &TableSpec) -> std::io::Result<usize> {
         self.sent += addresses.len();
         Ok(addresses.len())
+    }
+    fn now(&self) -> (Timestamp, Instant) {
+        (Timestamp::now(), Instant::now() + self.ahead)
     }
 }
 
@@ -100,6 +105,18 @@ fn scheduled() -> Order {
 }
 fn arming() -> Order {
     Order { known: true, may_arm: true, ..Order::default() }
+}
+fn aborted_run() -> Order {
+    Order { known: true, abort: Some("the run was deleted".into()), ..Order::default() }
+}
+/// Rounds of heal packets, to every address of the setup, in so many turns a second apart, of which this is the first one's time.
+fn rounds(keeper: &mut Keeper<Fake>, order: &Order, first: Timestamp, turns: u64) -> usize {
+    keeper.firewall.sent = 0;
+    for second in 0..turns {
+        keeper.firewall.ahead += if second == 0 { Duration::ZERO } else { PERIOD };
+        keeper.turn(order, first + Duration::from_secs(second));
+    }
+    keeper.firewall.sent / keeper.setup.heal_addresses.len()
 }
 fn phase(keeper: &Keeper<Fake>) -> RecordPhase {
     keeper.journal.last_report().phase.unwrap()
@@ -243,6 +260,7 @@ fn a_load_of_unknown_outcome_is_undone() {
     let message = keeper.journal.last_report().message.unwrap();
     assert!(message.contains("failed to load the windows"), "{message}");
     assert!(node.store().state().unwrap().ended.is_some());
+    assert_eq!(keeper.firewall.sent, 2, "the others are told");
 }
 
 #[test]
@@ -298,14 +316,64 @@ fn an_abort_opens_this_node_tells_the_others_and_outlives_the_process() {
     let mut keeper = node.start(Fake::default(), "b1");
     keeper.turn(&arming(), in_seconds(0));
     keeper.turn(&scheduled(), in_seconds(1));
-    let abort = Order { abort: Some("the run was deleted".into()), ..scheduled() };
-    for second in 12..20 {
-        keeper.turn(&abort, in_seconds(second));
-    }
+    keeper.turn(&aborted_run(), in_seconds(12));
     assert_eq!((phase(&keeper), keeper.firewall.tables.len()), (Aborted, 0));
-    assert_eq!(keeper.firewall.sent, 2 * usize::from(HEAL_ROUNDS));
+    assert_eq!(keeper.firewall.sent, 2);
     let mut keeper = node.start(Fake::default(), "b1");
     keeper.turn(&scheduled(), in_seconds(2));
+    assert_eq!((phase(&keeper), keeper.firewall.tables.len()), (Aborted, 0));
+}
+
+#[test]
+fn the_others_are_told_of_an_abort_until_the_cut_would_have_ended() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&arming(), in_seconds(0));
+    keeper.turn(&scheduled(), in_seconds(1));
+    let in_mid_cut = keeper.known.times.unwrap().heal_at - Duration::from_secs(8);
+    assert_eq!(rounds(&mut keeper, &aborted_run(), in_mid_cut, 30), 8);
+    // A process that takes over reads it again in the run, and goes on.
+    let mut keeper = node.start(Fake::default(), "b1");
+    assert_eq!(rounds(&mut keeper, &aborted_run(), in_mid_cut + Duration::from_secs(3), 30), 5);
+}
+
+#[test]
+fn whoever_has_no_table_tells_the_others_of_an_abort_too() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    let order = Order { abort: aborted_run().abort, ..scheduled() };
+    let in_mid_cut = order.times.unwrap().heal_at - Duration::from_secs(8);
+    assert_eq!(rounds(&mut keeper, &order, in_mid_cut, 30), 8);
+    assert_eq!(phase(&keeper), Aborted);
+}
+
+#[test]
+fn without_a_schedule_the_others_are_told_as_long_as_a_gate_lasts() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&arming(), in_seconds(0));
+    assert_eq!(rounds(&mut keeper, &aborted_run(), in_seconds(1), 150), 100);
+}
+
+#[test]
+fn an_abort_that_comes_after_the_end_of_the_cut_is_told_to_nobody() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&arming(), in_seconds(0));
+    keeper.turn(&scheduled(), in_seconds(1));
+    keeper.turn(&scheduled(), in_seconds(21));
+    assert_eq!(rounds(&mut keeper, &aborted_run(), in_seconds(22), 10), 0);
+    assert_eq!(phase(&keeper), Healed);
+}
+
+/// This node never loaded, and by its wall clock it is all over: that clock may be wrong.
+#[test]
+fn a_node_that_opens_at_an_abort_tells_the_others_whatever_its_wall_clock_says() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&arming(), in_seconds(0));
+    let order = Order { abort: aborted_run().abort, ..scheduled() };
+    assert_eq!(rounds(&mut keeper, &order, in_seconds(3600), 10), 3);
     assert_eq!((phase(&keeper), keeper.firewall.tables.len()), (Aborted, 0));
 }
 

@@ -1,8 +1,8 @@
 //! Abort: heal packets to every node at once; agents that can read the object do the rest.
 
-use super::{Error, plan_of};
+use super::{arm, plan_of};
 use crate::{
-    api::{RackPartition, RackPartitionStatus},
+    api::{Phase, RackPartition, RackPartitionStatus},
     course::{Next, aborted},
     fault::RunPlan,
     netfilter,
@@ -11,16 +11,19 @@ use crate::{
 use k8s_openapi::jiff::Timestamp;
 use std::net::IpAddr;
 
-/// Asked to end early.
-///
-/// # Errors
-/// Where the plan can't be read; the object's phase is then left, and this is tried again.
-pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
-    let next = aborted(run.status.clone().unwrap_or_default(), "aborted by spec.abort", Timestamp::now());
-    match next.heal {
-        false => Ok(next),
-        true => Ok(told(&plan_of(run, ctx).await?, next).await),
+/// Asked to end early. Where the plan can't be read now, the heal packets go with the winding up.
+pub async fn step(run: &RackPartition, ctx: &Context, why: &str) -> Next {
+    let next = aborted(run.status.clone().unwrap_or_default(), why, Timestamp::now());
+    let next = match plan_of(run, ctx).await {
+        Ok(plan) => told(&plan, next).await,
+        Err(_) => next,
+    };
+    if run.status.as_ref().and_then(|s| s.phase) == Some(Phase::Arming)
+        && let Ok((agents, _)) = ctx.records_of(run).await
+    {
+        arm::tell_leftovers(run, ctx, &agents).await;
     }
+    next
 }
 
 /// What follows where `spec.abortWhen` is met: `at_once`, or for long enough.

@@ -5,7 +5,11 @@ use crate::{
     api::{NodeRecord, Phase, RackPartition, RackPartitionStatus, Role, Side, conditions},
     course::{LEAD_SECONDS, Next, arming, is_late, refused},
     observe::boot_id,
-    operator::{clocks, context::Context, convergence, objects},
+    operator::{
+        clocks::{self, Spread},
+        context::Context,
+        convergence, objects,
+    },
 };
 use k8s_openapi::jiff::Timestamp;
 use kube::{
@@ -47,16 +51,33 @@ pub async fn start(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
 pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error> {
     let status = run.status.clone().unwrap_or_default();
     let planned = planned(run, ctx).await?;
-    // Whoever armed may have died since.
-    if let Some(next) = hand_over(ctx, &planned.sides, &status, conditions::ARMED) {
-        return Ok(next);
-    }
     let (agents, operator) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
-    ctx.observers.ensure(ctx, run, &planned.plan, &planned.snapshot, operator.as_ref());
-    let nodes = planned.nodes(&agents);
+    // Whoever armed may have died since.
+    let next = match hand_over(ctx, &planned.sides, &status, conditions::ARMED) {
+        Some(next) => next,
+        None => {
+            ctx.observers.ensure(ctx, run, &planned.plan, &planned.snapshot, operator.as_ref());
+            next(run, ctx, &planned, &agents, status).await?
+        }
+    };
+    if !next.is(Phase::Arming) {
+        tell_leftovers(run, ctx, &agents).await;
+    }
+    Ok(next)
+}
+
+async fn next(
+    run: &RackPartition,
+    ctx: &Context,
+    planned: &Planned,
+    agents: &[NodeRecord],
+    status: RackPartitionStatus,
+) -> Result<Next, Error> {
+    let nodes = planned.nodes(agents);
     let status = RackPartitionStatus { agents: Some(nodes.count(&status)), ..status };
     if let Some((node, why)) = nodes.given_up() {
-        return Ok(refuse(status, format!("node {node} can't take part: {why}")));
+        let advice = "see to that node and its agent's pod, then create the run again";
+        return Ok(refuse(status, format!("node {node} can't take part: {why}; {advice}")));
     }
     if let Some((node, why)) = agents.iter().find_map(|r| Some((&r.spec.node, r.status.as_ref()?.unwatched.clone()?))) {
         return Ok(refuse(
@@ -64,25 +85,26 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
             format!("node {node} can't prove what it hears: {why} (it takes Linux 5.12 or later)"),
         ));
     }
-    let waits = waits_for(run, ctx, &planned, &agents).await?;
-    if let Some((planned, now)) = moved_leader(&planned, &agents) {
+    let waits = waits_for(run, ctx, planned, agents).await?;
+    if let Some((planned, now)) = moved_leader(planned, agents) {
         return Ok(refuse(
             status,
             format!("etcd's leader moved from {planned} to {now} while nodes were armed: run it again"),
         ));
     }
-    let next = arming(&run.spec, status, waits, arm_deadline(ctx), Timestamp::now());
-    if next.is(Phase::Scheduled)
-        && let Some((tables, note)) = leftovers(&agents)
-    {
-        ctx.metrics.add_leftovers(tables);
-        ctx.tell(run, true, "LeftoversRemoved", &note).await;
-    }
-    Ok(next)
+    Ok(arming(&run.spec, status, waits, arm_deadline(ctx), Timestamp::now()))
 }
 
 fn arm_deadline(ctx: &Context) -> f64 {
     Duration::from(ctx.settings.arm_deadline).as_secs_f64()
+}
+
+/// Tells of tables that this run's agents found: once, when its arming ends, however it ends.
+pub async fn tell_leftovers(run: &RackPartition, ctx: &Context, agents: &[NodeRecord]) {
+    if let Some((tables, note)) = leftovers(agents) {
+        ctx.metrics.add_leftovers(tables);
+        ctx.tell(run, true, "LeftoversRemoved", &note).await;
+    }
 }
 
 /// Tables of runs that are over, which agents found and removed: without effect, and yet somebody was not there when they should
@@ -110,7 +132,8 @@ fn hand_over(ctx: &Context, sides: &[Side], status: &RackPartitionStatus, since:
     }
     if is_late(status, since, arm_deadline(ctx), Timestamp::now()) {
         let why = format!(
-            "no replica of the operator on the side that stays writable ({}) has taken over: run two replicas in different racks",
+            "no replica of the operator on the side that stays writable ({}) has taken over: run two replicas in different racks, by \
+             operator.replicas and rackLabel of the chart",
             writable.join(", ")
         );
         return Some(refuse(status.clone(), why));
@@ -137,15 +160,13 @@ async fn waits_for(
     }
     let allowed = Duration::from(run.spec.guards.max_clock_error).as_micros() as i64;
     let own = boot_id().unwrap_or_default();
-    match clocks::largest_error_us(agents, &own, LEAD_SECONDS + planned.plan.duration_seconds) {
-        Err(node) => return Ok(Some(("ClocksUnmeasured", format!("the clock of {node} to be measured")))),
-        Ok(error) if error > allowed => {
-            let why = format!(
-                "the clocks to be in step: they may differ by {} ms, spec.guards.maxClockError allows {} ms",
-                error / 1000,
-                allowed / 1000
-            );
-            return Ok(Some(("ClocksOutOfStep", why)));
+    match clocks::spread(agents, &own, LEAD_SECONDS + planned.plan.duration_seconds, Timestamp::now()) {
+        Err(node) => {
+            let why = format!("the clock of {node} to be measured (if that lasts, see its agent's log)");
+            return Ok(Some(("ClocksUnmeasured", why)));
+        }
+        Ok(spread) if spread.largest_us > allowed => {
+            return Ok(Some(("ClocksOutOfStep", out_of_step(&spread, allowed))));
         }
         Ok(_) => {}
     }
@@ -166,8 +187,11 @@ async fn waits_for(
     if run.spec.guards.allow_unhealthy_baseline {
         return Ok(None);
     }
-    if let Some(waits) = baseline::unrest(agents) {
-        return Ok(Some(("UnhealthyBaseline", format!("{waits} (or set spec.guards.allowUnhealthyBaseline)"))));
+    // Members that are no nodes have no agent beside them.
+    let members = planned.snapshot.etcd.iter().map(|m| m.node.as_str());
+    let members = members.filter(|node| planned.snapshot.node(node).is_some());
+    if let Some((reason, waits)) = baseline::unrest(members, agents) {
+        return Ok(Some((reason, format!("{waits} (or set spec.guards.allowUnhealthyBaseline)"))));
     }
     if ctx.observers.convergence(&planned.plan.run_uid).is_err() {
         return Ok(Some(("NoBaseline", "a first look at the cluster".into())));
@@ -177,7 +201,21 @@ async fn waits_for(
     Ok(waiting.map(|w| ("UnhealthyBaseline", format!("{w} (or set spec.guards.allowUnhealthyBaseline)"))))
 }
 
-/// What the pod of this node's agent waits for, in the kubelet's words.
+/// `allowed_us`: what the guard allows, microseconds.
+fn out_of_step(spread: &Spread, allowed_us: i64) -> String {
+    let Spread { largest_us, worst, ahead_us, error_us } = spread;
+    format!(
+        "the clocks to be in step: they may differ by {} ms, spec.guards.maxClockError allows {} ms; that of {worst} is {} ms {} \
+         most, give or take {} ms: start an NTP client there, or raise spec.guards.maxClockError",
+        largest_us / 1000,
+        allowed_us / 1000,
+        ahead_us.abs() / 1000,
+        if *ahead_us < 0 { "behind" } else { "ahead of" },
+        error_us / 1000,
+    )
+}
+
+/// What the pod of this node's agent waits for, in the kubelet's words, and what to do about it.
 async fn why_not_armed(run: &RackPartition, ctx: &Context, node: &str) -> Result<String, Error> {
     let of_run = objects::of_run(run).fields(&format!("spec.nodeName={node}"));
     let pods = ctx.agent_pods().list(&of_run).await.map_err(failed_to("list the agents' pods"))?.items;
@@ -186,8 +224,17 @@ async fn why_not_armed(run: &RackPartition, ctx: &Context, node: &str) -> Result
     let container = status.container_statuses.unwrap_or_default().into_iter().next();
     let state = container.and_then(|c| c.state);
     let waiting = state.and_then(|s| s.waiting).map(|w| {
-        let message = w.message.map(|m| format!(": {m}")).unwrap_or_default();
-        format!("{}{message}", w.reason.unwrap_or_default())
+        let (reason, message) = (w.reason.unwrap_or_default(), w.message.map(|m| format!(": {m}")));
+        format!("{reason}{}{}", message.unwrap_or_default(), remedy(&reason))
     });
     Ok(waiting.unwrap_or_else(|| format!("its pod {} is {}", pod.name_any(), status.phase.unwrap_or_default())))
+}
+
+/// What to do about a container that waits for this reason (`pkg/kubelet/images/types.go`, `pkg/kubelet/kubelet_pods.go`).
+fn remedy(reason: &str) -> &'static str {
+    match reason {
+        "ContainerCreating" | "PodInitializing" => "",
+        reason if reason.contains("Image") => "; mend the image or its pull secret",
+        _ => "; see to that pod",
+    }
 }

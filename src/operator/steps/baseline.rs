@@ -1,9 +1,9 @@
-//! The baseline: before a cut everybody hears everybody, and nobody is heard whom the plan does not know. Else what is seen during
-//! the cut would prove nothing.
+//! The baseline: before a cut everybody hears everybody, nobody is heard whom the plan does not know, and etcd is well. Else what is
+//! seen during the cut would prove nothing.
 
 use crate::{
-    api::{ETCD_DISK, ETCD_LEADER, Guards, NodeRecord, NodeRecordStatus, Span, SpanKind},
-    fault::{ProbeTarget, RunPlan, Sample, Way},
+    api::{ETCD, ETCD_DISK, ETCD_LEADER, Guards, NodeRecord, NodeRecordStatus, Span, SpanKind},
+    fault::{PortClass, ProbeTarget, RunPlan, Sample, Way},
 };
 use std::collections::BTreeMap;
 
@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 const SAMPLES: u32 = 3;
 /// What was seen last this long before the end of its record, seconds, is no longer so.
 const FRESH: f64 = 5.0;
-/// For so long etcd has had no election and no slow write before anybody is cut, seconds: as many looks as tell a lasting trouble from
-/// one write, and no longer than arming usually takes. Ours.
+/// For so long every member of etcd beside an agent has been seen with a leader, without an election and without a slow write before
+/// anybody is cut, seconds: as many looks as tell a lasting trouble from one write. Members count and keep no times, so nobody knows
+/// how they were before the agents came, and every run waits for this; longer would cost each more than it tells. Ours.
 const QUIET: f64 = 15.0;
 
 /// What is still missing, as a reason and a sentence.
@@ -69,27 +70,59 @@ fn misplaced(plan: &RunPlan, node: &str, status: &NodeRecordStatus) -> Option<St
     ))
 }
 
-/// Why etcd is not well, as the nodes of its members saw it lately.
-pub fn unrest(agents: &[NodeRecord]) -> Option<String> {
+/// Why etcd is not known to be well, as a reason and a sentence. `members` are the nodes whose agents should see one beside them:
+/// silence is no health.
+pub fn unrest<'a>(members: impl IntoIterator<Item = &'a str>, agents: &[NodeRecord]) -> Option<(&'static str, String)> {
+    let sentence = |node: &str, why: &str| format!("etcd on {node} to be well for {QUIET} s: {why}");
+    let seen = agents.iter().find_map(|r| Some((&r.spec.node, trouble(r.status.as_ref()?)?)));
+    if let Some((node, why)) = seen {
+        return Some(("UnhealthyBaseline", sentence(node, why)));
+    }
+    members.into_iter().find_map(|node| {
+        let status = agents.iter().find(|r| r.spec.node == node).and_then(|r| r.status.as_ref());
+        Some(("NoBaseline", sentence(node, &unproven(status)?)))
+    })
+}
+
+/// What the member beside this agent did lately.
+fn trouble(status: &NodeRecordStatus) -> Option<&'static str> {
     let words = |span: &Span| match (span.subject.as_str(), span.state.as_str()) {
-        (ETCD_LEADER, "changed") => Some("its leader changed"),
+        (ETCD, "alone") => Some("it knew no leader"),
+        (ETCD_LEADER, "changed") => Some("its leader changed, or it was started anew"),
         (ETCD_DISK, "slow") => Some("a write to its log took longer than half a second"),
         _ => None,
     };
-    agents.iter().find_map(|record| {
-        let status = record.status.as_ref()?;
-        let lately = status.spans.iter().filter(|s| s.kind == SpanKind::Etcd && age(status, s) <= QUIET);
-        let why = lately.filter_map(words).next()?;
-        Some(format!("etcd on {} to be well for {QUIET} s ({why})", record.spec.node))
-    })
+    let lately = status.spans.iter().filter(|s| s.kind == SpanKind::Etcd && age(status, s) <= QUIET);
+    lately.filter_map(words).next()
+}
+
+/// Why nobody can say that the member beside this agent has been well for long enough.
+fn unproven(status: Option<&NodeRecordStatus>) -> Option<String> {
+    let well_for = |subject, state| well_for(status?, subject, state);
+    match well_for(ETCD_LEADER, "steady").zip(well_for(ETCD_DISK, "fast")) {
+        None => Some("no word of it yet at 127.0.0.1:2381, kubeadm's --listen-metrics-urls".into()),
+        Some((led, wrote)) if led.min(wrote) < QUIET => Some(format!("so far for {:.0} s", led.min(wrote))),
+        Some(_) => None,
+    }
+}
+
+/// For how many seconds a member has been seen in this state, up to now; `None` where it is not, or nobody looks any more.
+fn well_for(status: &NodeRecordStatus, subject: &str, state: &str) -> Option<f64> {
+    let mut newest_first = status.spans.iter().rev().filter(|s| s.kind == SpanKind::Etcd && s.subject == subject);
+    let latest = newest_first.next().filter(|s| s.state == state && is_fresh(status, s))?;
+    // What is first said of a state is said of the time since the look before.
+    let since_us = newest_first.next().map_or(latest.from.boot_us, |before| before.to.boot_us);
+    Some((latest.to.boot_us - since_us) as f64 / 1e6)
 }
 
 fn port_lacked(node: &str, status: &NodeRecordStatus, target: &ProbeTarget) -> Option<String> {
     let subject = target.subject();
     let latest = status.spans.iter().rfind(|s| s.kind == SpanKind::Probe && s.subject == subject);
+    // Nobody has to listen on a port only because the cut names it.
+    let is_named = target.class == PortClass::Named;
     match latest {
-        Some(span) if span.state == "open" && span.samples >= SAMPLES => None,
-        Some(span) if span.state != "open" => Some(format!(
+        Some(span) if (span.state == "open" || is_named) && span.samples >= SAMPLES => None,
+        Some(span) if span.state != "open" && !is_named => Some(format!(
             "{node} to reach {subject} at {} (now {}): a firewall, or a component that is down",
             target.address, span.state
         )),
@@ -103,15 +136,13 @@ fn hears(status: &NodeRecordStatus, subject: &str) -> bool {
 }
 
 fn not_heard(plan: &RunPlan, sender: &str, receiver: &str, way: Way) -> String {
-    let port = plan.heal.port;
-    match way.is_of_pods() {
-        false => format!(
-            "{receiver} to hear {sender} by {way:?} (UDP port {port}; what stops that would stop heal packets too)"
-        ),
-        true => {
-            format!("{receiver} to hear pods of {sender} by {way:?} (UDP port {port}, between the nodes' pod ranges)")
-        }
-    }
+    let port = plan.port_of(way);
+    let (who, where_to) = match () {
+        _ if way.is_of_pods() => ("pods of ", "between the nodes' pod ranges: the cut is about them"),
+        _ if way.is_to_port() => ("", "between all nodes: the cut is about it"),
+        _ => ("", "between all nodes: what stops it would stop heal packets too"),
+    };
+    format!("{receiver} to hear {who}{sender} by {way:?}; let UDP port {port} through {where_to}")
 }
 
 fn stranger(status: &NodeRecordStatus) -> Option<&str> {
@@ -127,4 +158,84 @@ fn is_fresh(status: &NodeRecordStatus, span: &Span) -> bool {
 fn age(status: &NodeRecordStatus, span: &Span) -> f64 {
     let until = status.observed_until.as_ref().map(|t| t.0.as_microsecond());
     until.map_or(f64::INFINITY, |until| (until - span.to.wall.0.as_microsecond()) as f64 / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::{NodeRecordSpec, Observer},
+        observe::{before, now},
+    };
+    use std::time::Duration;
+
+    /// What the agent on c1 wrote down of the member beside it: subject, state, and from how long to how long ago, seconds.
+    fn record(spans: &[(&str, &str, u64, u64)]) -> NodeRecord {
+        let until = now();
+        let ago = |seconds| before(&until, Duration::from_secs(seconds));
+        let span = |(subject, state, from, to): &(&str, &str, u64, u64)| Span {
+            kind: SpanKind::Etcd,
+            subject: (*subject).into(),
+            state: (*state).into(),
+            from: ago(*from),
+            to: ago(*to),
+            samples: 1,
+            uid: None,
+            id: None,
+            node: None,
+            detail: None,
+        };
+        let status = NodeRecordStatus {
+            spans: spans.iter().map(span).collect(),
+            observed_until: Some(until.wall.clone()),
+            ..Default::default()
+        };
+        NodeRecord {
+            status: Some(status),
+            ..NodeRecord::new("c1", NodeRecordSpec::new("r", "u", "c1", Observer::Agent))
+        }
+    }
+
+    fn waits(spans: &[(&str, &str, u64, u64)]) -> Option<(&'static str, String)> {
+        unrest(["c1"], &[record(spans)])
+    }
+
+    fn assert_waits(spans: &[(&str, &str, u64, u64)], reason: &str, words: &str) {
+        let (why, sentence) = waits(spans).unwrap_or_else(|| panic!("{spans:?} was taken for well"));
+        assert_eq!(why, reason, "{sentence}");
+        assert!(sentence.starts_with("etcd on c1 to be well for 15 s: ") && sentence.contains(words), "{sentence}");
+    }
+
+    const FAST: (&str, &str, u64, u64) = (ETCD_DISK, "fast", 20, 0);
+
+    #[test]
+    fn a_member_is_well_once_it_was_seen_so_for_long_enough() {
+        assert_eq!(waits(&[(ETCD_LEADER, "steady", 20, 0), FAST]), None);
+        assert_eq!(waits(&[(ETCD_LEADER, "unknown", 15, 15), (ETCD_LEADER, "steady", 13, 0), FAST]), None);
+        assert_waits(&[(ETCD_LEADER, "steady", 10, 0), FAST], "NoBaseline", "so far for 10 s");
+        assert_waits(&[(ETCD_LEADER, "steady", 20, 0), (ETCD_DISK, "fast", 4, 0)], "NoBaseline", "so far for 4 s");
+        // An agent that was started anew begins anew.
+        let again =
+            [(ETCD_LEADER, "steady", 30, 8), (ETCD_LEADER, "unknown", 6, 6), (ETCD_LEADER, "steady", 4, 0), FAST];
+        assert_waits(&again, "NoBaseline", "so far for 6 s");
+    }
+
+    #[test]
+    fn what_a_member_did_lately_is_told_until_it_is_over() {
+        let changed = |ago: u64| [(ETCD_LEADER, "changed", ago, ago), (ETCD_LEADER, "steady", ago - 2, 0), FAST];
+        assert_waits(&changed(10), "UnhealthyBaseline", "its leader changed");
+        assert_eq!(waits(&changed(16)), None);
+        let slow = [(ETCD_LEADER, "steady", 20, 0), (ETCD_DISK, "fast", 20, 6), (ETCD_DISK, "slow", 4, 4)];
+        assert_waits(&slow, "UnhealthyBaseline", "longer than half a second");
+        let alone = [(ETCD, "alone", 3, 1), (ETCD_LEADER, "steady", 20, 0), FAST];
+        assert_waits(&alone, "UnhealthyBaseline", "no leader");
+    }
+
+    #[test]
+    fn silence_is_no_health_where_a_member_should_be() {
+        assert_waits(&[], "NoBaseline", "no word of it yet at 127.0.0.1:2381");
+        assert_waits(&[(ETCD_LEADER, "steady", 60, 30), FAST], "NoBaseline", "no word of it");
+        assert!(unrest(["c1", "c2"], &[record(&[(ETCD_LEADER, "steady", 20, 0), FAST])]).is_some(), "no record of c2");
+        assert_eq!(unrest([], &[record(&[])]), None, "nobody waits for members that have no agent beside them");
+    }
 }

@@ -1,6 +1,6 @@
 //! Schedule and cut: every node says that its windows are loaded, or nobody is cut; then the kernels do it.
 
-use super::{Error, Planned, abort, arm, failed_to, planned, seconds_until};
+use super::{Error, Planned, abort, arm, failed_to, planned};
 use crate::{
     api::{Phase, RackPartition, RackPartitionStatus},
     course::{LAST_CALL_SECONDS, Next, Nodes, aborted, before, during, seconds_between},
@@ -50,18 +50,19 @@ fn next(run: &RackPartition, ctx: &Context, planned: &Planned, nodes: &Nodes<'_>
     }
 }
 
-/// Cut: until the windows are over.
+/// Cut: until the windows are over, or every node has said that it is free.
 ///
 /// # Errors
 /// Where the API does not answer.
 pub async fn cutting(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error> {
     let status = run.status.clone().unwrap_or_default();
     let planned = planned(run, ctx).await?;
-    let (_, operator) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
+    let (agents, operator) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
     ctx.observers.ensure(ctx, run, &planned.plan, &planned.snapshot, operator.as_ref());
-    let lasts = status.schedule.as_ref().is_some_and(|s| seconds_until(s.heal_at.0) > 0.0);
+    let now = Timestamp::now();
+    let lasts = status.schedule.as_ref().is_some_and(|s| now < s.heal_at.0);
     let alarm = if lasts { abort::when(ctx, &planned.plan, &status, false) } else { None };
-    let next = alarm.unwrap_or_else(|| during(status, Timestamp::now()));
+    let next = alarm.unwrap_or_else(|| during(status, &planned.nodes(&agents), now));
     if next.is(Phase::Recovering) {
         ctx.route.redial();
     }

@@ -3,7 +3,7 @@
 use super::{Error, abort, failed_to, or_gone, plan_of, seconds_until};
 use crate::{
     api::{FINALIZER, RackPartition, RackPartitionStatus},
-    course::{Nodes, SLACK_SECONDS, deadline},
+    course::{Nodes, SLACK_SECONDS, deadline, is_held},
     operator::{canary, context::Context, objects},
 };
 use k8s_openapi::jiff::Timestamp;
@@ -49,10 +49,11 @@ pub async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Ending, Error
         None => status.plan.iter().flat_map(|p| &p.sides).flat_map(|s| &s.nodes).map(String::as_str).collect(),
     };
     let nodes = Nodes { names, records: &agents };
-    let status = nodes.healed(status.clone(), Timestamp::now());
+    let now = Timestamp::now();
+    let status = nodes.healed(status.clone(), now);
     let holding = nodes.holding();
-    let deadline = deadline(&status, run.metadata.deletion_timestamp.as_ref().map(|t| t.0), Timestamp::now());
-    if !holding.is_empty() && seconds_until(deadline) > 0.0 {
+    let deadline = deadline(&status, run.metadata.deletion_timestamp.as_ref().map(|t| t.0), now);
+    if !holding.is_empty() && now < deadline {
         if let Some(plan) = &plan {
             abort::send_heal_packets(plan).await;
         }
@@ -82,12 +83,7 @@ async fn remove(run: &RackPartition, ctx: &Context) -> Result<(), Error> {
 /// Whether a run that has ended may still have nodes cut: those that have not said otherwise, until the kernels' deadline.
 pub fn may_still_cut(run: &RackPartition) -> bool {
     let heal_at = run.status.as_ref().and_then(|s| s.schedule.as_ref()).map(|s| s.heal_at.0);
-    !is_wound_up(run) && heal_at.is_some_and(|at| seconds_until(at) + SLACK_SECONDS > 0.0)
-}
-
-/// Whether a run in its final phase still has something on the nodes.
-pub fn is_wound_up(run: &RackPartition) -> bool {
-    !run.finalizers().iter().any(|f| f == FINALIZER)
+    is_held(run) && heal_at.is_some_and(|at| seconds_until(at) + SLACK_SECONDS > 0.0)
 }
 
 /// # Errors

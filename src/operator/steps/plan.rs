@@ -114,7 +114,10 @@ pub fn failed(run: &RackPartition, error: &Error, again_in: Duration) -> Next {
     let patience = if error.is_refusal() { PATIENCE_SECONDS } else { LONGEST_SECONDS };
     match is_younger(run, patience) {
         true => Next::wait(status, again_in, format!("planning; so far: {error}")),
-        false => refused(status, &format!("no plan could be made in {patience:.0} s: {error}")),
+        false => {
+            let why = format!("no plan could be made in {patience:.0} s: {error}");
+            refused(status, &format!("{why}; mend that and create the run again"))
+        }
     }
 }
 

@@ -81,7 +81,8 @@ async fn start(run: &RackPartition, ctx: &Context, snapshot: &Snapshot) -> Resul
     if begun.is_some_and(|t| seconds_until(later(t.0, deadline)) <= 0.0) {
         let why =
             "no member of etcd said that it leads: agents ask at 127.0.0.1:2381 (kubeadm's --listen-metrics-urls)";
-        return Ok(Survey::Failed(format!("{why}, and none was answered within {deadline} s")));
+        let advice = "let etcd answer there, or name racks instead of the role";
+        return Ok(Survey::Failed(format!("{why}, and none was answered within {deadline} s; {advice}")));
     }
     if there.items.is_empty() {
         let members = |name: &str| snapshot.etcd.iter().any(|m| m.node == name);
@@ -129,13 +130,7 @@ mod tests {
     };
 
     fn record(node: &str, state: &str, age: Duration) -> NodeRecord {
-        let spec = NodeRecordSpec {
-            run: "r".into(),
-            run_uid: "u".into(),
-            node: node.into(),
-            observer: Observer::Agent,
-            clock_reply: None,
-        };
+        let spec = NodeRecordSpec::new("r", "u", node, Observer::Agent);
         let at = before(&now(), age);
         let span = Span {
             kind: SpanKind::Etcd,
