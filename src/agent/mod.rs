@@ -129,11 +129,12 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     let record = Record::new(route.clone(), &args.namespace, (&plan.run, &plan.run_uid), &args.node, journal.clone());
     // As many as three answers may arrive while an upload is under way.
     let (replies, answers) = mpsc::channel(8);
-    tasks.spawn(record.clone().keep(phase, answers));
+    let (is_there, there) = channel::channel(false);
+    tasks.spawn(record.clone().keep(phase, answers, is_there));
     tasks.spawn(record.clone().follow_replies(replies));
     tasks.spawn({
         let (client, run, uid) = (route.client(), plan.run.clone(), plan.run_uid.clone());
-        async move { orders::follow_run(client, &run, &uid, order).await }
+        async move { orders::follow_run(client, &run, &uid, there, order).await }
     });
     observe_all(&mut tasks, &args, &plan, &route, &journal);
     if let Ok(store) = store.as_ref().cloned() {

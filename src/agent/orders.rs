@@ -8,21 +8,42 @@ use crate::api::{Phase, RackPartition};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 
-/// Follows the run and passes on what it asks. Never returns.
-pub async fn follow_run(client: Client, run: &str, uid: &str, orders: watch::Sender<Order>) {
-    follow(Api::<RackPartition>::all(client), run, |seen| {
-        let order = order(&seen, uid);
-        orders.send_if_modified(|old| {
-            // An end can't be taken back: an object created anew under the same name is another run.
-            let changed = *old != order && old.abort.is_none();
-            if changed {
-                tracing::info!(?order, "the run asks");
-                *old = order;
+/// Follows the run and passes on what it asks; but nobody arms before this node's record is `there`, so that a node without one holds
+/// nothing. Never returns.
+pub async fn follow_run(
+    client: Client,
+    run: &str,
+    uid: &str,
+    mut there: watch::Receiver<bool>,
+    orders: watch::Sender<Order>,
+) {
+    let (hear, mut heard) = watch::channel(Order::default());
+    let pass_on = async {
+        loop {
+            let mut order = heard.borrow_and_update().clone();
+            order.may_arm &= *there.borrow_and_update();
+            pass_on(order, &orders);
+            tokio::select! {
+                Ok(()) = heard.changed() => {}
+                Ok(()) = there.changed() => {}
+                else => std::future::pending().await,
             }
-            changed
-        });
-    })
-    .await
+        }
+    };
+    let follow = follow(Api::<RackPartition>::all(client), run, |seen| drop(hear.send_replace(order(&seen, uid))));
+    tokio::join!(follow, pass_on);
+}
+
+fn pass_on(order: Order, orders: &watch::Sender<Order>) {
+    orders.send_if_modified(|old| {
+        // An end can't be taken back: an object created anew under the same name is another run.
+        let changed = *old != order && old.abort.is_none();
+        if changed {
+            tracing::info!(?order, "the run asks");
+            *old = order;
+        }
+        changed
+    });
 }
 
 /// The order in what was seen of the run.

@@ -77,11 +77,12 @@ impl Record {
         .await
     }
 
-    /// Uploads the journal: at once when the phase changes, every few seconds otherwise. Never returns.
+    /// Uploads the journal: at once when the phase changes, every few seconds otherwise; `there` from the first time on. Never returns.
     pub async fn keep(
         self,
         mut phases: watch::Receiver<Option<RecordPhase>>,
         mut replies: mpsc::Receiver<(ClockReply, Moment)>,
+        there: watch::Sender<bool>,
     ) {
         let mut exchange = Exchange::new(self.journal.clock().anchors);
         let (mut exists, mut urgent, mut failed) = (false, true, String::new());
@@ -111,6 +112,7 @@ impl Record {
                     Ok(()) => {
                         failed.clear();
                         uploaded = revision;
+                        there.send_replace(true);
                     }
                     Err(error) => {
                         // Deleted with its run: made anew it would belong to nobody.

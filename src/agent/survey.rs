@@ -17,7 +17,7 @@ pub async fn look(args: &AgentArgs, plan: &RunPlan, boot_id: String, route: Rout
     let (_phases, phase) = watch::channel(None);
     let (_replies, answers) = mpsc::channel(1);
     let mut tasks = JoinSet::new();
-    tasks.spawn(record.keep(phase, answers));
+    tasks.spawn(record.keep(phase, answers, watch::Sender::new(false)));
     tasks.spawn(etcd::watch(health::ETCD_METRICS, journal));
     until_told_to_end(&mut tasks).await
 }

@@ -27,6 +27,8 @@ const MAX_GAP: Duration = Duration::from_secs(1);
 const MORE_STRANGERS: &str = "others";
 /// A datagram that came and is not yet heard may be between the two hooks for as long as its processor is taken away.
 const SURE: Duration = Duration::from_millis(250);
+/// How far the stamps of one datagram in front of the cut and behind it may be apart: ticks of 10 ms, and a processor taken away.
+const STAMPS_APART: Duration = Duration::from_millis(50);
 /// An earlier process of the run may be on its way out; its table goes with it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -169,18 +171,26 @@ impl<'a> Tally<'a> {
         };
         let mut news = Vec::new();
         let heard: HashMap<u32, u64> = sight.heard.iter().map(|c| (c.from, c.packets)).collect();
+        let mut got_through: HashMap<u32, Duration> = HashMap::new();
         for count in &sight.heard {
             let Some(subject) = self.senders.get(&count.from) else { continue };
             match risen(&mut self.heard, count.from, count.packets) {
                 0 => {}
-                new => news.push((SpanKind::Heard, before(now, count.age), seen(subject, "heard", new, max_gap))),
+                new => {
+                    got_through.insert(count.from, count.age);
+                    news.push((SpanKind::Heard, before(now, count.age), seen(subject, "heard", new, max_gap)));
+                }
             }
         }
         for count in &sight.arrived {
             let Some(subject) = self.senders.get(&count.from) else { continue };
             let lost = count.packets.saturating_sub(heard.get(&count.from).copied().unwrap_or_default());
             let looks = self.seemed_lost.entry(count.from).or_default();
-            looks.push(Seemed { looked_us: now.boot_us, lost, last: before(now, count.age) });
+            // Of several since the last look the last one may have got through: then what was lost came before it, who knows when.
+            let was_heard = got_through.get(&count.from).is_some_and(|age| *age <= count.age + STAMPS_APART);
+            let earlier = looks.last().filter(|_| was_heard).map(|look| look.last.clone());
+            let last = earlier.unwrap_or_else(|| before(now, count.age));
+            looks.push(Seemed { looked_us: now.boot_us, lost, last });
             let Some((lost, at)) = sure(looks, now.boot_us) else { continue };
             match risen(&mut self.lost, count.from, lost) {
                 0 => {}
@@ -244,6 +254,9 @@ mod tests {
         assert_eq!(news(1250, 9, 5), [(SpanKind::Lost, 990, 3)]);
         assert_eq!(news(1270, 9, 5), [(SpanKind::Lost, 1010, 1)]);
         assert_eq!(news(1520, 9, 5), [], "already told");
+        // Two more were lost before one that got through, which is the last that came.
+        assert_eq!(news(1770, 12, 6), [(SpanKind::Heard, 1760, 1)]);
+        assert_eq!(news(2020, 12, 6), [(SpanKind::Lost, 1510, 2)]);
     }
 
     #[test]

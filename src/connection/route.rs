@@ -6,6 +6,8 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use kube::{Client, Config, client::Body};
 use std::{
+    cmp::Reverse,
+    collections::HashMap,
     sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
@@ -56,6 +58,8 @@ struct Choice {
     servers: Vec<ApiServer>,
     current: usize,
     client: Option<Client>,
+    /// When somebody was last answered by a server, by its name.
+    answered: HashMap<String, Instant>,
 }
 
 impl Route {
@@ -70,7 +74,7 @@ impl Route {
 
     /// A route with the credentials of `base`, for whoever is not in a pod.
     pub fn new(base: Config, servers: &[ApiServer]) -> Self {
-        let choice = Choice { servers: servers.to_vec(), current: 0, client: None };
+        let choice = Choice { servers: servers.to_vec(), current: 0, client: None, answered: HashMap::new() };
         Route(Arc::new(Shared { base, choice: Mutex::new(choice), generation: watch::Sender::new(0) }))
     }
 
@@ -91,7 +95,7 @@ impl Route {
     /// Dials anew, in this order. Watches end and begin again there.
     pub fn use_servers(&self, servers: Vec<ApiServer>) {
         let mut choice = self.0.choice.lock().expect("no holder panics");
-        *choice = Choice { servers, current: 0, client: None };
+        (choice.servers, choice.current, choice.client) = (servers, 0, None);
         self.0.generation.send_modify(|g| *g += 1);
     }
 
@@ -105,6 +109,13 @@ impl Route {
     /// Dials anew, whatever the state of the connections.
     pub fn redial(&self) {
         self.prefer(&[]);
+    }
+
+    /// Somebody else was answered by this server just now: it is dialled before others when the one in use fails. In a partial
+    /// partition only some can write, and each that is tried in vain costs a deadline.
+    pub fn has_answered(&self, server: &str) {
+        let mut choice = self.0.choice.lock().expect("no holder panics");
+        choice.answered.insert(server.to_owned(), Instant::now());
     }
 
     /// The server in use, where one was chosen by address.
@@ -124,13 +135,16 @@ impl Route {
         Ok((client, name, *self.0.generation.borrow()))
     }
 
-    /// Moves on to the next server, unless somebody has done so since.
+    /// Moves on to the server that has answered last, else to the next one; unless somebody has moved since.
     fn fail(&self, generation: u64) {
         let mut choice = self.0.choice.lock().expect("no holder panics");
         if *self.0.generation.borrow() != generation {
             return;
         }
-        choice.current = (choice.current + 1) % choice.servers.len().max(1);
+        let (current, number) = (choice.current, choice.servers.len());
+        let others = (1..number).map(|further| (current + further) % number);
+        let answered = |i: &usize| choice.answered.get(&choice.servers[*i].name).copied();
+        choice.current = others.min_by_key(|i| Reverse(answered(i))).unwrap_or(current);
         choice.client = None;
         self.0.generation.send_modify(|g| *g += 1);
     }

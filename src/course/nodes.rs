@@ -68,7 +68,7 @@ impl<'a> Nodes<'a> {
     /// Unknown with the names of those that have not spoken.
     pub fn healed(&self, mut status: RackPartitionStatus, now: Timestamp) -> RackPartitionStatus {
         let spoke = |n: &&str| self.of(n).is_some_and(says_gone);
-        // Before scheduling, a node without a record holds nothing.
+        // Before scheduling, a node without a record holds nothing: agents write theirs before they arm.
         let held = |n: &&str| status.schedule.is_some() || self.of(n).is_some();
         let silent: Vec<&str> = self.names.iter().copied().filter(|n| held(n) && !spoke(n)).collect();
         let over = status.schedule.as_ref().map(|s| later(s.heal_at.0, LATE_SECONDS));

@@ -316,7 +316,9 @@ fn probes(snapshot: &Snapshot, cut: &Ports) -> Vec<ProbeTarget> {
             add(PortClass::Endpoint, hosts(endpoint), *port);
         }
     }
-    let known: BTreeSet<u16> = probes.iter().map(|t| t.address.port()).collect();
+    // External members take their peers' connections only, and nobody of them is here.
+    let peers = snapshot.etcd.iter().map(|m| m.peer_port);
+    let known: BTreeSet<u16> = probes.iter().map(|t| t.address.port()).chain(peers).collect();
     let named = cut.ports.iter().filter(|(protocol, port)| *protocol == Protocol::Tcp && !known.contains(port));
     for (_, port) in named {
         for node in &snapshot.nodes {

@@ -5,8 +5,7 @@ use super::{
     cite::{cite, when},
     loss::samples_within,
     pairs::{Group, Outcome, known, seen_by},
-    probes::within,
-    timeline::{Seen, Track, longest_hole},
+    timeline::{Seen, Track, longest_hole, within},
 };
 use crate::{
     api::{Check, Finding, FindingResult, SpanKind},
@@ -22,8 +21,9 @@ pub const EDGE: f64 = 0.3;
 /// Share by which the counts of spans may be mistaken: of one that reaches beyond a window only a part is counted.
 const SPAN_ERROR: f64 = 0.02;
 
-/// Agents take what comes within a second for one span; a shorter time in which a link is up can't be told from none, seconds.
-const SHORTEST_PAUSE: f64 = 1.0;
+/// Agents take what comes within a second for one span, and stamp what is lost up to a quarter of a second late; a shorter time in which
+/// a link is up can't be told from none, seconds.
+const SHORTEST_PAUSE: f64 = 1.5;
 
 /// One way from one node to another.
 pub struct Direction<'a> {

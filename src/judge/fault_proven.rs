@@ -18,64 +18,75 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
 
 /// Counters alone prove no edge: somebody must have looked across it, and with packets of each kind that the cut takes.
 fn unlooked(case: &Case<'_>) -> Option<Finding> {
-    let looks = Looks::new(case);
-    let missing: Vec<String> = looks.pairs_missing(case).into_iter().chain(looks.kinds_missing(case)).collect();
-    let what_to_do = "no component is known to listen there, and no datagram of the agents goes there; \
+    let missing = Looks::new(case).missing(case);
+    let what_to_do = "nothing there answered a connection before the cut, and no datagram of the agents goes there; \
                       spec.endpoints[].ports names what an endpoint serves";
     let open = || Said::open(format!("nobody looked at {}: {what_to_do}", some(&missing)));
     (!missing.is_empty()).then(|| open().about(Check::FaultProven, "edges", "all looked at"))
 }
 
-/// What somebody looked at across the cut: connections that were answered before it, and datagrams.
+/// What was to be looked at across the cut, and what was: connections that were answered before it, and datagrams.
 struct Looks<'a> {
-    targets: Vec<(&'a str, &'a ProbeTarget)>,
-    directions: Vec<datagrams::Direction<'a>>,
-    /// All that were to be looked at.
+    /// Pairs of members that hear nothing of each other any more, at least of what is cut.
     pairs: Vec<(&'a str, &'a str)>,
+    wanted: Vec<(&'a str, &'a ProbeTarget)>,
+    answered: Vec<(&'a str, &'a ProbeTarget)>,
+    directions: Vec<datagrams::Direction<'a>>,
 }
 
 impl<'a> Looks<'a> {
     fn new(case: &Case<'a>) -> Self {
         let plan = case.evidence.plan;
         let sample = Sample::new(plan);
-        let targets = plan.agents().into_iter().flat_map(|node| {
-            let cut = sample.targets_of(node).into_iter().filter(|t| plan.breaks_tcp(node, t));
-            cut.filter(|t| probes::has_answered(case, node, t)).map(|t| (node, t)).collect::<Vec<_>>()
-        });
-        let directions = datagrams::directions(case).into_iter().filter(|d| d.loss > 0.0);
-        let pairs = plan.agents().into_iter().flat_map(|node| {
-            let broken = sample.of(node).into_iter().filter(move |other| plan.breaks(node, other));
-            broken.map(move |other| (node, other))
-        });
-        Looks { targets: targets.collect(), directions: directions.collect(), pairs: pairs.collect() }
+        let (mut pairs, mut wanted) = (Vec::new(), Vec::new());
+        for node in plan.agents() {
+            pairs.extend(
+                sample.of(node).into_iter().filter(|other| plan.breaks(node, other)).map(|other| (node, other)),
+            );
+            wanted.extend(sample.targets_of(node).into_iter().filter(|t| plan.breaks_tcp(node, t)).map(|t| (node, t)));
+        }
+        let answered = wanted.iter().copied().filter(|(node, t)| probes::has_answered(case, node, t)).collect();
+        let directions = datagrams::directions(case).into_iter().filter(|d| d.loss > 0.0).collect();
+        Looks { pairs, wanted, answered, directions }
     }
 
-    /// Pairs that hear nothing of each other any more and that nobody looked at: of sides, as large clusters are sampled, and of each
-    /// endpoint. Of a cut of some ports nobody knows who of them has a use for these.
+    fn missing(&self, case: &Case<'_>) -> Vec<String> {
+        match self.answered.is_empty() && self.directions.is_empty() {
+            true => vec!["anything that is cut".into()],
+            false => self.pairs_missing(case).into_iter().chain(self.kinds_missing(case)).collect(),
+        }
+    }
+
+    /// Pairs of which nobody looked at one: of sides, as large clusters are sampled, and of each endpoint. Of a cut of some ports nobody
+    /// knows who of them has a use for these, and what an endpoint serves is only looked at by whoever has a reason to.
     fn pairs_missing(&self, case: &Case<'_>) -> Vec<String> {
         let plan = case.evidence.plan;
         if !plan.ports.is_everything() {
             return Vec::new();
         }
-        let place = |name: &str| match plan.member(name) {
-            Some(member) if member.has_agent => case.side_of(name).to_owned(),
-            _ => name.to_owned(),
-        };
+        let is_node = |name: &str| plan.member(name).is_some_and(|m| m.has_agent);
+        let place = |name: &str| if is_node(name) { case.side_of(name).to_owned() } else { name.to_owned() };
         let pair = |a: &str, b: &str| {
             let (a, b) = (place(a), place(b));
             if a < b { (a, b) } else { (b, a) }
         };
-        let probed = self.targets.iter().map(|(node, target)| pair(node, &target.member));
-        let looked: BTreeSet<_> = probed.chain(self.directions.iter().map(|d| pair(d.sender, d.receiver))).collect();
-        let cut = self.pairs.iter().map(|(a, b)| pair(a, b)).collect::<BTreeSet<_>>();
-        cut.difference(&looked).map(|(a, b)| format!("{a}↔{b}")).collect()
+        let of_targets = |all: &[(&str, &ProbeTarget)]| all.iter().map(|(n, t)| pair(n, &t.member)).collect::<Vec<_>>();
+        let directions = self.directions.iter().map(|d| pair(d.sender, d.receiver));
+        let looked: BTreeSet<_> = of_targets(&self.answered).into_iter().chain(directions).collect();
+        let wanted = of_targets(&self.wanted);
+        let is_served = |name: &str| plan.probes.iter().any(|t| t.member == name);
+        let is_meant = |a: &str, b: &str| is_node(b) || !is_served(b) || wanted.contains(&pair(a, b));
+        let meant: BTreeSet<_> = self.pairs.iter().filter(|(a, b)| is_meant(a, b)).map(|(a, b)| pair(a, b)).collect();
+        meant.difference(&looked).map(|(a, b)| format!("{a}↔{b}")).collect()
     }
 
-    /// Kinds of packets that the cut names and nobody looked with.
+    /// Kinds of packets that the cut names and nobody looked with; not a component's port that nobody serves across the cut.
     fn kinds_missing(&self, case: &Case<'_>) -> Vec<String> {
         let plan = case.evidence.plan;
+        let has = |targets: &[(&str, &ProbeTarget)], port: u16| targets.iter().any(|(_, t)| t.address.port() == port);
+        let is_elsewhere = |port: u16| plan.probes.iter().any(|t| t.address.port() == port) && !has(&self.wanted, port);
         let is_looked = |protocol: Protocol, port: u16| match protocol {
-            Protocol::Tcp => self.targets.iter().any(|(_, t)| t.address.port() == port),
+            Protocol::Tcp => has(&self.answered, port) || is_elsewhere(port),
             Protocol::Udp => self.directions.iter().any(|d| plan.port_of(d.way) == port),
             Protocol::Sctp => false,
         };

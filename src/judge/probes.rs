@@ -5,7 +5,7 @@ use super::{
     cite::{cite, when},
     loss::{STRAY, Share, lost_share},
     pairs::{Group, Outcome, known, seen_by},
-    timeline::{Seen, Track, longest_hole},
+    timeline::{Seen, Track, longest_hole, within},
 };
 use crate::{
     api::{Check, Finding, SpanKind},
@@ -55,11 +55,6 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
 /// `refused` is an answer: the path is alive and the process behind it is not.
 fn alive(seen: &Seen<'_>) -> bool {
     seen.is("open") || seen.is("refused")
-}
-
-/// What is left of some times without their edges, seconds.
-pub fn within(times: impl IntoIterator<Item = (f64, f64)>, edge: f64) -> Vec<(f64, f64)> {
-    times.into_iter().map(|(from, to)| (from + edge, to - edge)).filter(|(from, to)| from < to).collect()
 }
 
 /// Whether anything is claimed of this address: not where only another one of the same service answered before the cut, nor where nobody

@@ -129,6 +129,11 @@ fn reference<'a>(operator: &NodeRecord, agents: &'a [NodeRecord]) -> Clock<'a> {
     operator.status.as_ref().map_or(Clock::Unknown, |status| Clock::of_operator(status, &clocks))
 }
 
+/// What is left of some times without their edges, seconds.
+pub fn within(times: impl IntoIterator<Item = (f64, f64)>, edge: f64) -> Vec<(f64, f64)> {
+    times.into_iter().map(|(from, to)| (from + edge, to - edge)).filter(|(from, to)| from < to).collect()
+}
+
 /// The longest time between `from` and `to` of which no span says anything, seconds.
 pub fn longest_hole<'s, 'a: 's>(spans: impl IntoIterator<Item = &'s Seen<'a>>, from: f64, to: f64) -> f64 {
     let mut known: Vec<(f64, f64)> = spans.into_iter().map(|s| (s.from, s.to)).collect();

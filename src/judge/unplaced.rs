@@ -14,7 +14,10 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let during = (-allowed, case.timeline.heal + allowed);
     let (result, advice) = match case.evidence.spec.guards.allow_unplaced_sources {
         true => (FindingResult::Noted, ""),
-        false => (FindingResult::Inconclusive, "; name it in spec.endpoints, with its rack if it is in one"),
+        false => (
+            FindingResult::Inconclusive,
+            "; name it in spec.endpoints by address, with a TCP port that it serves and its rack if it is in one, or set spec.guards.allowUnplacedSources",
+        ),
     };
     let heard = sources(case, during).map(|(words, evidence)| {
         let said = Said::new(result, format!("heard: {}{advice}", some(&words)), evidence);

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     api::{Check, Finding, FindingResult, SpanKind},
-    predict::{WorkloadForecast, count, seconds},
+    predict::{Certainty, WorkloadForecast, count, seconds},
     topology::Pod,
 };
 
@@ -55,7 +55,7 @@ fn kept(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
                 Ok(Fate::Ended(seen)) => {
                     let words = format!("{}/{container} ended {}", pod.name, when(seen.to, case.timeline.heal));
                     evidence = cite(track, seen);
-                    if may_end(case, pod) { excused.push(words) } else { ended.push(words) }
+                    if may_end(case, owner, pod) { excused.push(words) } else { ended.push(words) }
                 }
                 Ok(Fate::NotRunning) => {}
                 Err(why) => return Said::open(why),
@@ -107,8 +107,12 @@ fn container_kept<'c, 'a>(
     }
 }
 
-/// A process that leads by a Lease ends when it loses it, and replicas of this operator hand over.
-fn may_end(case: &Case<'_>, pod: &Pod) -> bool {
+/// A process that leads by a Lease ends when it loses it, and replicas of this operator hand over. A kubelet that is heard now and then
+/// is told that its pods are evicted, and ends them.
+fn may_end(case: &Case<'_>, owner: &WorkloadForecast, pod: &Pod) -> bool {
+    if !case.evidence.plan.pattern.is_steady() && owner.evicted != Certainty::MustNot {
+        return true;
+    }
     let leads = case.forecast.leases.iter().any(|l| l.cut_off && l.lease.holder.starts_with(&pod.name));
     leads || case.evidence.snapshot.operators.iter().any(|o| o.pod == pod.name)
 }

@@ -102,6 +102,7 @@ impl Canary {
         let (state, detail) = match write {
             Ok(Ok(_)) => {
                 self.acknowledged.now(&self.server.name);
+                self.ctx.route.has_answered(&self.server.name);
                 ("acknowledged", None)
             }
             // Connection refused and 403 included: an API server without etcd refuses everybody.

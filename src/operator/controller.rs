@@ -82,7 +82,13 @@ async fn reconcile(cached: Arc<RackPartition>, ctx: Arc<Context>) -> Result<Acti
         }
         next => next?,
     };
-    save(&run, &ctx, next).await
+    let ends_arming = phase == Some(Phase::Arming) && !next.is(Phase::Arming);
+    let action = save(&run, &ctx, next).await?;
+    // Only whoever wrote the end down tells of it, so that it is told once.
+    if ends_arming {
+        arm::tell_leftovers(&run, &ctx).await;
+    }
+    Ok(action)
 }
 
 /// Requests go to API servers of the side that stays writable, from before the cut until the heal. After it any that answers will do.

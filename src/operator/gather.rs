@@ -2,7 +2,7 @@
 
 use super::{addresses, cni, flags::Flags};
 use crate::{
-    api::{Endpoint as SpecEndpoint, RackPartitionSpec},
+    api::{Endpoint as SpecEndpoint, RackPartitionSpec, Traffic, TrafficClass},
     fault::{Policy, Refusal},
     topology::{
         ApiServer, CONTROL_PLANE_ENDPOINT, Endpoint, KUBELET_PORT, Lease, Node, OperatorReplica, Pod, ProtectedPod,
@@ -69,7 +69,8 @@ pub async fn gather(
     let operators = Api::<core::Pod>::namespaced(client.clone(), namespace);
     let operators = operators.list(&all.clone().labels(OPERATOR_LABELS)).await.map_err(read("operator pods"))?.items;
     endpoints.extend(control_plane_endpoint(client, &nodes, &endpoints).await?);
-    let mut etcd = super::etcd::stacked(&components, !spec.traffic.is_empty())?;
+    let of_etcd = |t: &Traffic| matches!(t.class, Some(TrafficClass::EtcdPeer | TrafficClass::EtcdClient));
+    let mut etcd = super::etcd::stacked(&components, spec.traffic.iter().any(of_etcd))?;
     if etcd.is_empty() {
         etcd = super::etcd::external(&components, &nodes, &mut endpoints).await?;
     }

@@ -45,6 +45,23 @@ async fn front(to: SocketAddr) -> (ApiServer, watch::Sender<bool>) {
 }
 
 #[tokio::test]
+async fn whoever_has_answered_somebody_is_dialled_before_others() {
+    let plane = ControlPlane::start().await;
+    let holes = [
+        TcpListener::bind("127.0.0.1:0").await.expect("a port"),
+        TcpListener::bind("127.0.0.1:0").await.expect("a port"),
+    ];
+    let [one, two] = ["one", "two"].map(|name| (name, &holes[usize::from(name == "two")]));
+    let hole = |(name, listener): (&str, &TcpListener)| server(name, listener.local_addr().expect("an address"));
+    let route = Route::new(plane.config.clone(), &[hole(one), hole(two), real(&plane)]);
+    route.has_answered("real");
+    let namespaces: Api<Namespace> = Api::all(route.client());
+    timeout(SOON, namespaces.get("default")).await.expect("no request waits for ever").expect_err("nobody answers");
+    assert_eq!(route.current().map(|s| s.name).as_deref(), Some("real"));
+    namespaces.get("default").await.expect("it answers");
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_answer_is_left_behind() {
     let plane = ControlPlane::start().await;
     // Takes connections into its backlog and never says a word.

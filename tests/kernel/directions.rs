@@ -59,6 +59,15 @@ impl Agents {
         self.journals.iter().map(Journal::status).collect()
     }
 
+    /// Whether the record of a node has a span of this kind and subject between these seconds after `begun`.
+    fn has(&self, node: &str, kind: SpanKind, subject: &str, begun: Timestamp, (from, to): (f64, f64)) -> bool {
+        let at = |seconds| begun + SignedDuration::from_secs_f64(seconds);
+        let number = (0..NODES).find(|i| name(*i) == node).unwrap();
+        let spans = self.journals[number].status().spans;
+        let mut own = spans.iter().filter(|s| s.kind == kind && s.subject == subject);
+        own.any(|s| s.from.wall.0 <= at(to) && s.to.wall.0 >= at(from))
+    }
+
     /// Directions with a span of this kind that reaches beyond `since`.
     fn seen(&self, kind: SpanKind, since: Timestamp) -> Directions {
         let mut all = Directions::new();
@@ -70,17 +79,6 @@ impl Agents {
             }
         }
         all
-    }
-}
-
-impl Agents {
-    /// Whether the record of a node has a span of this kind and subject between these seconds after `begun`.
-    fn has(&self, node: &str, kind: SpanKind, subject: &str, begun: Timestamp, (from, to): (f64, f64)) -> bool {
-        let at = |seconds| begun + SignedDuration::from_secs_f64(seconds);
-        let number = (0..NODES).find(|i| name(*i) == node).unwrap();
-        let spans = self.journals[number].status().spans;
-        let mut own = spans.iter().filter(|s| s.kind == kind && s.subject == subject);
-        own.any(|s| s.from.wall.0 <= at(to) && s.to.wall.0 >= at(from))
     }
 }
 
@@ -151,6 +149,9 @@ fn open_udp_ports() -> Vec<String> {
     sockets.iter().flat_map(|list| list.lines().skip(1).filter(unconnected).map(str::to_owned)).collect()
 }
 
+/// Around an edge, seconds: agents look every quarter of a second, and tables are loaded one after another on a busy machine.
+const EDGE: f64 = 1.5;
+
 /// What every agent writes down of every direction is lost in each window of its receiver and heard in each pause between them.
 fn comes_and_goes(shape: &str, change: impl FnOnce(&mut RackPartitionSpec)) {
     let racks = Racks::new();
@@ -191,22 +192,19 @@ fn comes_and_goes(shape: &str, change: impl FnOnce(&mut RackPartitionSpec)) {
     });
 }
 
-/// Around an edge, seconds: agents look every quarter of a second, and tables are loaded one after another on a busy machine.
-const EDGE: f64 = 1.0;
-
 #[test]
 fn a_link_that_flaps_goes_down_and_up() {
     comes_and_goes("flapping", |spec| {
         spec.flap.as_mut().unwrap().down = Duration::from_secs(4).into();
-        spec.duration = Duration::from_secs(12).into();
+        spec.duration = Duration::from_secs(14).into();
     });
 }
 
 #[test]
 fn racks_heal_one_after_another() {
     comes_and_goes("staggered", |spec| {
-        spec.stagger = Some(Duration::from_secs(4).into());
-        spec.duration = Duration::from_secs(8).into();
+        spec.stagger = Some(Duration::from_secs(5).into());
+        spec.duration = Duration::from_secs(10).into();
     });
 }
 

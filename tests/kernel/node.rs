@@ -21,8 +21,8 @@ use tokio::{runtime, sync::watch};
 
 /// Its table is [`TABLE`].
 const RUN_UID: &str = "test";
-/// From the schedule to the cut, milliseconds. The operator, whose agents hear of it through the API, gives ten times as much.
-const AHEAD: i64 = 1000;
+/// From the schedule to the cut, milliseconds. The operator, whose agents hear of it through the API, gives three times as much.
+const AHEAD: i64 = 3000;
 
 /// A plan in which both ends no longer hear each other. `cut` is how long, `longest` how long the gate of an armed node lasts.
 pub fn plan(net: &Net, cut: Duration, longest: Duration) -> Value {

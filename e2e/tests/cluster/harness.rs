@@ -66,6 +66,12 @@ impl Harness {
         self.install_with(&[]).await
     }
 
+    /// A replica of the operator in each rack, for cuts after which only one of many can write.
+    pub async fn install_everywhere(&self) -> Result<()> {
+        let racks: BTreeSet<&str> = self.lab.nodes().iter().map(|n| n.rack.as_str()).collect();
+        self.install_with(&[&format!("operator.replicas={}", racks.len())]).await
+    }
+
     /// The chart with values of a scenario's own, as `--set-json` takes them.
     pub async fn install_with(&self, values: &[&str]) -> Result<()> {
         let chart = repository("charts/rackpartition");

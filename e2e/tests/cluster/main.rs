@@ -63,9 +63,9 @@ const BY_NAME: &[Scenario] = &[("crash_matrix_whole", |h| matrix::whole(h).boxed
 
 /// What three racks can't have.
 const FIVE_RACKS: &[Scenario] = &[
-    ("a_ring_is_exact", |h| shapes::of_the_example_is_exact(h, "ring").boxed_local()),
-    ("a_chain_is_exact", |h| shapes::of_the_example_is_exact(h, "chain").boxed_local()),
-    ("a_star_is_exact", |h| shapes::of_the_example_is_exact(h, "star").boxed_local()),
+    ("a_ring_is_exact", |h| shapes::of_five_racks_is_exact(h, "ring").boxed_local()),
+    ("a_chain_is_exact", |h| shapes::of_five_racks_is_exact(h, "chain").boxed_local()),
+    ("a_star_is_exact", |h| shapes::of_five_racks_is_exact(h, "star").boxed_local()),
 ];
 
 #[tokio::main]

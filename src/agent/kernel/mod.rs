@@ -32,8 +32,8 @@ const GATE_MARGIN: Duration = Duration::from_millis(250);
 /// No schedule ends later than a cut's duration and this from now: the operator writes it 10 s ahead, the rest is for clocks.
 /// One that does meets a wall clock that was stepped back.
 const AHEAD: Duration = Duration::from_secs(15);
-/// Whoever has taken an abort tells the others for so long at least, three rounds, whatever its wall clock says of the end of the
-/// cut: it may have been stepped.
+/// Whoever hears of an abort tells the others for so long at least, three rounds, whatever its wall clock says of the end of the cut: it
+/// may have been stepped.
 const TELLS_AT_LEAST: Duration = Duration::from_secs(3);
 
 /// What does not change during a run.
@@ -319,8 +319,7 @@ impl<F: Firewall> Keeper<F> {
     fn others_may_be_cut_for(&self, order: &Order, now: Timestamp) -> Duration {
         let left = |times: Times| Duration::try_from(times.heal_at.duration_since(now)).unwrap_or_default();
         let longest = self.setup.longest;
-        let left = self.known.times.or(order.times).map_or(longest, left).min(longest);
-        if self.aborted { left.max(TELLS_AT_LEAST) } else { left }
+        self.known.times.or(order.times).map_or(longest, left).min(longest).max(TELLS_AT_LEAST)
     }
 
     /// Keeps the counters of a table that goes away.

@@ -1,18 +1,18 @@
 //! What datagrams prove, direction by direction, and who is nobody's.
 
 use super::{
-    fixture::{CUT, END, Run, START, passing, span},
+    fixture::{CUT, END, Run, START, moment, passing, span},
     mutations::expect,
 };
 use crate::{
-    api::{Check, FindingResult, Protocol, Span, SpanKind, Verdict},
+    api::{Check, Finding, FindingResult, Protocol, Span, SpanKind, Verdict},
     fault::{Effect, PortClass},
 };
 use std::collections::BTreeSet;
 
 const DATAGRAMS: &str = "isolated→rest: datagrams";
 
-fn of(run: &Run, subject: &str) -> crate::api::Finding {
+fn of(run: &Run, subject: &str) -> Finding {
     let findings = run.judge().findings;
     // Cut directions and others between two sides are told apart.
     let found =
@@ -202,6 +202,19 @@ fn a_link_that_flaps_must_come_up() {
         &[("open", START, -0.5), ("silent", 0.5, 69.5), ("open", 70.5, END)],
     );
     assert_eq!(of(&run, PORTS).result, FindingResult::Violated, "still silent when it was up");
+}
+
+#[test]
+fn a_kubelet_that_is_heard_in_between_may_end_pods_that_were_evicted() {
+    let ended_in_the_cut = |mut run: Run| {
+        let pod =
+            run.status("w1").spans.iter_mut().find(|s| s.kind == SpanKind::Container && s.subject.contains("web-"));
+        pod.expect("a container of the fixture").to = moment(0.2, 50.0);
+        let kept = |f: &Finding| f.check == Check::WorkloadKept && f.subject.contains("web");
+        run.judge().findings.into_iter().find(kept).map(|f| f.result)
+    };
+    assert_eq!(ended_in_the_cut(passing()), Some(FindingResult::Violated));
+    assert_eq!(ended_in_the_cut(flapping((40.0, 70.0))), Some(FindingResult::Noted));
 }
 
 #[test]

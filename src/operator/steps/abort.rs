@@ -1,8 +1,8 @@
 //! Abort: heal packets to every node at once; agents that can read the object do the rest.
 
-use super::{arm, plan_of};
+use super::plan_of;
 use crate::{
-    api::{Phase, RackPartition, RackPartitionStatus},
+    api::{RackPartition, RackPartitionStatus},
     course::{Next, aborted},
     fault::RunPlan,
     netfilter,
@@ -14,16 +14,11 @@ use std::net::IpAddr;
 /// Asked to end early. Where the plan can't be read now, the heal packets go with the winding up.
 pub async fn step(run: &RackPartition, ctx: &Context, why: &str) -> Next {
     let next = aborted(run.status.clone().unwrap_or_default(), why, Timestamp::now());
-    let next = match plan_of(run, ctx).await {
-        Ok(plan) => told(&plan, next).await,
-        Err(_) => next,
-    };
-    if run.status.as_ref().and_then(|s| s.phase) == Some(Phase::Arming)
-        && let Ok((agents, _)) = ctx.records_of(run).await
-    {
-        arm::tell_leftovers(run, ctx, &agents).await;
+    let plan = if next.heal { plan_of(run, ctx).await.ok() } else { None };
+    match plan {
+        Some(plan) => told(&plan, next).await,
+        None => next,
     }
-    next
 }
 
 /// What follows where `spec.abortWhen` is met: `at_once`, or for long enough.

@@ -53,17 +53,11 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     let planned = planned(run, ctx).await?;
     let (agents, operator) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
     // Whoever armed may have died since.
-    let next = match hand_over(ctx, &planned.sides, &status, conditions::ARMED) {
-        Some(next) => next,
-        None => {
-            ctx.observers.ensure(ctx, run, &planned.plan, &planned.snapshot, operator.as_ref());
-            next(run, ctx, &planned, &agents, status).await?
-        }
-    };
-    if !next.is(Phase::Arming) {
-        tell_leftovers(run, ctx, &agents).await;
+    if let Some(next) = hand_over(ctx, &planned.sides, &status, conditions::ARMED) {
+        return Ok(next);
     }
-    Ok(next)
+    ctx.observers.ensure(ctx, run, &planned.plan, &planned.snapshot, operator.as_ref());
+    next(run, ctx, &planned, &agents, status).await
 }
 
 async fn next(
@@ -99,9 +93,10 @@ fn arm_deadline(ctx: &Context) -> f64 {
     Duration::from(ctx.settings.arm_deadline).as_secs_f64()
 }
 
-/// Tells of tables that this run's agents found: once, when its arming ends, however it ends.
-pub async fn tell_leftovers(run: &RackPartition, ctx: &Context, agents: &[NodeRecord]) {
-    if let Some((tables, note)) = leftovers(agents) {
+/// Tells of tables that this run's agents have found by the end of its arming, however it ends.
+pub async fn tell_leftovers(run: &RackPartition, ctx: &Context) {
+    let Ok((agents, _)) = ctx.records_of(run).await else { return };
+    if let Some((tables, note)) = leftovers(&agents) {
         ctx.metrics.add_leftovers(tables);
         ctx.tell(run, true, "LeftoversRemoved", &note).await;
     }

@@ -48,8 +48,7 @@ pub fn lacks(plan: &RunPlan, agents: &[NodeRecord], guards: &Guards) -> Option<(
         return None;
     }
     if let Some((node, source)) = records.iter().find_map(|(node, status)| Some((node, stranger(status)?))) {
-        let advice =
-            "name it in spec.endpoints, with its rack if it is in one, or set spec.guards.allowUnplacedSources";
+        let advice = "name it in spec.endpoints by address, with a TCP port that it serves and its rack if it is in one, or set spec.guards.allowUnplacedSources";
         return Some((
             "UnplacedSources",
             format!("{node} to hear nobody but members of the plan, and it hears {source}: {advice}"),
@@ -100,10 +99,16 @@ fn trouble(status: &NodeRecordStatus) -> Option<&'static str> {
 fn unproven(status: Option<&NodeRecordStatus>) -> Option<String> {
     let well_for = |subject, state| well_for(status?, subject, state);
     match well_for(ETCD_LEADER, "steady").zip(well_for(ETCD_DISK, "fast")) {
+        None if status.is_some_and(was_answered) => Some("so far for 0 s".into()),
         None => Some("no word of it yet at 127.0.0.1:2381, kubeadm's --listen-metrics-urls".into()),
         Some((led, wrote)) if led.min(wrote) < QUIET => Some(format!("so far for {:.0} s", led.min(wrote))),
         Some(_) => None,
     }
+}
+
+/// Whether the member beside this agent has told anything lately.
+fn was_answered(status: &NodeRecordStatus) -> bool {
+    status.spans.iter().any(|s| s.kind == SpanKind::Etcd && is_fresh(status, s))
 }
 
 /// For how many seconds a member has been seen in this state, up to now; `None` where it is not, or nobody looks any more.
@@ -218,6 +223,8 @@ mod tests {
         let again =
             [(ETCD_LEADER, "steady", 30, 8), (ETCD_LEADER, "unknown", 6, 6), (ETCD_LEADER, "steady", 4, 0), FAST];
         assert_waits(&again, "NoBaseline", "so far for 6 s");
+        let first = [(ETCD_LEADER, "unknown", 1, 1), (ETCD_DISK, "unknown", 1, 1)];
+        assert_waits(&first, "NoBaseline", "so far for 0 s");
     }
 
     #[test]
@@ -234,7 +241,8 @@ mod tests {
     #[test]
     fn silence_is_no_health_where_a_member_should_be() {
         assert_waits(&[], "NoBaseline", "no word of it yet at 127.0.0.1:2381");
-        assert_waits(&[(ETCD_LEADER, "steady", 60, 30), FAST], "NoBaseline", "no word of it");
+        let since_long = [(ETCD_LEADER, "steady", 60, 30), (ETCD_DISK, "fast", 60, 30)];
+        assert_waits(&since_long, "NoBaseline", "no word of it");
         assert!(unrest(["c1", "c2"], &[record(&[(ETCD_LEADER, "steady", 20, 0), FAST])]).is_some(), "no record of c2");
         assert_eq!(unrest([], &[record(&[])]), None, "nobody waits for members that have no agent beside them");
     }
