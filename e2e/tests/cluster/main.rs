@@ -93,7 +93,7 @@ async fn main() -> ExitCode {
         for topology in [Topology::OneMaster, Topology::TwoMasters, Topology::TwoMastersOneRack] {
             groups.push((on(topology, false), chosen(&[AS_ASKED])));
         }
-        let beside = Options { balancer_rack: Some("r2".into()), ..on(Topology::ThreeMastersTwoRacks, true) };
+        let beside = Options { balancer_rack: Some("r1".into()), ..on(Topology::ThreeMastersTwoRacks, true) };
         groups.push((beside, chosen(&[AS_ASKED])));
     }
     groups.retain(|(_, scenarios)| !scenarios.is_empty());
