@@ -8,42 +8,39 @@ use crate::api::{Phase, RackPartition};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 
-/// Follows the run and passes on what it asks; but nobody arms before this node's record is `there`, so that a node without one holds
-/// nothing. Never returns.
+/// Follows the run and passes on what it asks, once this node's record is `there`. Never returns.
 pub async fn follow_run(
     client: Client,
     run: &str,
     uid: &str,
-    mut there: watch::Receiver<bool>,
+    there: watch::Receiver<bool>,
     orders: watch::Sender<Order>,
 ) {
-    let (hear, mut heard) = watch::channel(Order::default());
-    let pass_on = async {
-        loop {
-            let mut order = heard.borrow_and_update().clone();
-            order.may_arm &= *there.borrow_and_update();
-            pass_on(order, &orders);
-            tokio::select! {
-                Ok(()) = heard.changed() => {}
-                Ok(()) = there.changed() => {}
-                else => std::future::pending().await,
-            }
-        }
-    };
+    let (hear, heard) = watch::channel(Order::default());
     let follow = follow(Api::<RackPartition>::all(client), run, |seen| drop(hear.send_replace(order(&seen, uid))));
-    tokio::join!(follow, pass_on);
+    tokio::join!(follow, pass_on(heard, there, orders));
 }
 
-fn pass_on(order: Order, orders: &watch::Sender<Order>) {
-    orders.send_if_modified(|old| {
-        // An end can't be taken back: an object created anew under the same name is another run.
-        let changed = *old != order && old.abort.is_none();
-        if changed {
-            tracing::info!(?order, "the run asks");
-            *old = order;
+/// Nobody arms before its record is there, so that a node without one holds nothing; an end is passed on at once.
+async fn pass_on(mut heard: watch::Receiver<Order>, mut there: watch::Receiver<bool>, orders: watch::Sender<Order>) {
+    loop {
+        let mut order = heard.borrow_and_update().clone();
+        order.known &= *there.borrow_and_update();
+        orders.send_if_modified(|old| {
+            // An end can't be taken back: an object created anew under the same name is another run.
+            let changed = *old != order && old.abort.is_none();
+            if changed {
+                tracing::info!(?order, "the run asks");
+                *old = order;
+            }
+            changed
+        });
+        tokio::select! {
+            Ok(()) = heard.changed() => {}
+            Ok(()) = there.changed() => {}
+            else => std::future::pending().await,
         }
-        changed
-    });
+    }
 }
 
 /// The order in what was seen of the run.
@@ -87,6 +84,19 @@ mod tests {
         });
         change(&mut run);
         Seen::There(serde_json::from_value(run).unwrap())
+    }
+
+    #[tokio::test]
+    async fn nobody_arms_before_its_record_is_there() {
+        let (hear, heard) = watch::channel(Order::default());
+        let (there, is_there) = watch::channel(false);
+        let (orders, mut asked) = watch::channel(Order::default());
+        let passing = tokio::spawn(pass_on(heard, is_there, orders));
+        hear.send_replace(Order { known: true, may_arm: true, ..Default::default() });
+        asked.wait_for(|order| order.may_arm && !order.known).await.unwrap();
+        there.send_replace(true);
+        asked.wait_for(|order| order.may_arm && order.known).await.unwrap();
+        passing.abort();
     }
 
     #[test]

@@ -18,7 +18,8 @@ pub struct Times {
 /// What the run asks of this node, as far as it is known.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Order {
-    /// The run was read and has a phase. Until then nothing is armed: it may have ended long ago.
+    /// The run was read and has a phase, and this node has a record. Until then nothing is armed: the run may have ended long ago, and
+    /// a node without a record counts as one that holds nothing.
     pub known: bool,
     pub times: Option<Times>,
     /// The run is in a phase in which nodes are armed.
