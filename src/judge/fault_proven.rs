@@ -29,7 +29,6 @@ fn unlooked(case: &Case<'_>) -> Option<Finding> {
 struct Looks<'a> {
     /// Pairs of members that hear nothing of each other any more, at least of what is cut.
     pairs: Vec<(&'a str, &'a str)>,
-    wanted: Vec<(&'a str, &'a ProbeTarget)>,
     answered: Vec<(&'a str, &'a ProbeTarget)>,
     directions: Vec<datagrams::Direction<'a>>,
 }
@@ -38,16 +37,15 @@ impl<'a> Looks<'a> {
     fn new(case: &Case<'a>) -> Self {
         let plan = case.evidence.plan;
         let sample = Sample::new(plan);
-        let (mut pairs, mut wanted) = (Vec::new(), Vec::new());
+        let (mut pairs, mut answered) = (Vec::new(), Vec::new());
         for node in plan.agents() {
-            pairs.extend(
-                sample.of(node).into_iter().filter(|other| plan.breaks(node, other)).map(|other| (node, other)),
-            );
-            wanted.extend(sample.targets_of(node).into_iter().filter(|t| plan.breaks_tcp(node, t)).map(|t| (node, t)));
+            let broken = sample.of(node).into_iter().filter(|other| plan.breaks(node, other));
+            pairs.extend(broken.map(|other| (node, other)));
+            let targets = sample.targets_of(node).into_iter().filter(|t| plan.breaks_tcp(node, t));
+            answered.extend(targets.filter(|t| probes::has_answered(case, node, t)).map(|t| (node, t)));
         }
-        let answered = wanted.iter().copied().filter(|(node, t)| probes::has_answered(case, node, t)).collect();
         let directions = datagrams::directions(case).into_iter().filter(|d| d.loss > 0.0).collect();
-        Looks { pairs, wanted, answered, directions }
+        Looks { pairs, answered, directions }
     }
 
     fn missing(&self, case: &Case<'_>) -> Vec<String> {
@@ -58,35 +56,36 @@ impl<'a> Looks<'a> {
     }
 
     /// Pairs of which nobody looked at one: of sides, as large clusters are sampled, and of each endpoint. Of a cut of some ports nobody
-    /// knows who of them has a use for these, and what an endpoint serves is only looked at by whoever has a reason to.
+    /// knows who of them has a use for these.
     fn pairs_missing(&self, case: &Case<'_>) -> Vec<String> {
         let plan = case.evidence.plan;
         if !plan.ports.is_everything() {
             return Vec::new();
         }
-        let is_node = |name: &str| plan.member(name).is_some_and(|m| m.has_agent);
-        let place = |name: &str| if is_node(name) { case.side_of(name).to_owned() } else { name.to_owned() };
+        let place = |name: &str| match plan.member(name) {
+            Some(member) if member.has_agent => case.side_of(name).to_owned(),
+            _ => name.to_owned(),
+        };
         let pair = |a: &str, b: &str| {
             let (a, b) = (place(a), place(b));
             if a < b { (a, b) } else { (b, a) }
         };
-        let of_targets = |all: &[(&str, &ProbeTarget)]| all.iter().map(|(n, t)| pair(n, &t.member)).collect::<Vec<_>>();
-        let directions = self.directions.iter().map(|d| pair(d.sender, d.receiver));
-        let looked: BTreeSet<_> = of_targets(&self.answered).into_iter().chain(directions).collect();
-        let wanted = of_targets(&self.wanted);
-        let is_served = |name: &str| plan.probes.iter().any(|t| t.member == name);
-        let is_meant = |a: &str, b: &str| is_node(b) || !is_served(b) || wanted.contains(&pair(a, b));
-        let meant: BTreeSet<_> = self.pairs.iter().filter(|(a, b)| is_meant(a, b)).map(|(a, b)| pair(a, b)).collect();
-        meant.difference(&looked).map(|(a, b)| format!("{a}↔{b}")).collect()
+        let probed = self.answered.iter().map(|(node, target)| pair(node, &target.member));
+        let looked: BTreeSet<_> = probed.chain(self.directions.iter().map(|d| pair(d.sender, d.receiver))).collect();
+        let cut: BTreeSet<_> = self.pairs.iter().map(|(a, b)| pair(a, b)).collect();
+        cut.difference(&looked).map(|(a, b)| format!("{a}↔{b}")).collect()
     }
 
-    /// Kinds of packets that the cut names and nobody looked with; not a component's port that nobody serves across the cut.
+    /// Kinds of packets that the cut names and nobody looked with; but for a port that is known, and that nobody serves across the cut.
     fn kinds_missing(&self, case: &Case<'_>) -> Vec<String> {
         let plan = case.evidence.plan;
-        let has = |targets: &[(&str, &ProbeTarget)], port: u16| targets.iter().any(|(_, t)| t.address.port() == port);
-        let is_elsewhere = |port: u16| plan.probes.iter().any(|t| t.address.port() == port) && !has(&self.wanted, port);
+        let is_elsewhere = |port: u16| {
+            let mut serving = plan.probes.iter().filter(|t| t.address.port() == port).peekable();
+            let is_cut = |t: &ProbeTarget| plan.agents().into_iter().any(|node| plan.breaks(node, &t.member));
+            serving.peek().is_some() && !serving.any(is_cut)
+        };
         let is_looked = |protocol: Protocol, port: u16| match protocol {
-            Protocol::Tcp => has(&self.answered, port) || is_elsewhere(port),
+            Protocol::Tcp => self.answered.iter().any(|(_, t)| t.address.port() == port) || is_elsewhere(port),
             Protocol::Udp => self.directions.iter().any(|d| plan.port_of(d.way) == port),
             Protocol::Sctp => false,
         };

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     api::{Check, Finding, FindingResult, Protocol, Span, SpanKind, Verdict},
-    fault::{Effect, PortClass},
+    fault::{Block, Effect, PortClass},
 };
 use std::collections::BTreeSet;
 
@@ -253,6 +253,14 @@ fn what_nobody_looked_at_is_named() {
     says(unserved, "nobody looked at isolated↔lb");
     let ports = edges(|run| run.plan.ports.ports = [(Protocol::Tcp, 10250), (Protocol::Sctp, 9)].into());
     says(ports, "nobody looked at SCTP 9");
+    // Workers have no reason to ask etcd, but it is there, across the cut.
+    let of_a_worker = edges(|run| {
+        let w1 = BTreeSet::from(["w1".to_owned()]);
+        let rest: BTreeSet<String> = run.plan.agents().into_iter().filter(|n| *n != "w1").map(str::to_owned).collect();
+        run.plan.edges = vec![Block { from: w1.clone(), to: rest.clone() }, Block { from: rest, to: w1 }];
+        run.plan.ports.ports = [(Protocol::Tcp, 10250), (Protocol::Tcp, 2379)].into();
+    });
+    says(of_a_worker, "nobody looked at TCP 2379:");
 }
 
 #[test]
