@@ -3,7 +3,6 @@
 use super::{
     Case, Said,
     cite::{some, when},
-    clock::Clock,
     probes,
     timeline::Track,
 };
@@ -64,18 +63,10 @@ fn amiss(case: &Case<'_>, track: &Track<'_>) -> Option<String> {
 /// A wall clock that was further from the operator's in the cut than the run allows: windows begin and end by it. It was in step before,
 /// or nobody would have been cut, so somebody has stepped it.
 fn stepped(case: &Case<'_>, track: &Track<'_>) -> Option<String> {
-    let clock = Clock::compared(track.status.clock.as_ref()?);
-    let (zero_us, heal) = (case.evidence.schedule.cut_at.0.as_microsecond(), case.timeline.heal);
+    let heal = case.timeline.heal;
     // A container's times are the runtime's own: nobody looked then.
     let own = track.status.spans.iter().filter(|s| s.kind != SpanKind::Container);
-    let mut looks: Vec<(f64, f64, f64)> = own
-        .flat_map(|s| [&s.from, &s.to])
-        .map(|look| {
-            let (at, error) = clock.read(look, zero_us);
-            let ahead = (look.wall.0.as_microsecond() - zero_us) as f64 / 1e6 - at;
-            (at, ahead, error)
-        })
-        .collect();
+    let mut looks: Vec<_> = own.flat_map(|s| [&s.from, &s.to]).map(|look| track.ahead(look)).collect();
     looks.sort_by(|a, b| a.0.total_cmp(&b.0));
     // Up to the first one after the heal: between that and the one before nobody looked.
     let until = looks.partition_point(|(at, ..)| *at <= heal) + 1;

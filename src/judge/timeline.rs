@@ -77,6 +77,12 @@ impl<'a> Track<'a> {
         Some((at, error + (most - least) as f64 / 1e6))
     }
 
+    /// When a look was, seconds after the cut, how far this machine's wall clock was ahead then, and the error of both.
+    pub fn ahead(&self, look: &Moment) -> (f64, f64, f64) {
+        let (at, error) = self.clock.read(look, self.zero_us);
+        (at, (look.wall.0.as_microsecond() - self.zero_us) as f64 / 1e6 - at, error)
+    }
+
     /// Spans of one subject, by time.
     pub fn series(&self, kind: SpanKind, subject: &str) -> &[Seen<'a>] {
         self.series.get(&kind).and_then(|all| all.get(subject)).map_or(&[], Vec::as_slice)
