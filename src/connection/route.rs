@@ -15,7 +15,7 @@ use std::{
 use thiserror::Error;
 use tokio::{
     sync::watch,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tower::{BoxError, Service};
 
@@ -27,7 +27,7 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 /// A watch ends after this long at the latest, so that a connection that died silently costs no more.
 const WATCH_DEADLINE: Duration = Duration::from_secs(30);
 /// A request that its caller gives up after this long has failed. A server that is well answers within milliseconds, and whoever
-/// gives up sooner than this does so for reasons of its own.
+/// gives up sooner than this does so for reasons of its own. So long, too, a server has to answer once it has failed somebody else.
 const IMPATIENCE: Duration = Duration::from_secs(1);
 /// The name every API server's certificate has (kubeadm, and `kube-apiserver`'s own self-signed one).
 const SERVER_NAME: &str = "kubernetes.default.svc";
@@ -40,6 +40,8 @@ pub enum Error {
     Client(#[source] Box<kube::Error>),
     #[error("failed to get an answer from {server} within {seconds} s")]
     Deadline { server: String, seconds: u64 },
+    #[error("gave up on {server}, which did not answer others either")]
+    LeftBehind { server: String },
 }
 
 /// A choice of API servers, shared by all clones and all clients made of it.
@@ -185,15 +187,20 @@ impl Service<Request<Body>> for RouteService {
             let late = || Error::Deadline { server: server.clone(), seconds: DEADLINE.as_secs() };
             let is_watch =
                 request.uri().query().is_some_and(|q| q.split('&').any(|p| p == "watch=true" || p == "watch=1"));
-            let answer = if is_watch {
-                match timeout(DEADLINE, client.send(request)).await {
-                    Ok(answer) => answer.map(|a| a.map(|body| watch_body(body, &route.0.generation, generation))),
-                    Err(_) => return fail(&route, generation, late().into()),
+            let answer = async {
+                if is_watch {
+                    client.send(request).await.map(|a| a.map(|body| watch_body(body, &route.0.generation, generation)))
+                } else {
+                    whole(&client, request).await
                 }
-            } else {
-                match timeout(DEADLINE, whole(&client, request)).await {
-                    Ok(answer) => answer,
-                    Err(_) => return fail(&route, generation, late().into()),
+            };
+            let answer = tokio::select! {
+                biased;
+                answer = answer => answer,
+                () = sleep(DEADLINE) => return fail(&route, generation, late().into()),
+                () = left_behind(&route, generation) => {
+                    waiting.answered();
+                    return Err(Error::LeftBehind { server }.into());
                 }
             };
             waiting.answered();
@@ -231,6 +238,14 @@ impl Drop for Waiting<'_> {
             self.route.fail(self.generation);
         }
     }
+}
+
+/// Resolves when the route has gone on to another server, and this one has had its time to answer what it was asked before.
+async fn left_behind(route: &Route, generation: u64) {
+    let mut generations = route.0.generation.subscribe();
+    // The sender is the route's own, and is there as long as this borrow.
+    let _ = generations.wait_for(|g| *g != generation).await;
+    sleep(IMPATIENCE).await;
 }
 
 fn fail<T>(route: &Route, generation: u64, error: BoxError) -> Result<T, BoxError> {

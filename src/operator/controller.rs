@@ -98,8 +98,14 @@ fn pin(run: &RackPartition, ctx: &Context) {
     if !matches!(status.phase, Some(Phase::Planned | Phase::Arming | Phase::Scheduled | Phase::Cut)) {
         return;
     }
-    let writable: Vec<String> =
-        Side::most_writable(&plan.sides).into_iter().flat_map(|s| s.api_servers.iter().cloned()).collect();
+    let mut writable = Side::most_writable(&plan.sides);
+    // In a partial partition not all of them are within reach of this replica.
+    if let Some(own) = plan.sides.iter().find(|s| s.nodes.contains(&ctx.settings.node)) {
+        let heard = |s: &&Side| s.name == own.name || own.hears.contains(&s.name);
+        let (within_reach, beyond): (Vec<_>, Vec<_>) = writable.into_iter().partition(heard);
+        writable = if within_reach.is_empty() { beyond } else { within_reach };
+    }
+    let writable: Vec<String> = writable.into_iter().flat_map(|s| s.api_servers.iter().cloned()).collect();
     let pinned = ctx.route.current().is_some_and(|s| writable.contains(&s.name));
     if !writable.is_empty() && !pinned {
         ctx.route.prefer(&writable);

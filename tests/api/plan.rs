@@ -4,7 +4,8 @@ use crate::{
     cluster::{BAD, Cluster, GOOD},
     replica::{NAMESPACE, Replica},
 };
-use rackpartition::api::Phase;
+use kube::api::PostParams;
+use rackpartition::api::{Phase, RackPartitionStatus};
 use serde_json::{Value, json};
 
 /// Begins a run that must be refused, and returns the message.
@@ -68,4 +69,23 @@ async fn one_run_at_a_time_and_a_role_is_resolved_once() {
     assert_eq!(cluster.status("first").await.and_then(|s| s.phase), Some(Phase::Arming), "left alone");
     cluster.delete("first").await;
     assert_ne!(cluster.leader().await.as_deref(), Some(BAD.0));
+}
+
+/// As two replicas would leave it that each believed to lead: both runs have a plan, and neither saw the other before.
+#[tokio::test]
+async fn of_two_runs_that_were_planned_at_the_same_moment_one_is_refused_before_it_arms() {
+    let cluster = Cluster::start().await;
+    let replica = Replica::start(&cluster.plane, GOOD.0, GOOD.1);
+    cluster.begin("first", json!({})).await;
+    let status = cluster.until_phase("first", &[Phase::Arming]).await;
+    replica.crash();
+    let mut second = cluster.begin("second", json!({})).await;
+    second.status = Some(RackPartitionStatus { phase: Some(Phase::Planned), ..status });
+    cluster.runs().replace_status("second", &PostParams::default(), &second).await.expect("a planned run");
+
+    let _replica = Replica::start(&cluster.plane, GOOD.0, GOOD.1);
+    let status = cluster.until_phase("second", &[Phase::Refused]).await;
+    has(&status.message.unwrap_or_default(), &["first", "Arming", "one run at a time"]);
+    assert_eq!(cluster.status("first").await.and_then(|s| s.phase), Some(Phase::Arming), "left alone");
+    cluster.delete("first").await;
 }

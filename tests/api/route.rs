@@ -88,6 +88,23 @@ async fn a_server_that_does_not_answer_is_left_behind() {
 }
 
 #[tokio::test]
+async fn whoever_waits_for_a_server_that_failed_somebody_else_waits_no_longer_than_it_takes() {
+    let plane = ControlPlane::start().await;
+    let (front, silent) = front(real(&plane).address).await;
+    let route = Route::new(plane.config.clone(), &[front, real(&plane)]);
+    let namespaces: Api<Namespace> = Api::all(route.client());
+    // A connection for each of the two.
+    let (one, two) = tokio::join!(namespaces.get("default"), namespaces.get("default"));
+    one.and(two).expect("answers through the front");
+    silent.send_replace(true);
+    let impatient = timeout(Duration::from_millis(1500), namespaces.get("default"));
+    let (late, patient) = tokio::join!(impatient, timeout(SOON, namespaces.get("default")));
+    assert!(late.is_err(), "nobody can have answered: {late:?}");
+    let error = patient.expect("no request waits for ever").expect_err("nobody answers").to_string();
+    assert!(error.contains("did not answer others either"), "{error}");
+}
+
+#[tokio::test]
 async fn watches_end_where_the_route_changes() {
     let plane = ControlPlane::start().await;
     let (front, _silent) = front(real(&plane).address).await;

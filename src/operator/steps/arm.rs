@@ -1,6 +1,6 @@
 //! Arm: an agent on every node of the plan, with an inert table, a clock in step and a healthy baseline. All or nothing.
 
-use super::{Error, Planned, baseline, failed_to, planned, survey};
+use super::{Error, Planned, baseline, failed_to, plan, planned, survey};
 use crate::{
     api::{NodeRecord, Phase, RackPartition, RackPartitionStatus, Role, Side, conditions},
     course::{LEAD_SECONDS, Next, arming, is_late, refused},
@@ -26,6 +26,9 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// Where the API does not answer.
 pub async fn start(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
     let status = run.status.clone().unwrap_or_default();
+    if let Some(other) = plan::other_run(run, ctx).await? {
+        return Ok(refuse(status, other.to_string()));
+    }
     let Planned { plan, sides, .. } = planned(run, ctx).await?;
     if let Some(next) = hand_over(ctx, &sides, &status, conditions::PLANNED) {
         return Ok(next);

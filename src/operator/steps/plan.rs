@@ -137,16 +137,21 @@ fn is_being_planned(run: &RackPartition) -> bool {
     run.metadata.deletion_timestamp.is_none() && is_younger(run, LONGEST_SECONDS)
 }
 
-/// One run at a time: two faults at once can't be told apart.
-async fn other_run(run: &RackPartition, ctx: &Context) -> Result<Option<Refusal>, Error> {
+/// One run at a time: two faults at once can't be told apart. A run looks before it is planned, and again once its plan is written
+/// down: of two runs that two replicas plan at the same moment, each sure that it leads, at least one then sees the other.
+///
+/// # Errors
+/// Where the API does not answer.
+pub async fn other_run(run: &RackPartition, ctx: &Context) -> Result<Option<Refusal>, Error> {
     let runs = ctx.runs().list(&ListParams::default()).await.map_err(failed_to("list runs"))?;
+    let is_planned = run.status.as_ref().is_some_and(|s| s.phase.is_some());
     let going = runs.items.into_iter().find_map(|other| {
         let is_other = other.uid() != run.uid();
         let age = |run: &RackPartition| (run.creation_timestamp(), run.uid());
         let (going, phase) = match other.status.as_ref().and_then(|s| s.phase) {
             Some(phase) => (!phase.is_final() || end::may_still_cut(&other), format!("{phase:?}")),
             // It may be asking who leads etcd; of two that are being planned the older one goes on.
-            None => (is_being_planned(&other) && age(&other) < age(run), "being planned".to_owned()),
+            None => (!is_planned && is_being_planned(&other) && age(&other) < age(run), "being planned".to_owned()),
         };
         (is_other && going).then(|| Refusal::AnotherRun { other: other.name_any(), phase })
     });
