@@ -59,6 +59,7 @@ struct Choice {
     /// In order of preference. Empty: the base configuration's own address.
     servers: Vec<ApiServer>,
     current: usize,
+    dialled: Instant,
     client: Option<Client>,
     /// When somebody was last answered by a server, by its name.
     answered: HashMap<String, Instant>,
@@ -76,7 +77,8 @@ impl Route {
 
     /// A route with the credentials of `base`, for whoever is not in a pod.
     pub fn new(base: Config, servers: &[ApiServer]) -> Self {
-        let choice = Choice { servers: servers.to_vec(), current: 0, client: None, answered: HashMap::new() };
+        let (servers, answered) = (servers.to_vec(), HashMap::new());
+        let choice = Choice { servers, current: 0, dialled: Instant::now(), client: None, answered };
         Route(Arc::new(Shared { base, choice: Mutex::new(choice), generation: watch::Sender::new(0) }))
     }
 
@@ -97,8 +99,16 @@ impl Route {
     /// Dials anew, in this order. Watches end and begin again there.
     pub fn use_servers(&self, servers: Vec<ApiServer>) {
         let mut choice = self.0.choice.lock().expect("no holder panics");
-        (choice.servers, choice.current, choice.client) = (servers, 0, None);
+        choice.servers = servers;
+        choice.dial(0);
         self.0.generation.send_modify(|g| *g += 1);
+    }
+
+    /// Dials anew: these are the servers now. The one in use comes first, if it is among them.
+    pub fn know_servers(&self, mut servers: Vec<ApiServer>) {
+        let current = self.current();
+        servers.sort_by_key(|s| current.as_ref() != Some(s));
+        self.use_servers(servers);
     }
 
     /// Dials anew, those named in `names` first and in that order.
@@ -137,18 +147,31 @@ impl Route {
         Ok((client, name, *self.0.generation.borrow()))
     }
 
-    /// Moves on to the server that has answered last, else to the next one; unless somebody has moved since.
+    /// Dials anew: the server that has answered somebody last, else the next one; unless somebody has done so since.
     fn fail(&self, generation: u64) {
         let mut choice = self.0.choice.lock().expect("no holder panics");
         if *self.0.generation.borrow() != generation {
             return;
         }
-        let (current, number) = (choice.current, choice.servers.len());
-        let others = (1..number).map(|further| (current + further) % number);
-        let answered = |i: &usize| choice.answered.get(&choice.servers[*i].name).copied();
-        choice.current = others.min_by_key(|i| Reverse(answered(i))).unwrap_or(current);
-        choice.client = None;
+        let next = choice.after_a_failure();
+        choice.dial(next);
         self.0.generation.send_modify(|g| *g += 1);
+    }
+}
+
+impl Choice {
+    fn dial(&mut self, server: usize) {
+        (self.current, self.client, self.dialled) = (server, None, Instant::now());
+    }
+
+    /// The present one is among those to choose from while it still answers others: where etcd is slow, a server that fails now and
+    /// then is better than one that is cut off.
+    fn after_a_failure(&self) -> usize {
+        let number = self.servers.len();
+        let answered = |i: &usize| self.answered.get(&self.servers[*i].name).copied();
+        let others = (1..number).map(|further| (self.current + further) % number);
+        let present = Some(self.current).filter(|i| *i < number && answered(i) > Some(self.dialled));
+        others.chain(present).min_by_key(|i| Reverse(answered(i))).unwrap_or(self.current)
     }
 }
 
@@ -268,4 +291,30 @@ fn watch_body(body: Body, generations: &watch::Sender<u64>, generation: u64) -> 
     };
     let frames = body.into_data_stream().map_ok(http_body::Frame::data).map_err(BoxError::from);
     StreamBody::new(frames.take_until(end.boxed())).boxed_unsync()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whom to dial after the first of three has failed; of each when it answered somebody last, seconds after the first was dialled.
+    fn after(answers: [Option<i64>; 3]) -> usize {
+        let begun = Instant::now();
+        let dialled = begun + Duration::from_secs(60);
+        let at = |seconds: i64| begun + Duration::from_secs((60 + seconds) as u64);
+        let name = |i: usize| format!("s{i}");
+        let server = |i| ApiServer { name: name(i), address: ([127, 0, 0, 1], 6443).into() };
+        let answered = answers.iter().enumerate().filter_map(|(i, a)| Some((name(i), at((*a)?)))).collect();
+        let servers = (0..3).map(server).collect();
+        Choice { servers, current: 0, dialled, client: None, answered }.after_a_failure()
+    }
+
+    #[test]
+    fn whoever_answers_others_is_dialled_and_else_the_next() {
+        assert_eq!(after([None, None, None]), 1);
+        assert_eq!(after([Some(-1), None, None]), 1, "it has not answered since it was dialled");
+        assert_eq!(after([None, Some(-9), Some(-5)]), 2);
+        assert_eq!(after([Some(5), None, Some(-5)]), 0, "slow, and the only one that answers at all");
+        assert_eq!(after([Some(5), None, Some(6)]), 2);
+    }
 }

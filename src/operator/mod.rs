@@ -115,7 +115,7 @@ async fn dial_by_address(ctx: &Context) {
         match gather::find_api_servers(&ctx.client).await {
             Ok(servers) if !servers.is_empty() => {
                 tracing::info!(?servers, "dials API servers by address");
-                return ctx.route.use_servers(servers);
+                return ctx.route.know_servers(servers);
             }
             Ok(_) => tracing::warn!("the kubernetes Service has no endpoints"),
             Err(error) => tracing::warn!(%error, "failed to find the API servers"),

@@ -1,8 +1,9 @@
 //! End to end: the product as people use it, on a real cluster of three racks. Scenarios run one after the other and share the
 //! cluster; it is removed at the end, also after a failure.
 //!
-//! `cargo test -p e2e --test cluster -- [--keep] [--all] [NAME...]`: `--keep` leaves the cluster for a closer look; `--all` runs the
-//! long scenarios too, as `make e2e` does, each on a cluster of the topology that it needs; names choose from all.
+//! `cargo test -p e2e --test cluster -- [--keep] [--all] [--on=TOPOLOGY] [NAME...]`: `--keep` leaves the cluster for a closer
+//! look; `--all` runs the long scenarios too, as `make e2e` does, each on a cluster of the topology that it needs; names choose from
+//! all, and `--on` from those what runs on clusters of this topology.
 
 mod bad_luck;
 mod endings;
@@ -96,7 +97,9 @@ async fn main() -> ExitCode {
         let beside = Options { balancer_rack: Some("r1".into()), ..on(Topology::ThreeMastersTwoRacks, true) };
         groups.push((beside, chosen(&[AS_ASKED])));
     }
-    groups.retain(|(_, scenarios)| !scenarios.is_empty());
+    let topology = words.iter().find_map(|w| w.strip_prefix("--on="));
+    let is_wanted = |options: &Options| topology.is_none_or(|t| options.topology.name() == t);
+    groups.retain(|(options, scenarios)| !scenarios.is_empty() && is_wanted(options));
     if has("--list") {
         groups.iter().flat_map(|(_, scenarios)| scenarios).for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
