@@ -18,7 +18,7 @@ pub use abort_when::{AbortWhen, HttpProbe, PrometheusQuery, WorkloadBelow, Workl
 pub use clock::{Clock, ClockAnchor, ClockPing, ClockReply};
 pub use cut::{Bridge, Chain, Cut, Edge, Isolate, Ring, Role, Selection, Split, Star};
 pub use node_record::{Kernel, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RecordPhase};
-pub use observation::{ETCD, ETCD_DISK, ETCD_LEADER, Moment, Span, SpanKind};
+pub use observation::{ETCD, ETCD_DISK, ETCD_LEADER, Moment, SINCE, Span, SpanKind};
 pub use outcome::{Check, Finding, FindingResult, Onset, Prediction, Verdict, Window};
 pub use rack_partition::{
     AgentCount, Endpoint, Expect, Guards, Phase, Plan, RackPartition, RackPartitionSpec, RackPartitionStatus, Schedule,

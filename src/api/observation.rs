@@ -36,7 +36,8 @@ pub enum SpanKind {
     /// A Lease. Subject `<namespace>/<name>`, state: the holder (empty when released), detail `transitions=<n> acquired=<time>`, the
     /// time by the holder's clock.
     Lease,
-    /// A node's Ready condition. Subject: node, state `True`, `False` or `Unknown`.
+    /// A node's Ready condition. Subject: node, state `True`, `False` or `Unknown`, detail `since=<time>`: the condition's own word of
+    /// when it changed last.
     Node,
     /// A node's `NoExecute` taints. Subject: node, state `none` or the taints' keys joined by commas.
     Taint,
@@ -66,6 +67,9 @@ pub enum SpanKind {
 pub const ETCD: &str = "etcd";
 pub const ETCD_LEADER: &str = "etcd/leader";
 pub const ETCD_DISK: &str = "etcd/disk";
+
+/// What the detail of a [`SpanKind::Node`] begins with.
+pub const SINCE: &str = "since=";
 
 /// From when to when something was seen in one state.
 ///

@@ -4,7 +4,7 @@ use super::{
     Case, MAX_UNWATCHED, Said,
     cite::{cite, when},
     leadership,
-    timeline::{Seen, Track, longest_hole},
+    timeline::{Seen, Track, longest_unknown, unchanged},
 };
 use crate::{
     api::{Check, Finding, FindingResult, Prospect, SpanKind},
@@ -63,7 +63,8 @@ fn history<'c, 'a>(case: &'c Case<'a>, lease: &LeaseForecast) -> Result<(&'c Tra
     if !before.is(&lease.lease.holder) {
         return Err(format!("{}: it had moved between the plan and the cut", cite(track, before)));
     }
-    if longest_hole(spans, 0.0, case.timeline.heal) > MAX_UNWATCHED {
+    // A Lease counts how often it changed hands.
+    if longest_unknown(spans, 0.0, case.timeline.heal, unchanged) > MAX_UNWATCHED {
         return Err("operator: the Lease was not seen all through the cut".into());
     }
     Ok((track, spans))

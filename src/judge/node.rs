@@ -3,12 +3,13 @@
 use super::{
     Case, MAX_UNWATCHED, Said,
     cite::{cite, some, when},
-    timeline::{Seen, Track, longest_hole},
+    timeline::{Seen, Track, longest_unknown, unchanged},
 };
 use crate::{
-    api::{Check, Finding, FindingResult, Prospect, Side, SpanKind, Window},
+    api::{Check, Finding, FindingResult, Prospect, SINCE, Side, SpanKind, Window},
     predict::{CONTROLLER_MANAGER, Certainty, NodeForecast, count, grace_is_short, interval},
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 /// Beyond its window by more than this, seconds, a transition is worth telling (theory C8 to C10).
 const TOLERANCE: f64 = 5.0;
@@ -43,7 +44,12 @@ fn history<'c, 'a>(case: &'c Case<'a>, node: &str) -> Result<(&'c Track<'a>, &'c
     if !before.is("True") {
         return Err(format!("{}: it was not Ready before the cut", cite(track, before)));
     }
-    if longest_hole(spans, 0.0, case.timeline.heal) > MAX_UNWATCHED {
+    let vouches = |before: &Seen<'_>, after: &Seen<'_>| {
+        unchanged(before, after)
+            || (!after.is(&before.span.state)
+                && turned(case, track, before, after).is_some_and(|(a, b)| b - a <= MAX_UNWATCHED))
+    };
+    if longest_unknown(spans, 0.0, case.timeline.heal, vouches) > MAX_UNWATCHED {
         return Err(format!("operator: node {node} was not seen all through the cut"));
     }
     Ok((track, spans))
@@ -63,13 +69,15 @@ fn cut_off(case: &Case<'_>, node: &NodeForecast) -> Said {
         let last = spans.iter().rfind(|s| s.meets(0.0, heal));
         return Said::new(result, "stayed Ready", last.map_or(String::new(), |s| cite(track, s)));
     };
-    let (not_ready, seen_ready) = (&spans[at], spans[at - 1].to);
-    let mut observed = format!("NotReady {}", when(not_ready.from, heal));
+    let not_ready = &spans[at];
+    let looks = (spans[at - 1].to, not_ready.from);
+    let (still_ready, turned) = turned(case, track, &spans[at - 1], not_ready).unwrap_or(looks);
+    let mut observed = format!("NotReady {}", when(turned, heal));
     if let Some(taint) = tainted(track, &node.node) {
         observed += &format!(", tainted {}", when(taint, heal));
     }
     let outside = |window: &Window| {
-        not_ready.from < window.earliest_seconds - TOLERANCE || seen_ready > window.latest_seconds + TOLERANCE
+        turned < window.earliest_seconds - TOLERANCE || still_ready > window.latest_seconds + TOLERANCE
     };
     let result = match node.not_ready {
         Certainty::MustNot => FindingResult::Degraded,
@@ -86,6 +94,15 @@ fn cut_off(case: &Case<'_>, node: &NodeForecast) -> Said {
         },
     };
     Said::new(result, observed, cite(track, not_ready))
+}
+
+/// Within which seconds after the cut a condition changed between two looks, in the words of whoever changed it: to the second, by a
+/// clock that may differ from the operator's as the run allowed.
+fn turned(case: &Case<'_>, track: &Track<'_>, before: &Seen<'_>, after: &Seen<'_>) -> Option<(f64, f64)> {
+    let at = track.after_cut(&MicroTime(after.span.detail.as_ref()?.strip_prefix(SINCE)?.parse().ok()?));
+    let error = case.allowed_clock_error() + track.error;
+    let (from, until) = (before.to.max(at - error), after.from.min(at + 1.0 + error));
+    (from <= until).then_some((from, until))
 }
 
 /// When the new controller manager was seen to lead, seconds after the cut.

@@ -60,8 +60,14 @@ impl<'a> Track<'a> {
             .values_mut()
             .flat_map(BTreeMap::values_mut)
             .for_each(|all| all.sort_by(|a, b| a.from.total_cmp(&b.from)));
-        let until = status.observed_until.as_ref().map(|t| (t.0.as_microsecond() - zero_us) as f64 / 1e6);
-        Some(Track { who, node: &record.spec.node, status, error, until, clock, zero_us, series })
+        let mut track = Track { who, node: &record.spec.node, status, error, until: None, clock, zero_us, series };
+        track.until = status.observed_until.as_ref().map(|at| track.after_cut(at));
+        Some(track)
+    }
+
+    /// Seconds after the cut of what any machine's wall clock showed: as good as their clocks agree.
+    pub fn after_cut(&self, at: &MicroTime) -> f64 {
+        (at.0.as_microsecond() - self.zero_us) as f64 / 1e6
     }
 
     /// Whether its moments can be compared with the operator's.
@@ -80,7 +86,7 @@ impl<'a> Track<'a> {
     /// When a look was, seconds after the cut, how far this machine's wall clock was ahead then, and the error of both.
     pub fn ahead(&self, look: &Moment) -> (f64, f64, f64) {
         let (at, error) = self.clock.read(look, self.zero_us);
-        (at, (look.wall.0.as_microsecond() - self.zero_us) as f64 / 1e6 - at, error)
+        (at, self.after_cut(&look.wall) - at, error)
     }
 
     /// Spans of one subject, by time.
@@ -142,7 +148,23 @@ pub fn within(times: impl IntoIterator<Item = (f64, f64)>, edge: f64) -> Vec<(f6
 
 /// The longest time between `from` and `to` of which no span says anything, seconds.
 pub fn longest_hole<'s, 'a: 's>(spans: impl IntoIterator<Item = &'s Seen<'a>>, from: f64, to: f64) -> f64 {
-    let mut known: Vec<(f64, f64)> = spans.into_iter().map(|s| (s.from, s.to)).collect();
+    longest_between(spans.into_iter().map(|s| (s.from, s.to)).collect(), from, to)
+}
+
+/// The same for spans of one subject, without the times for which nobody looked and the span after them vouches all the same.
+pub fn longest_unknown(spans: &[Seen<'_>], from: f64, to: f64, vouches: impl Fn(&Seen<'_>, &Seen<'_>) -> bool) -> f64 {
+    let seen = spans.iter().map(|s| (s.from, s.to));
+    let vouched = spans.windows(2).filter(|two| vouches(&two[0], &two[1])).map(|two| (two[0].to, two[1].from));
+    longest_between(seen.chain(vouched).collect(), from, to)
+}
+
+/// Whether an object that says how often or when it changed last says the same in both: then it did not change in between.
+pub fn unchanged(before: &Seen<'_>, after: &Seen<'_>) -> bool {
+    let said = |s: &Seen<'_>| (s.span.state.clone(), s.span.detail.clone());
+    after.span.detail.is_some() && said(before) == said(after)
+}
+
+fn longest_between(mut known: Vec<(f64, f64)>, from: f64, to: f64) -> f64 {
     known.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut at, mut hole) = (from, 0.0_f64);
     for (start, end) in known {

@@ -10,13 +10,13 @@ use super::{
     observer::{Record, every, look, pod_state},
 };
 use crate::{
-    api::{RUN_LABEL, RackPartition, SpanKind},
+    api::{RUN_LABEL, RackPartition, SINCE, SpanKind},
     observe::Observation,
     topology::Snapshot,
 };
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment, StatefulSet},
-    core::v1::{Node, Pod},
+    core::v1::{Node, NodeCondition, Pod},
 };
 use kube::{Api, ResourceExt, api::ListParams};
 use std::{sync::Arc, time::Duration};
@@ -49,7 +49,9 @@ pub async fn watch_cluster(
             continue;
         };
         for node in &seen.nodes {
-            record.observe(SpanKind::Node, Observation::new(node.name_any(), ready(node)));
+            let since = ready_condition(node).and_then(|c| c.last_transition_time.as_ref());
+            let detail = since.map(|time| format!("{SINCE}{}", time.0));
+            record.observe(SpanKind::Node, Observation { detail, ..Observation::new(node.name_any(), ready(node)) });
             record.observe(SpanKind::Taint, Observation::new(node.name_any(), taints(node)));
         }
         for pod in &seen.pods {
@@ -97,8 +99,11 @@ async fn look_at_cluster(ctx: &Context, run: &RackPartition, snapshot: &Snapshot
 }
 
 fn ready(node: &Node) -> String {
-    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
-    conditions.iter().find(|c| c.type_ == "Ready").map_or("Unknown".into(), |c| c.status.clone())
+    ready_condition(node).map_or("Unknown".into(), |c| c.status.clone())
+}
+
+fn ready_condition(node: &Node) -> Option<&NodeCondition> {
+    node.status.as_ref()?.conditions.as_deref()?.iter().find(|c| c.type_ == "Ready")
 }
 
 fn taints(node: &Node) -> String {

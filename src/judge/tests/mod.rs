@@ -8,6 +8,7 @@ mod mutations;
 mod properties;
 mod unproven;
 mod unseen;
+mod vouched;
 
 use crate::api::{Check, FindingResult, Verdict};
 use fixture::passing;
