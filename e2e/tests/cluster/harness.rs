@@ -333,6 +333,14 @@ impl Harness {
         Ok(pods.iter().filter_map(|p| p.spec.as_ref()?.node_name.clone()).collect())
     }
 
+    /// Every replica begins anew.
+    pub async fn restart_operator(&self) -> Result<()> {
+        let operator = ["--namespace", OPERATORS, "rollout"];
+        self.kubectl(&[&operator[..], &["restart", "deployment"]].concat()).await?;
+        let status = ["status", "deployment/rackpartition-operator", "--timeout=2m"];
+        self.kubectl(&[&operator[..], &status].concat()).await.map(drop)
+    }
+
     /// Logs of every operator pod.
     pub async fn operator_logs(&self) -> Result<String> {
         let words = ["--namespace", OPERATORS, "logs", "--selector", "app.kubernetes.io/component=operator"];
