@@ -99,7 +99,13 @@ fn enter(netfilter: &mut Netfilter, spec: &TableSpec, state: State) {
 fn watch(net: &Net) -> WatchSpec {
     let own = [net.left.v4, net.left.v6, net.right.v4, net.right.v6].map(IpNet::from);
     let strangers = Some(Strangers { but: peers(PEERS).into_iter().chain(own).collect(), ports: Vec::new() });
-    WatchSpec { name: "rackpartition_watch_bench".into(), ports: vec![PORT], mark: [7; 16], strangers }
+    WatchSpec {
+        name: "rackpartition_watch_bench".into(),
+        ports: vec![PORT],
+        senders: Vec::new(),
+        mark: [7; 16],
+        strangers,
+    }
 }
 
 /// Nanoseconds for each packet.

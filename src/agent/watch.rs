@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     api::{Moment, SpanKind, watch_table_name},
-    fault::{Effect, RunPlan},
+    fault::{Effect, RunPlan, Sample},
     netfilter::{Error, Sight, Strangers, Watch, WatchSpec},
     observe::{Observation, Recorder, before, now},
 };
@@ -56,8 +56,17 @@ pub fn spec(plan: &RunPlan, node: &str) -> WatchSpec {
         name: watch_table_name(&plan.run_uid),
         ports: std::iter::once(plan.heal.port).chain(plan.udp_port()).collect(),
         mark: plan.heal.mark(),
+        senders: senders(plan, node).unwrap_or_default(),
         strangers: is_deaf.then_some(strangers),
     }
+}
+
+/// Keys of the datagrams that the plan sends to this node: whom it samples, that one samples it.
+fn senders(plan: &RunPlan, node: &str) -> Option<Vec<u32>> {
+    let own = plan.member(node)?;
+    let others = Sample::new(plan).of(node).into_iter().filter_map(|name| plan.member(name));
+    let keys = |sender| plan.ways(sender, own).filter_map(|way| plan.key(&sender.name, way));
+    Some(others.flat_map(keys).collect())
 }
 
 /// Everybody whose place is known, and addresses that are nobody's: those of a link, and those of who has none yet.
@@ -186,9 +195,11 @@ impl<'a> Tally<'a> {
             let Some(subject) = self.senders.get(&count.from) else { continue };
             let lost = count.packets.saturating_sub(heard.get(&count.from).copied().unwrap_or_default());
             let looks = self.seemed_lost.entry(count.from).or_default();
-            // Of several since the last look the last one may have got through: then what was lost came before it, who knows when.
+            // Of several since the last look the last one may have got through. Where they were lost before, that one is the first after
+            // the heal, and what was lost came before it, who knows when. Where they were not, the cut has just begun behind it.
             let was_heard = got_through.get(&count.from).is_some_and(|age| *age <= count.age + STAMPS_APART);
-            let earlier = looks.last().filter(|_| was_heard).map(|look| look.last.clone());
+            let was_losing = matches!(looks[..], [.., ref before, ref last] if last.lost > before.lost);
+            let earlier = looks.last().filter(|_| was_heard && was_losing).map(|look| look.last.clone());
             let last = earlier.unwrap_or_else(|| before(now, count.age));
             looks.push(Seemed { looked_us: now.boot_us, lost, last });
             let Some((lost, at)) = sure(looks, now.boot_us) else { continue };
@@ -254,9 +265,13 @@ mod tests {
         assert_eq!(news(1250, 9, 5), [(SpanKind::Lost, 990, 3)]);
         assert_eq!(news(1270, 9, 5), [(SpanKind::Lost, 1010, 1)]);
         assert_eq!(news(1520, 9, 5), [], "already told");
-        // Two more were lost before one that got through, which is the last that came.
-        assert_eq!(news(1770, 12, 6), [(SpanKind::Heard, 1760, 1)]);
-        assert_eq!(news(2020, 12, 6), [(SpanKind::Lost, 1510, 2)]);
+        // Some are lost, and two more before one that gets through, which is the last that came.
+        assert_eq!(news(1770, 11, 5), []);
+        assert_eq!(news(2020, 14, 6), [(SpanKind::Heard, 2010, 1), (SpanKind::Lost, 1760, 2)]);
+        assert_eq!(news(2270, 14, 6), [(SpanKind::Lost, 1760, 2)]);
+        // One gets through, and right behind it one is lost.
+        assert_eq!(news(2290, 16, 7), [(SpanKind::Heard, 2280, 1)]);
+        assert_eq!(news(2540, 17, 7), [(SpanKind::Lost, 2280, 1)]);
     }
 
     #[test]

@@ -39,6 +39,10 @@ pub struct WatchSpec {
     pub ports: Vec<u16>,
     /// The first 16 bytes of their payload; the sender's key follows, four bytes in network order.
     pub mark: [u8; 16],
+    /// Keys of those who are expected. Their counters are there from the start: a packet that meets a new key needs per-CPU memory for
+    /// one, which the kernel does not wait for (`nft_counter_clone`, GFP_ATOMIC), and goes uncounted while there is none at hand. In
+    /// one of the two places that would look like a loss.
+    pub senders: Vec<u32>,
     /// Who is a stranger. `None`: nobody is looked for.
     pub strangers: Option<Strangers>,
 }
@@ -64,7 +68,7 @@ pub struct Count<K> {
 /// One look at the table.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Sight {
-    /// Datagrams that came to the node, by the sender's key.
+    /// Datagrams that came to the node, by the sender's key; those who are expected are among them, also where none came.
     pub arrived: Vec<Count<u32>>,
     /// Those of them that the cut let through. Looked at after `arrived`; and yet a packet may be between the two hooks for as
     /// long as its processor is taken away, and is missing here in one look.
@@ -183,8 +187,11 @@ fn table(spec: &WatchSpec) -> Batch {
     w.push("the table", msg::NEWTABLE, F_CREATE | F_EXCL, |a| {
         a.be32(table::FLAGS, table::OWNER);
     });
-    w.set(&ARRIVED);
-    w.set(&HEARD);
+    let expected: Vec<Vec<u8>> = spec.senders.iter().map(|key| key.to_be_bytes().to_vec()).collect();
+    for set in [&ARRIVED, &HEARD] {
+        w.set(set);
+        w.counters(set, &expected, KEPT.as_millis() as u64);
+    }
     w.base_chain(IN_FRONT, chain::PREROUTING, INGRESS_PRIORITY - 1);
     count_datagrams(&mut w, spec, IN_FRONT, &ARRIVED, false);
     w.base_chain(BEHIND, chain::PREROUTING, INGRESS_PRIORITY + 1);

@@ -119,6 +119,16 @@ impl<'a> Writer<'a> {
     pub fn keys(&mut self, set: &Set, keys: &[Vec<u8>]) {
         self.chunks(set, keys, |l, key| element(l, key, |_| {}));
     }
+    /// Elements that count, and that last so long from their last packet.
+    pub fn counters(&mut self, set: &Set, keys: &[Vec<u8>], timeout_ms: u64) {
+        self.chunks(set, keys, |l, key| {
+            element(l, key, |e| {
+                e.be64(elem::TIMEOUT, timeout_ms).nest(elem::EXPR, |x| {
+                    x.str(rule::EXPR_NAME, "counter").nest(rule::EXPR_DATA, |_| {});
+                });
+            });
+        });
+    }
     pub fn intervals(&mut self, set: &Set, intervals: &[Interval]) {
         self.chunks(set, intervals, |l, (from, to)| {
             element(l, from, |_| {});

@@ -14,7 +14,7 @@ const NAME: &str = "rackpartition_watch_test";
 
 fn spec(known: Option<&[&str]>) -> WatchSpec {
     let strangers = known.map(|known| Strangers { but: nets(known), ports: Vec::new() });
-    WatchSpec { name: NAME.into(), ports: vec![PORT], mark: MARK, strangers }
+    WatchSpec { name: NAME.into(), ports: vec![PORT], mark: MARK, senders: Vec::new(), strangers }
 }
 
 fn open(ns: &Ns, known: Option<&[&str]>) -> Watch {
@@ -44,6 +44,25 @@ fn arrived(watch: &mut Watch, packets: u64) -> Sight {
         sight.arrived.iter().map(|c| c.packets).sum::<u64>() >= packets
     });
     sight
+}
+
+#[test]
+fn whoever_is_expected_has_its_counters_before_the_first_datagram() {
+    let net = Net::new();
+    let expected = WatchSpec { senders: vec![10, 12], ..spec(None) };
+    let mut right = net.right.run(|| Watch::open(expected).unwrap());
+    let sight = right.look().unwrap();
+    assert_eq!((counts(&sight.arrived), counts(&sight.heard)), (vec![(10, 0), (12, 0)], vec![(10, 0), (12, 0)]));
+    let from = net.left.udp(net.left.address(true));
+    for key in [10, 11, 10] {
+        send(&from, net.right.address(true), key);
+    }
+    let sight = arrived(&mut right, 3);
+    let all = vec![(10, 2), (11, 1), (12, 0)];
+    assert_eq!((counts(&sight.arrived), counts(&sight.heard)), (all.clone(), all));
+    // They last as those that packets put in.
+    let ages = sight.heard.iter().map(|c| c.age).max().unwrap_or_default();
+    assert!(ages < Duration::from_secs(60), "{ages:?}");
 }
 
 #[test]
