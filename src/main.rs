@@ -28,20 +28,37 @@ enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    #[command(flatten)]
+    ByHand(cli::ByHand),
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,kube_runtime=warn,kube_client::client=off".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).init();
-    match Args::parse().command {
+    let command = Args::parse().command;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    match &command {
+        // Their answers go to standard output, and into files.
+        Command::ByHand(_) => log.with_writer(std::io::stderr).init(),
+        _ => log.init(),
+    }
+    match command {
         Command::Operator(settings) => operator::run(*settings).await?,
         Command::Agent(args) => agent::run(args).await?,
         Command::AgentReady(args) => return Ok(agent::is_ready(&args)),
         Command::Heal(args) => cli::heal(&args).await?,
         Command::Crds { out: None } => print!("{}", api::crds::all_as_yaml()),
         Command::Crds { out: Some(folder) } => api::crds::write(&folder)?,
+        Command::ByHand(command) => return Ok(by_hand(&command).await),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// As the plugin ends: an error is no verdict.
+async fn by_hand(command: &cli::ByHand) -> ExitCode {
+    cli::by_hand(command).await.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(cli::EXIT_ERROR)
+    })
 }

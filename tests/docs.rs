@@ -35,6 +35,26 @@ fn the_reference_of_the_plugin_is_generated() {
     assert!(read("docs/cli.md") == text, "docs/cli.md is not what the plugin says: run `make generate`");
 }
 
+/// For editors and programs of those who write cases by hand.
+#[test]
+fn the_schemas_are_generated() {
+    let generates = std::env::var_os("RACKPARTITION_GENERATE").is_some();
+    if generates {
+        fs::create_dir_all(file("schemas")).unwrap();
+    }
+    let (schemas, page) = (cli::schemas(), read("docs/by-hand.md"));
+    for (name, schema) in &schemas {
+        let path = format!("schemas/{name}");
+        if generates {
+            fs::write(file(&path), serde_json::to_string_pretty(schema).unwrap() + "\n").unwrap();
+        }
+        let committed: serde_json::Value = serde_json::from_str(&read(&path)).unwrap();
+        assert!(committed == *schema, "{path} is not what the types say: run `make generate`");
+        assert!(page.contains(&format!("](../{path})")), "docs/by-hand.md does not name {path}");
+    }
+    assert_eq!(fs::read_dir(file("schemas")).unwrap().count(), schemas.len(), "a schema of something that is gone");
+}
+
 #[test]
 fn the_example_is_a_valid_run() {
     let run: RackPartition = serde_saphyr::from_str(&read("examples/isolate-active-rack.yaml")).unwrap();

@@ -8,14 +8,22 @@ mod datagrams;
 mod decide;
 mod error;
 mod etcd;
+mod etcd_answers;
+mod etcd_client;
+mod etcd_hash;
+mod etcd_member;
+mod etcd_panic;
 mod firewall;
 mod follow;
 mod health;
 mod journal;
 mod kernel;
 mod orders;
+mod own_server;
 mod probes;
 mod record;
+mod register;
+mod register_reads;
 mod rules;
 mod state;
 mod survey;
@@ -38,6 +46,7 @@ use anyhow::Context;
 use clap::Args;
 use journal::Report;
 use kernel::{Keeper, Setup};
+use own_server::OwnServer;
 use record::Record;
 use state::Store;
 use std::{
@@ -75,6 +84,12 @@ pub struct AgentArgs {
     /// The container runtime's socket; empty: containers are not read.
     #[arg(long, env = "RUNTIME_SOCKET", default_value = "")]
     pub runtime_socket: String,
+    /// A folder with the certificate and key for etcd's client port, by kubeadm's names; empty: etcd is read by its metrics only.
+    #[arg(long, env = "ETCD_CERTIFICATES", default_value = "")]
+    pub etcd_certificates: String,
+    /// The folder with the logs of this node's pods; empty: none is read.
+    #[arg(long, env = "POD_LOGS", default_value = "")]
+    pub pod_logs: String,
 }
 
 /// `rackpartition agent-ready`
@@ -112,6 +127,9 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
 
     let mut tasks = JoinSet::new();
     tasks.spawn(exchange_datagrams(plan.clone(), args.node.clone(), journal.clone(), orders.clone()));
+    if let Some(member) = etcd_member::Member::of(&args, &plan) {
+        tasks.spawn(etcd_member::watch(member, orders.clone(), journal.clone()));
+    }
     // Kept here so that the channel stays open where the kernel can't be used.
     let _phases = phases.clone();
     match keeper(&args, &plan, boot_id, &store, &journal, phases.clone()) {
@@ -261,19 +279,29 @@ fn observe_all(tasks: &mut JoinSet<()>, args: &AgentArgs, plan: &RunPlan, route:
     }
     tasks.spawn(health::watch_all(own_server.as_ref().map(|s| s.address), journal.clone()));
     tasks.spawn(etcd::watch(health::ETCD_METRICS, journal.clone()));
+    if !args.pod_logs.is_empty() {
+        tasks.spawn(etcd_panic::watch(args.pod_logs.clone().into(), journal.clone()));
+    }
     if !args.runtime_socket.is_empty() {
         let (socket, journal) = (args.runtime_socket.clone(), journal.clone());
         tasks.spawn(async move { containers::watch(&socket, journal).await });
     }
     if let Some(server) = own_server {
-        let canary = canary::Canary {
+        let own = OwnServer {
             server,
             namespace: args.namespace.clone(),
             node: args.node.clone(),
             run: plan.run.clone(),
             run_uid: plan.run_uid.clone(),
         };
-        tasks.spawn(canary.sing(route.clone(), journal.clone()));
+        if let Some(whose) = plan.register_to_read() {
+            for way in register_reads::Way::ALL {
+                let (own, whose) = (own.clone(), whose.to_owned());
+                tasks.spawn(register_reads::read_on(own, whose, way, route.clone(), journal.clone()));
+            }
+        }
+        tasks.spawn(register::keep(own.clone(), route.clone(), journal.clone()));
+        tasks.spawn(canary::sing(own, route.clone(), journal.clone()));
     }
 }
 

@@ -66,6 +66,7 @@ pub fn order(seen: &Seen<RackPartition>, uid: &str) -> Order {
         may_load: matches!(status.phase, Some(Phase::Scheduled | Phase::Cut)),
         done: status.phase == Some(Phase::Done),
         abort: ended.map(str::to_owned),
+        store: status.store_revisions.unwrap_or_default(),
     }
 }
 

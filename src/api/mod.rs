@@ -6,10 +6,13 @@ pub mod conditions;
 pub mod crds;
 mod cut;
 mod node_record;
+mod numbers;
 mod observation;
 mod outcome;
 mod rack_partition;
+pub mod register;
 mod side;
+mod store;
 #[cfg(test)]
 mod tests;
 mod traffic;
@@ -18,6 +21,7 @@ pub use abort_when::{AbortWhen, HttpProbe, PrometheusQuery, WorkloadBelow, Workl
 pub use clock::{Clock, ClockAnchor, ClockPing, ClockReply};
 pub use cut::{Bridge, Chain, Cut, Edge, Isolate, Ring, Role, Selection, Split, Star};
 pub use node_record::{Kernel, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RecordPhase};
+pub use numbers::Numbers;
 pub use observation::{ETCD, ETCD_DISK, ETCD_LEADER, Moment, SINCE, Span, SpanKind};
 pub use outcome::{Check, Finding, FindingResult, Onset, Prediction, Verdict, Window};
 pub use rack_partition::{
@@ -25,6 +29,10 @@ pub use rack_partition::{
     Workloads,
 };
 pub use side::{Prospect, Side};
+pub use store::{
+    CORRUPT, NO_ALARM, RaftRole, RaftState, STORE, STORE_ALARMS, STORE_HASH_AFTER, STORE_HASH_BEFORE, STORE_OFF,
+    STORE_PANIC, STORE_RAFT, STORE_UNREAD, StoreHash, StoreRevisions,
+};
 pub use traffic::{Effect, Flap, Loss, LossPer, Nothing, Protocol, Traffic, TrafficClass};
 
 /// API group of every object here.

@@ -26,9 +26,18 @@ pub enum SpanKind {
     /// A component of this node on localhost. Subject `etcd`, `kube-apiserver`, `kube-controller-manager` or
     /// `kube-scheduler`; state `ok`, `failing` (it answered so) or `down` (nothing answers); detail says what failed.
     Health,
-    /// A write through one API server. Subject: the API server's member name; state `acknowledged`, `failed` (refused or an
-    /// error answer, 403 included: an API server without etcd refuses everybody) or `unknown` (no answer in time).
+    /// A write through one API server. Subject: the API server's member name; state `acknowledged`, `failed` (refused for sure, as by
+    /// 403: an API server without etcd refuses everybody) or `unknown` (no answer in time, a connection that broke, an error of the
+    /// server's own: the write may come true).
     Canary,
+    /// A numbered write to the register of this node, through its own API server. Subject: the node; states as before; id: the first
+    /// number of the stretch, detail: the stretch's numbers and the last one's error. Each number is tried once.
+    Register,
+    /// A read of a register. By an agent, through its own API server: subject `<whose>/consistent` (no resourceVersion) or
+    /// `<whose>/cached` (resourceVersion 0), state `read` (detail `n=<largest number>`), `gone` or `failed`, from and to when it was
+    /// asked for. Beside them, with an id, the stalest answer, detail `n=<number> next=<number> acknowledged=<time>` by the
+    /// writer's clock, and one that went `backwards`. By the operator: subject: whose, state `read` or `gone`, detail all numbers.
+    Reading,
     /// One container by CRI. Subject `<namespace>/<pod>/<container>`, uid: the pod's, id: the container's, state `running`,
     /// `exited`, or `gone` where it vanished while nobody could look; from and to are the runtime's own start and end times, or
     /// the last look's.
@@ -59,6 +68,13 @@ pub enum SpanKind {
     /// leader); subject `etcd/leader`, state `steady` or `changed` (or started anew) since the look before; subject `etcd/disk`, state
     /// `fast` or `slow` (a write to its log took longer than half a second). Both are `unknown` at an agent's first look.
     Etcd,
+    /// The member of etcd on this node, by its client port and with the certificates that the cluster's owner lets agents have.
+    /// Subject `store`, state `off` (no certificates) or `unread` (detail says why); `store/raft`, id: the member's, state
+    /// `leads <term>`, `follows <term>` or `asks <term>` (for votes); `store/alarms`, state `none` or each alarm with the id of its
+    /// member, detail version, revision, indices and sizes in bytes; `store/hash/before` and `store/hash/after`, state `<hash> at
+    /// <revision> from <compact revision>` or `unread`; `store/panic`, state: the component whose log has a panic that tells of a
+    /// broken store.
+    Store,
     /// Whether everything desired was actual. Subject `cluster`, state `ok` or `waiting`; detail says for what.
     Convergence,
 }

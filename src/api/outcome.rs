@@ -10,8 +10,18 @@ pub enum Check {
     FaultProven,
     /// etcd has a leader where a majority is connected and none where it is not.
     EtcdQuorum,
+    /// Never do two members of etcd lead in one raft term, and after the heal all follow one leader in one term.
+    EtcdLeaders,
+    /// After the heal every member of etcd holds the same.
+    StoreAgreement,
     /// API servers accept writes where theory says so.
     ApiWritable,
+    /// An API server without etcd says that it is not ready, and its kubelet starts it anew, in the predicted intervals.
+    ApiServerReady,
+    /// A consistent read returns everything that was acknowledged before it was asked; how old an answer of the watch cache may be.
+    StaleRead,
+    /// After the heal every write that was acknowledged is there, and none that was refused.
+    LostWrites,
     /// A Lease whose holder was cut off moves to a holder on the writable side, in the predicted interval.
     LeaseTakeover,
     /// Seconds without a leader, from the old holder's process end to the new holder's start.
@@ -20,14 +30,24 @@ pub enum Check {
     LeaderOverlap,
     /// A Lease whose holder was not cut off does not move.
     LeaseStable,
+    /// Every change of a Lease's holder is counted in the Lease, once.
+    LeaseHistory,
     /// A node that was cut off from every writable API server becomes NotReady, in the predicted interval.
     NodeNotReady,
+    /// Such a node is tainted so that its pods are evicted, in the predicted interval.
+    NodeTainted,
+    /// Pods on such nodes are deleted, in the predicted interval, and no others are.
+    WorkloadEvicted,
     /// Containers that ran on the cut side go on running.
     WorkloadKept,
     /// A second copy of a pod runs elsewhere: expected of Deployments, never of StatefulSets.
     WorkloadDoubled,
+    /// No container outlives its pod in the API.
+    WorkloadOrphaned,
     /// A pod that is neither running for the API nor replaced.
     WorkloadStuck,
+    /// No workload loses its last ready pod because the network is whole again.
+    HealDamage,
     /// Everything desired is actual again and stays so, in the predicted interval after the heal.
     Recovery,
     /// No table left, every record complete, no node rebooted.

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time};
 
-use super::{AbortWhen, Cut, Effect, Finding, Flap, Onset, Prediction, Side, Traffic, Verdict};
+use super::{AbortWhen, Cut, Effect, Finding, Flap, Onset, Prediction, Side, StoreRevisions, Traffic, Verdict};
 
 /// One cut of the cluster: what is cut from what, for how long, and what is watched meanwhile.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -33,7 +33,7 @@ use super::{AbortWhen, Cut, Effect, Finding, Flap, Onset, Prediction, Side, Traf
     validation = Rule::new("size(self.metadata.name) <= 40")
         .message("the name must have at most 40 characters: the run's DaemonSet and records are named after it"),
     validation = Rule::new(
-        "!has(oldSelf.status) || !has(oldSelf.status.phase) || (self.spec.cut == oldSelf.spec.cut && self.spec.rackLabel == oldSelf.spec.rackLabel && self.spec.duration == oldSelf.spec.duration && self.spec.effect == oldSelf.spec.effect && has(self.spec.traffic) == has(oldSelf.spec.traffic) && (!has(self.spec.traffic) || self.spec.traffic == oldSelf.spec.traffic) && has(self.spec.flap) == has(oldSelf.spec.flap) && (!has(self.spec.flap) || self.spec.flap == oldSelf.spec.flap) && has(self.spec.stagger) == has(oldSelf.spec.stagger) && (!has(self.spec.stagger) || self.spec.stagger == oldSelf.spec.stagger) && self.spec.recovery == oldSelf.spec.recovery && self.spec.workloads == oldSelf.spec.workloads && self.spec.endpoints == oldSelf.spec.endpoints && self.spec.expect == oldSelf.spec.expect && self.spec.guards == oldSelf.spec.guards && has(self.spec.abortWhen) == has(oldSelf.spec.abortWhen) && (!has(self.spec.abortWhen) || self.spec.abortWhen == oldSelf.spec.abortWhen))"
+        "!has(oldSelf.status) || !has(oldSelf.status.phase) || (self.spec.cut == oldSelf.spec.cut && self.spec.rackLabel == oldSelf.spec.rackLabel && self.spec.duration == oldSelf.spec.duration && self.spec.effect == oldSelf.spec.effect && has(self.spec.traffic) == has(oldSelf.spec.traffic) && (!has(self.spec.traffic) || self.spec.traffic == oldSelf.spec.traffic) && has(self.spec.flap) == has(oldSelf.spec.flap) && (!has(self.spec.flap) || self.spec.flap == oldSelf.spec.flap) && has(self.spec.stagger) == has(oldSelf.spec.stagger) && (!has(self.spec.stagger) || self.spec.stagger == oldSelf.spec.stagger) && self.spec.recovery == oldSelf.spec.recovery && self.spec.workloads == oldSelf.spec.workloads && self.spec.endpoints == oldSelf.spec.endpoints && self.spec.expect == oldSelf.spec.expect && self.spec.guards == oldSelf.spec.guards && has(self.spec.abortWhen) == has(oldSelf.spec.abortWhen) && (!has(self.spec.abortWhen) || self.spec.abortWhen == oldSelf.spec.abortWhen) && self.spec.rehearsal == oldSelf.spec.rehearsal)"
     )
     .message("a run is immutable once it has started, save spec.abort; create another one"),
     validation = Rule::new("!oldSelf.spec.abort || self.spec.abort").message("an abort can't be taken back")
@@ -104,6 +104,10 @@ pub struct RackPartitionSpec {
     /// End the run early when one of these is met.
     #[serde(default, skip_serializing_if = "AbortWhen::is_empty")]
     pub abort_when: AbortWhen,
+    /// Do everything but cut: every guard is asked about the cut, agents load tables and windows without a rule of the cut, all is
+    /// watched and judged, and nothing is predicted to happen. Whatever a rehearsal finds, no cut has caused.
+    #[serde(default)]
+    pub rehearsal: bool,
     /// End the run early: heal at once.
     #[serde(default)]
     pub abort: bool,
@@ -293,6 +297,12 @@ pub struct RackPartitionStatus {
     pub verdict: Option<Verdict>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
+    /// Where the stores of etcd's members are found to differ: the way back, step by step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runbook: Option<String>,
+    /// At which revisions etcd's members hash what they hold, where agents read etcd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_revisions: Option<StoreRevisions>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -306,11 +316,11 @@ pub struct Plan {
     pub hash: String,
     /// When the plan was made.
     pub at: Option<MicroTime>,
-    /// The shape and who is named in it: `isolate r1`, `split r1 | r2+r3`.
+    /// The shape and who is named in it: `isolate r1`, `split r1 | r2+r3`, `rehearsal of isolate r1`.
     #[serde(default)]
     pub cut: String,
     pub sides: Vec<Side>,
-    /// Directed edges: pairs of members of which the second no longer hears the first.
+    /// Directed edges: pairs of members of which the second no longer hears the first. None in a rehearsal.
     pub edges: u32,
     /// Each role of the spec and the node it stood for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -17,7 +17,7 @@ pub enum Prospect {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Side {
-    /// `isolated`, `rest`, or who is in it.
+    /// `isolated`, `rest`, or who is in it; `everybody` in a rehearsal.
     pub name: String,
     pub racks: Vec<String>,
     pub nodes: Vec<String>,

@@ -22,7 +22,8 @@ fn defaults_are_those_of_the_docs() {
     let run = run(ok());
     assert_eq!(run.spec.rack_label, "topology.kubernetes.io/zone");
     assert_eq!(run.spec.recovery.to_string(), "300s");
-    assert!(!run.spec.guards.allow_quorum_loss && !run.spec.guards.allow_all_racks && !run.spec.abort);
+    assert!(!run.spec.guards.allow_quorum_loss && !run.spec.guards.allow_all_racks);
+    assert!(!run.spec.abort && !run.spec.rehearsal);
     run.validate_cel().unwrap();
 }
 
@@ -71,6 +72,11 @@ fn a_started_run_is_immutable_save_for_abort() {
     let mut watched = new.clone();
     watched.spec.abort_when.api_unavailable = Some(std::time::Duration::from_secs(30).into());
     watched.validate_cel_update(&started).expect_err("what ends it is part of it");
+
+    let mut rehearsed = new.clone();
+    rehearsed.spec.rehearsal = true;
+    rehearsed.validate_cel_update(&new).expect("not started yet");
+    rehearsed.validate_cel_update(&started).expect_err("a cut is no rehearsal once it has begun");
 
     let mut aborted = started.clone();
     aborted.spec.abort = true;

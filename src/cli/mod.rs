@@ -1,18 +1,33 @@
-//! The kubectl plugin: start a run and follow it to its verdict, or look at one.
+//! The kubectl plugin: start a run and follow it to its verdict, or look at one. And by hand: plan and judge from files.
 
+mod export;
+mod files;
 mod follow;
+mod guards;
 mod heal;
+mod journals;
+mod judge;
 mod lifeline;
+mod plan;
+mod rules;
+mod schema;
+mod snapshot;
+mod unknown_fields;
 
+pub use export::{ExportArgs, export};
 pub use heal::{HealArgs, heal};
+pub use judge::JudgeArgs;
 pub use lifeline::{read as read_lifeline, script as lifeline};
+pub use plan::PlanArgs;
+pub use schema::all as schemas;
+pub use snapshot::SnapshotArgs;
 
 use crate::{
     api::{Phase, RackPartition, Verdict},
     report,
 };
 use anyhow::{Context, bail};
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use kube::{Api, Client, ResourceExt, api::PostParams};
 use std::{path::PathBuf, process::ExitCode};
 
@@ -53,16 +68,60 @@ enum Command {
     Abort { name: String },
     /// Heals nodes by packets, where the API can't be reached.
     Heal(HealArgs),
+    #[command(flatten)]
+    ByHand(ByHand),
+}
+
+// What both binaries have. No doc comment: clap would take it for theirs.
+#[derive(Subcommand)]
+pub enum ByHand {
+    /// Prints what a plan reads of the cluster: nodes, racks, etcd, Leases, pods, timers. No secrets.
+    Snapshot(SnapshotArgs),
+    /// Plans a run from files, without a cluster: sides, edges, guards, prediction. Exit code 4 where a guard refuses.
+    Plan(PlanArgs),
+    /// Judges the journals of a run again, from files, without a cluster.
+    Judge(JudgeArgs),
+    /// Writes the journals of a run to a folder, as `judge` reads them. Waits for the end of a run that goes on.
+    Export(ExportArgs),
+}
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// For programs; `schemas/` says what it has.
+    Json,
+}
+
+/// # Errors
+/// Where a file or the cluster can't be read.
+pub async fn by_hand(command: &ByHand) -> anyhow::Result<ExitCode> {
+    match command {
+        ByHand::Snapshot(args) => snapshot::snapshot(&cluster().await?, args).await?,
+        ByHand::Plan(args) => return plan::plan(args),
+        ByHand::Judge(args) => return judge::judge(args),
+        ByHand::Export(args) => export::export(&cluster().await?, args).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn cluster() -> anyhow::Result<Client> {
+    Client::try_default().await.context("failed to find a cluster: is KUBECONFIG set?")
 }
 
 /// # Errors
 /// Where the cluster can't be reached or refuses.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    if let Command::Heal(args) = &args.command {
-        heal::heal_others(args).await?;
-        return Ok(ExitCode::SUCCESS);
+    match &args.command {
+        Command::Heal(args) => {
+            heal::heal_others(args).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::ByHand(command) => return by_hand(command).await,
+        _ => {}
     }
-    let client = Client::try_default().await.context("failed to find a cluster: is KUBECONFIG set?")?;
+    let client = cluster().await?;
     let runs: Api<RackPartition> = Api::all(client.clone());
     match args.command {
         Command::Run { filename, replace } => {
@@ -82,7 +141,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 .with_context(|| format!("failed to abort run {name}"))?;
             follow::follow(&client, &name).await.map(|run| exit_code(&run))
         }
-        Command::Heal(_) => unreachable!("needs no cluster"),
+        Command::Heal(_) | Command::ByHand(_) => unreachable!("done above"),
     }
 }
 
@@ -111,9 +170,16 @@ async fn start(runs: &Api<RackPartition>, file: &PathBuf, replace: bool) -> anyh
 fn exit_code(run: &RackPartition) -> ExitCode {
     let status = run.status.clone().unwrap_or_default();
     match (status.phase, status.verdict) {
-        (Some(Phase::Done), Some(Verdict::Pass)) => ExitCode::SUCCESS,
-        (Some(Phase::Done), Some(Verdict::Inconclusive)) => ExitCode::from(EXIT_INCONCLUSIVE),
-        (Some(Phase::Done), _) => ExitCode::from(EXIT_NOT_PASSED),
+        (Some(Phase::Done), Some(verdict)) => exit_of(verdict),
+        (Some(Phase::Done), None) => ExitCode::from(EXIT_NOT_PASSED),
         _ => ExitCode::from(EXIT_NOT_RUN),
+    }
+}
+
+fn exit_of(verdict: Verdict) -> ExitCode {
+    match verdict {
+        Verdict::Pass => ExitCode::SUCCESS,
+        Verdict::Inconclusive => ExitCode::from(EXIT_INCONCLUSIVE),
+        Verdict::Degraded | Verdict::Fail => ExitCode::from(EXIT_NOT_PASSED),
     }
 }

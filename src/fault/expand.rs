@@ -32,6 +32,8 @@ pub struct Fault {
     pub ports: Ports,
     /// What becomes of them, and when.
     pub pattern: Pattern,
+    /// Of a rehearsal the cut that it is for: nobody makes it, and every guard is asked about it.
+    pub rehearsed: Option<Box<Fault>>,
 }
 
 impl Fault {
@@ -39,10 +41,26 @@ impl Fault {
     pub fn cuts(&self, from: &str, to: &str) -> bool {
         self.blocks.iter().any(|b| b.cuts(from, to))
     }
-    /// The same cut, whole from its beginning to its end: the worst that one can be that loses packets, comes and goes, or heals rack
-    /// by rack.
+    /// What guards are asked about: of a rehearsal the cut that it is for, so that it is refused where the run would be.
+    pub fn meant(&self) -> &Fault {
+        self.rehearsed.as_deref().unwrap_or(self)
+    }
+    /// The cut that is meant, whole from its beginning to its end: the worst that one can be that loses packets, comes and goes, or heals
+    /// rack by rack.
     pub fn whole(&self) -> Fault {
-        Fault { pattern: Pattern::default(), ..self.clone() }
+        Fault { pattern: Pattern::default(), ..self.meant().clone() }
+    }
+    /// The same run in which nobody is cut: its windows come and go over tables without rules, and of nobody is anything else expected
+    /// than of a cluster that is left alone.
+    fn rehearsal(self) -> Fault {
+        Fault {
+            title: format!("rehearsal of {}", self.title),
+            resolved_roles: self.resolved_roles.clone(),
+            ports: self.ports.clone(),
+            pattern: self.pattern.clone(),
+            rehearsed: Some(Box::new(self)),
+            ..Fault::default()
+        }
     }
     /// Number of directed edges. Blocks are disjoint, so no pair is counted twice.
     pub fn edges(&self) -> usize {
@@ -50,7 +68,7 @@ impl Fault {
     }
 }
 
-/// Expands a spec over a snapshot to directed edges, roles resolved.
+/// Expands a spec over a snapshot to directed edges, roles resolved. A rehearsal has none, and is refused where its cut would be.
 ///
 /// # Errors
 /// A [`Refusal`] where a name stands for nothing, or a shape has no exact form.
@@ -84,13 +102,9 @@ pub fn expand(spec: &RackPartitionSpec, snapshot: &Snapshot) -> Result<Fault, Re
             return Err(Refusal::Unenforced { from, to });
         }
     }
-    Ok(Fault {
-        assumptions,
-        resolved_roles: resolver.roles,
-        ports,
-        pattern: pattern(spec, || dropping(&fault, snapshot))?,
-        ..fault
-    })
+    let pattern = pattern(spec, || dropping(&fault, snapshot))?;
+    let fault = Fault { assumptions, resolved_roles: resolver.roles, ports, pattern, ..fault };
+    Ok(if spec.rehearsal { fault.rehearsal() } else { fault })
 }
 
 /// Racks with a node that drops something.

@@ -2,21 +2,21 @@
 
 use super::{
     Fault,
-    enforce::{enforcer, kind},
+    enforce::{Kind, enforcer},
     fate,
 };
 use crate::{
     api::{Prospect, Side},
     topology::Snapshot,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Groups of nodes to which the cut does the same, the isolated side first.
 ///
 /// Nodes with the same edges are one side, so that an isolated rack is one and each rack of a ring is one. etcd is judged on the
 /// graph and not on components, because a member that hears a majority may still not hear the leader (theory §7).
 pub fn sides(snapshot: &Snapshot, fault: &Fault) -> Vec<Side> {
-    let graph = Graph { snapshot, fault };
+    let graph = Graph::new(snapshot, fault);
     let mut alike: BTreeMap<Vec<(bool, bool)>, Vec<&str>> = BTreeMap::new();
     for node in &snapshot.nodes {
         alike.entry(fate(&fault.blocks, &node.name).collect()).or_default().push(&node.name);
@@ -34,7 +34,7 @@ pub fn sides(snapshot: &Snapshot, fault: &Fault) -> Vec<Side> {
 /// How many nodes would no longer reach an API server that can write. In a partial partition, where it depends on who leads etcd,
 /// they are not counted; workers that hear no relay are, for kubeadm's ask no API server by itself.
 pub fn cut_off(snapshot: &Snapshot, fault: &Fault) -> usize {
-    let graph = Graph { snapshot, fault };
+    let graph = Graph::new(snapshot, fault);
     let has_own = |node: &str| snapshot.api_servers.iter().any(|a| a.name == node);
     let is_cut_off = |node: &str| graph.served(node) == Prospect::No || (!has_own(node) && graph.hears_no_relay(node));
     snapshot.nodes.iter().filter(|n| is_cut_off(&n.name)).count()
@@ -44,13 +44,35 @@ pub fn cut_off(snapshot: &Snapshot, fault: &Fault) -> usize {
 struct Graph<'a> {
     snapshot: &'a Snapshot,
     fault: &'a Fault,
+    nodes: HashSet<&'a str>,
+    /// Whether each member of etcd will have a leader.
+    leader: HashMap<&'a str, Prospect>,
+    /// Whether each API server can write.
+    writable: HashMap<&'a str, Prospect>,
 }
 
-impl Graph<'_> {
+impl<'a> Graph<'a> {
+    /// What is asked of thousands of nodes is worked out once.
+    fn new(snapshot: &'a Snapshot, fault: &'a Fault) -> Self {
+        let nodes = snapshot.nodes.iter().map(|n| n.name.as_str()).collect();
+        let mut graph = Graph { snapshot, fault, nodes, leader: HashMap::new(), writable: HashMap::new() };
+        graph.leader = graph.leaders();
+        graph.writable = snapshot.api_servers.iter().map(|a| (a.name.as_str(), graph.can_write(&a.name))).collect();
+        graph
+    }
+
+    fn kind(&self, name: &str) -> Kind {
+        match self.nodes.contains(name) {
+            true => Kind::Node,
+            false => Kind::Endpoint { egress: self.snapshot.endpoints.iter().any(|e| e.name == name && e.egress) },
+        }
+    }
+
     /// Whether packets get through both ways.
     fn hear(&self, a: &str, b: &str) -> bool {
-        let kind = |name| (name, kind(self.snapshot, name));
-        let lost = |from, to| self.fault.cuts(from, to) && enforcer(kind(from), kind(to)).is_some();
+        let lost = |from: &str, to: &str| {
+            self.fault.cuts(from, to) && enforcer((from, self.kind(from)), (to, self.kind(to))).is_some()
+        };
         a == b || (!lost(a, b) && !lost(b, a))
     }
 
@@ -59,7 +81,7 @@ impl Graph<'_> {
         self.hear(a, b) || !ports.iter().any(|p| self.fault.ports.hit_tcp(*p))
     }
 
-    fn voters(&self) -> impl Iterator<Item = &str> {
+    fn voters(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         self.snapshot.etcd.iter().map(|m| m.node.as_str())
     }
 
@@ -78,20 +100,54 @@ impl Graph<'_> {
         self.voters_heard(voter) > self.snapshot.etcd.len() / 2
     }
 
-    /// Whether this member will have a leader.
-    fn has_leader(&self, voter: &str) -> Prospect {
+    /// Who led when the cluster was looked at, where that is known.
+    fn known_leader(&self) -> Option<&'a str> {
+        self.snapshot.etcd.iter().find(|m| m.leads == Some(true)).map(|m| m.node.as_str())
+    }
+
+    /// Whether each member will have a leader (theory §7).
+    fn leaders(&self) -> HashMap<&'a str, Prospect> {
+        let electable: Vec<&str> = self.voters().filter(|v| self.has_quorum(v)).collect();
         // With PreVote, a leader that keeps its quorum stays; else any voter with a quorum may follow it.
-        let known = self.snapshot.etcd.iter().find(|m| m.leads == Some(true)).map(|m| m.node.as_str());
-        let leaders: Vec<&str> = match known.filter(|leader| self.has_quorum(leader)) {
+        let leaders: Vec<&str> = match self.known_leader().filter(|leader| electable.contains(leader)) {
             Some(leader) => vec![leader],
-            None => self.voters().filter(|v| self.has_quorum(v)).collect(),
+            None => electable.clone(),
         };
-        let linked = leaders.iter().filter(|leader| self.peers(voter, leader)).count();
-        self.softened(match linked {
-            0 => Prospect::No,
-            all if all == leaders.len() => Prospect::Yes,
-            _ => Prospect::Maybe,
-        })
+        let (is_deposed, nobody) = (self.may_be_deposed(&leaders), self.may_elect_nobody(&electable));
+        let of = |voter: &str| {
+            let linked = |all: &[&str]| all.iter().filter(|leader| self.peers(voter, leader)).count();
+            match linked(&leaders) {
+                // Its followers may follow others by turns.
+                _ if is_deposed && linked(&electable) > 0 => Prospect::Maybe,
+                0 => Prospect::No,
+                all if all == leaders.len() && !nobody => Prospect::Yes,
+                _ => Prospect::Maybe,
+            }
+        };
+        self.voters().map(|voter| (voter, self.softened(of(voter)))).collect()
+    }
+
+    /// Whether there may be no leader although some voter hears a majority. Nobody votes for a log that is shorter than its own, and a
+    /// voter that hears a majority may lack what others have; then nobody can win (constrained election).
+    fn may_elect_nobody(&self, electable: &[&str]) -> bool {
+        let is_electable = |voter: &str| electable.contains(&voter);
+        // Where those who may win hear only each other, the longest log of all is one of theirs.
+        let is_closed = electable.iter().all(|x| self.voters().filter(|v| self.peers(x, v)).all(is_electable));
+        let known = self.known_leader();
+        let mut may_have_led = self.voters().filter(|v| known.is_none_or(|leader| leader == *v));
+        // Whoever hears the old leader until it steps down has all that it had.
+        !is_closed && may_have_led.any(|old| !is_electable(old) && !electable.iter().any(|x| self.peers(x, old)))
+    }
+
+    /// Whether a leader may be deposed again and again: a member that asks for votes without PreVote raises the term of those it hears,
+    /// and does so for as long as it does not hear the leader that they have.
+    fn may_be_deposed(&self, leaders: &[&str]) -> bool {
+        let disturbs = |voter: &str, leader: &str| {
+            let reaches = |other: &str| other != voter && self.peers(voter, other) && self.peers(other, leader);
+            !self.peers(voter, leader) && self.voters().any(reaches)
+        };
+        let asks_at_once = |voter: &&str| self.snapshot.without_pre_vote.iter().any(|name| name == voter);
+        self.voters().filter(asks_at_once).any(|voter| leaders.iter().any(|leader| disturbs(voter, leader)))
     }
 
     /// What a lossy, flapping or staggered cut denies may get through all the same.
@@ -100,14 +156,22 @@ impl Graph<'_> {
         if prospect == Prospect::No && !whole { Prospect::Maybe } else { prospect }
     }
 
+    fn has_leader(&self, voter: &str) -> Prospect {
+        self.leader.get(voter).copied().unwrap_or_default()
+    }
+
     /// Whether this API server can write: kubeadm's dial the member beside them, others any of etcd's.
-    fn writable(&self, server: &str) -> Prospect {
+    fn can_write(&self, server: &str) -> Prospect {
         if self.voters().any(|v| v == server) {
             return self.has_leader(server);
         }
         let ports: Vec<u16> = self.snapshot.etcd.iter().map(|m| m.client_port).collect();
         let reached = self.voters().filter(|v| self.hear_tcp(server, v, &ports));
         self.softened(reached.map(|v| self.has_leader(v)).max().unwrap_or_default())
+    }
+
+    fn writable(&self, server: &str) -> Prospect {
+        self.writable.get(server).copied().unwrap_or_default()
     }
 
     /// Whether a node reaches an API server that can write, its own, directly or by a relay.
@@ -169,8 +233,12 @@ impl Graph<'_> {
         }
     }
 
-    /// `isolated` and `rest` where the cut is an `isolate`; else its racks where they are whole, and else its nodes.
+    /// `everybody` where nobody is cut; `isolated` and `rest` where the cut is an `isolate`; else its racks where they are whole, and else
+    /// its nodes.
     fn name(&self, nodes: &[&str], racks: &[String]) -> String {
+        if self.fault.blocks.is_empty() {
+            return "everybody".into();
+        }
         if !self.fault.isolated.is_empty() {
             return if nodes.iter().any(|n| self.fault.isolated.contains(*n)) { "isolated" } else { "rest" }.into();
         }

@@ -122,6 +122,9 @@ pub enum Refusal {
 /// # Errors
 /// The first [`Refusal`] that applies.
 pub fn check(guards: &Guards, snapshot: &Snapshot, fault: &Fault, sides: &[Side]) -> Result<(), Refusal> {
+    // The sides of a rehearsal are those of a whole network.
+    let rehearsed = fault.rehearsed.as_deref().map(|meant| super::sides(snapshot, meant));
+    let (fault, sides) = (fault.meant(), rehearsed.as_deref().unwrap_or(sides));
     if let Some(node) = snapshot.nodes.iter().find(|n| n.rack.is_none()) {
         return Err(Refusal::NodeWithoutRack { node: node.name.clone(), label: snapshot.rack_label.clone() });
     }

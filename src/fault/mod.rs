@@ -8,6 +8,7 @@ mod guard;
 mod pattern;
 mod plan;
 mod policy;
+mod registers;
 mod sample;
 mod select;
 mod shape;
@@ -26,13 +27,14 @@ pub use policy::Policy;
 pub use sample::Sample;
 pub use traffic::Ports;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// Directed edges in blocks: every member of `to` no longer hears any member of `from`.
 ///
 /// A block is a set product, so that cutting 40 nodes from 5,000 is two blocks and not 400,000 pairs.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Block {
     pub from: BTreeSet<String>,
     pub to: BTreeSet<String>,

@@ -2,6 +2,7 @@
 
 use super::Refusal;
 use crate::api::{LossPer, RackPartitionSpec};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +10,7 @@ use std::{
 };
 
 /// What becomes of a packet.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Effect {
     #[default]
@@ -29,7 +30,7 @@ pub enum Effect {
 const SHORTEST_WINDOW: f64 = 0.01;
 
 /// Effect and times.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Pattern {
     pub effect: Effect,

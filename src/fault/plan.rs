@@ -10,6 +10,7 @@ use crate::{
     topology::{ApiServer, Endpoint, Snapshot},
 };
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
@@ -18,7 +19,7 @@ use std::{
 };
 
 /// One who can be cut: a node, or something with addresses that is none.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Member {
     pub name: String,
@@ -30,9 +31,11 @@ pub struct Member {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rack: Option<String>,
     /// Its own addresses.
+    #[schemars(with = "Vec<String>")]
     pub cidrs: Vec<IpNet>,
     /// Those of its pods.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
     pub pod_cidrs: Vec<IpNet>,
     /// Addresses that pods of it have, at most one for each family: their packets' way is the one to prove.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -42,7 +45,7 @@ pub struct Member {
 }
 
 /// What a port serves.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum PortClass {
     Kubelet,
     EtcdClient,
@@ -55,7 +58,7 @@ pub enum PortClass {
 }
 
 /// A port that is there anyway and takes TCP connections.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProbeTarget {
     pub member: String,
@@ -82,12 +85,13 @@ impl ProbeTarget {
 }
 
 /// How a heal packet is known.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Heal {
     /// UDP destination port.
     pub port: u16,
-    /// 128 bits in hexadecimal. Whoever knows it can end the run early, nothing else.
+    /// 128 bits in hexadecimal. Whoever knows it can end the run early, nothing else. Where the plan is kept or exported its SHA-256
+    /// stands here instead, after `sha256:`.
     pub token: String,
 }
 
@@ -95,6 +99,18 @@ impl Heal {
     /// Port of heal packets, unassigned by IANA. Whoever happens to use it is not disturbed: the rule looks at the token, and
     /// every other datagram passes.
     pub const PORT: u16 = 40441;
+
+    /// In front of what stands where the token was taken out. It opens nothing: of 128 random bits nobody finds the token again.
+    const DIGEST: &str = "sha256:";
+
+    fn without_token(&self) -> Self {
+        let token = match self.token.starts_with(Self::DIGEST) {
+            true => self.token.clone(),
+            false => format!("{}{}", Self::DIGEST, sha256(self.token.as_bytes())),
+        };
+        Heal { port: self.port, token }
+    }
+
     /// The token as it stands in the packet.
     ///
     /// # Errors
@@ -105,7 +121,7 @@ impl Heal {
 }
 
 /// What every agent of a run needs to know.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunPlan {
     pub run: String,
@@ -189,10 +205,15 @@ impl RunPlan {
         }
     }
 
-    /// SHA-256 of the plan as JSON, in hexadecimal.
+    /// The same plan for others to see: the token's SHA-256 stands where the token was.
+    pub fn without_token(&self) -> Self {
+        RunPlan { heal: self.heal.without_token(), ..self.clone() }
+    }
+
+    /// SHA-256 of the plan as JSON, in hexadecimal. The token counts by its own SHA-256, so that whoever got the plan without it can
+    /// check it too.
     pub fn hash(&self) -> String {
-        let json = serde_json::to_vec(self).expect("a plan is plain data");
-        Sha256::digest(json).iter().map(|b| format!("{b:02x}")).collect()
+        sha256(&serde_json::to_vec(&self.without_token()).expect("a plan is plain data"))
     }
 
     pub fn cuts(&self, from: &str, to: &str) -> bool {
@@ -284,6 +305,11 @@ impl Member {
     pub fn all_cidrs(&self) -> impl Iterator<Item = IpNet> {
         self.cidrs.iter().chain(&self.pod_cidrs).copied()
     }
+}
+
+/// In hexadecimal.
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Merged and sorted.

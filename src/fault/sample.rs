@@ -11,15 +11,18 @@ const PER_GROUP: usize = 4;
 /// The pairs that are probed, both ways.
 #[derive(Debug)]
 pub struct Sample<'a> {
-    plan: &'a RunPlan,
     chosen: BTreeMap<&'a str, BTreeSet<&'a str>>,
+    /// What each member serves, in the order of the plan.
+    served: BTreeMap<&'a str, Vec<(usize, &'a ProbeTarget)>>,
 }
 
 impl<'a> Sample<'a> {
     pub fn new(plan: &'a RunPlan) -> Self {
         let mut ports: BTreeMap<&str, BTreeSet<PortClass>> = BTreeMap::new();
-        for target in &plan.probes {
+        let mut served: BTreeMap<&str, Vec<(usize, &ProbeTarget)>> = BTreeMap::new();
+        for (i, target) in plan.probes.iter().enumerate() {
             ports.entry(&target.member).or_default().insert(target.class);
+            served.entry(&target.member).or_default().push((i, target));
         }
         let mut groups: BTreeMap<_, Vec<&str>> = BTreeMap::new();
         for member in &plan.members {
@@ -42,7 +45,7 @@ impl<'a> Sample<'a> {
                 }
             }
         }
-        Sample { plan, chosen }
+        Sample { chosen, served }
     }
 
     /// Whom this node probes: on a small cluster everybody else.
@@ -53,15 +56,17 @@ impl<'a> Sample<'a> {
     /// The ports that this node connects to. etcd's only where somebody beside it has a reason to: a firewall in front of etcd that
     /// keeps workers out is as it should be.
     pub fn targets_of(&self, node: &str) -> Vec<&'a ProbeTarget> {
-        let sampled = self.of(node);
-        let serves = |class| self.plan.probes.iter().any(|t| t.member == node && t.class == class);
+        let served = |member: &str| self.served.get(member).map_or(&[][..], Vec::as_slice);
+        let serves = |class| served(node).iter().any(|(_, t)| t.class == class);
         let (is_peer, is_client) = (serves(PortClass::EtcdPeer), serves(PortClass::ApiServer));
         let has_reason = |target: &&ProbeTarget| match target.class {
             PortClass::EtcdPeer => is_peer,
             PortClass::EtcdClient => is_client,
             PortClass::Kubelet | PortClass::ApiServer | PortClass::Endpoint | PortClass::Named => true,
         };
-        self.plan.probes.iter().filter(|t| sampled.contains(t.member.as_str())).filter(has_reason).collect()
+        let mut targets: Vec<_> = self.of(node).into_iter().flat_map(served).copied().collect();
+        targets.sort_unstable_by_key(|(i, _)| *i);
+        targets.into_iter().map(|(_, target)| target).filter(has_reason).collect()
     }
 }
 

@@ -4,11 +4,12 @@ use crate::{
     api::{Protocol, Traffic, TrafficClass},
     topology::Snapshot,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// The packets that a cut hits. Nothing named is everything.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ports {
     /// As source or as destination.

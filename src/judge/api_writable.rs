@@ -2,9 +2,9 @@
 
 use super::{
     Case, MAX_UNWATCHED, Said,
-    cite::cite,
+    cite::{cite, when},
     pairs::seen_by,
-    timeline::{Seen, Track, longest_hole},
+    timeline::{Seen, Track, longest_hole, longest_hole_at},
 };
 use crate::{
     api::{Check, Finding, FindingResult, Prospect, SpanKind},
@@ -69,23 +69,31 @@ fn writable<'a>(case: &Case<'a>, side: &ApiForecast) -> Said {
     }
     // From the last acknowledgement before the cut on, so that a gap over its edge counts in full.
     let start = all.iter().filter(|s| s.from <= 0.0).map(|s| s.to.min(0.0)).fold(f64::NEG_INFINITY, f64::max);
-    let gap = longest_hole(&all, start, heal);
+    let (gap_from, gap) = longest_hole_at(&all, start, heal);
     let (worst_server, worst) = each
         .iter()
         .map(|(name, acks)| (name.as_str(), longest_hole(acks, start, heal)))
         .max_by(|a, b| a.1.total_cmp(&b.1))
         .unwrap_or(("none", heal));
-    let accepted = case.evidence.spec.expect.api_unavailable.map(|d| std::time::Duration::from(d).as_secs_f64());
+    let accepted = case.accepted(|e| e.api_unavailable);
+    // Either end of a gap may be another observer's.
+    let unsure = 2.0 * tracks.iter().map(|(_, track)| track.error).fold(0.0, f64::max);
     let resolution = if side.servers.iter().any(is_away) { LOCAL_CANARY } else { CANARY_PERIOD };
     let limit = accepted.unwrap_or(side.seconds + resolution);
-    let observed = format!("longest without a write {}; {worst_server} alone {}", seconds(gap), seconds(worst));
+    let mut observed = format!("longest without a write {}", seconds(gap));
+    if gap > resolution {
+        observed += &format!(", from {}", when(gap_from, heal));
+    }
+    observed += &format!("; {worst_server} alone {}", seconds(worst));
     let result = match accepted {
         // What may last longer than the cut proves nothing by lasting as long.
         _ if gap >= heal && heal <= limit => FindingResult::Noted,
-        _ if gap >= heal => FindingResult::Violated,
-        Some(_) if gap > limit => FindingResult::Violated,
-        None if gap > limit => FindingResult::Degraded,
+        _ if gap >= heal && heal - unsure > limit => FindingResult::Violated,
+        Some(_) if gap - unsure > limit => FindingResult::Violated,
+        Some(_) if gap + unsure > limit => FindingResult::Inconclusive,
+        None if gap - unsure > limit => FindingResult::Degraded,
         _ if worst > limit + ONE_SERVER => FindingResult::Degraded,
+        None if gap + unsure > limit => FindingResult::Noted,
         _ => FindingResult::Held,
     };
     let last = all.iter().rfind(|s| s.meets(0.0, heal)).or(all.first());
@@ -118,7 +126,7 @@ fn refused(case: &Case<'_>, side: &ApiForecast) -> Said {
     let (mut example, mut seen_last) = (None, f64::NEG_INFINITY);
     for node in &side.servers {
         let Some(track) = case.timeline.agent(node) else { return Said::open(format!("no record of {node}")) };
-        let (from, to) = (side.seconds + track.error, heal - CANARY_DEADLINE - track.error);
+        let (from, to) = (case.edge(side.seconds, track), heal - case.edge(CANARY_DEADLINE, track));
         let spans = track.series(SpanKind::Canary, node);
         if from >= to {
             return Said::open(format!("{node}: its clock is too uncertain to tell"));

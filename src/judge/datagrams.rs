@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::{Check, Finding, FindingResult, SpanKind},
-    fault::{Effect, FLOWS, Sample, Way, pauses},
+    fault::{Effect, FLOWS, Way, pauses},
     predict::{count, seconds},
 };
 use std::collections::BTreeMap;
@@ -120,10 +120,9 @@ impl Pool {
 
 pub fn directions<'a>(case: &Case<'a>) -> Vec<Direction<'a>> {
     let plan = case.evidence.plan;
-    let sample = Sample::new(plan);
     let mut all = Vec::new();
     for sender in plan.members.iter().filter(|m| m.has_agent) {
-        for receiver in sample.of(&sender.name).into_iter().filter_map(|name| plan.member(name)) {
+        for receiver in case.places.sample.of(&sender.name).into_iter().filter_map(|name| case.places.member(name)) {
             all.extend(plan.ways(sender, receiver).map(|way| Direction {
                 sender: &sender.name,
                 receiver: &receiver.name,
@@ -152,7 +151,7 @@ fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>
     if let Some(why) = &track.status.unwatched {
         return unseen(why.clone());
     }
-    let whole = plan.windows_at(direction.receiver, heal);
+    let whole = case.places.windows_at(direction.receiver, heal);
     let windows = within(whole.iter().copied(), edge);
     if direction.way.to_range().is_some() && !on_its_own {
         let is_cut = direction.loss == 1.0;
@@ -173,7 +172,7 @@ fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>
             return contradicted(lost, "in a direction that was not cut");
         }
         let hole = longest_hole(heard, 0.0, heal);
-        return if hole > longest_pause(case, track, direction.sender) {
+        return if is_in_doubt(case, track, direction.sender, hole) {
             unseen(format!("none came for {}", seconds(hole)))
         } else {
             as_planned(&heard[0], known(case, heard.iter()))
@@ -213,7 +212,7 @@ fn judge_direction(case: &Case<'_>, track: &Track<'_>, direction: &Direction<'_>
     let unmet = windows.iter().any(|(from, to)| !lost.iter().any(|s| s.meets(*from, *to)));
     match taken {
         _ if on_its_own && unmet => unseen("none came in one of the cut's windows".into()),
-        _ if on_its_own && hole > longest_pause(case, track, direction.sender) => {
+        _ if on_its_own && is_in_doubt(case, track, direction.sender, hole) => {
             unseen(format!("none came for {}", seconds(hole)))
         }
         Some(taken) => as_planned(taken, known(case, lost.iter().filter(during))),
@@ -244,13 +243,18 @@ fn judge_live_pod(direction: &Direction<'_>, track: &Track<'_>, windows: &[(f64,
     }
 }
 
-/// For how long no datagram may come without a doubt, seconds: a sixth of the cut, within bounds, for a machine that is busy (4 s
-/// were seen on two cores beside a compiler), or as long as one of the two agents was away by its own record, being started anew.
-fn longest_pause(case: &Case<'_>, receiver: &Track<'_>, sender: &str) -> f64 {
+/// Whether no datagram came for so long, seconds, that there is a doubt. Allowed are a sixth of the cut, within bounds, for a machine that
+/// is busy (4 s were seen on two cores beside a compiler), and as long as one of the two agents was away by its own record, being started
+/// anew.
+fn is_in_doubt(case: &Case<'_>, receiver: &Track<'_>, sender: &str, hole: f64) -> bool {
     let away = |track: &Track<'_>| longest_hole(track.of_kind(SpanKind::Probe), 0.0, case.timeline.heal);
-    let sender = case.timeline.agent(sender).map_or(0.0, away);
     let moment = (case.timeline.heal / 6.0).clamp(3.0, 10.0);
-    (away(receiver).max(sender) + moment).min(MAX_UNWATCHED)
+    let longest = || {
+        let sender = case.timeline.agent(sender).map_or(0.0, away);
+        (away(receiver).max(sender) + moment).min(MAX_UNWATCHED)
+    };
+    // Most are shorter than any that is allowed, and to go through two records for each of them takes long.
+    hole > moment && hole > longest()
 }
 
 /// What was lost and what was heard within the windows.

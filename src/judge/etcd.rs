@@ -33,7 +33,7 @@ fn side_finding(case: &Case<'_>, side: &EtcdForecast) -> Finding {
 
 fn member(case: &Case<'_>, side: &EtcdForecast, node: &str) -> Said {
     let Some(track) = case.timeline.agent(node) else { return Said::open(format!("no record of {node}")) };
-    let (from, to) = (side.settled + track.error, case.timeline.heal - BEFORE_HEAL - track.error);
+    let (from, to) = (case.edge(side.settled, track), case.timeline.heal - case.edge(BEFORE_HEAL, track));
     let spans = track.series(SpanKind::Health, "etcd");
     if side.settled >= case.timeline.heal - BEFORE_HEAL {
         let why = format!("the cut ends before {} are over", seconds(side.settled));
@@ -54,14 +54,16 @@ fn member(case: &Case<'_>, side: &EtcdForecast, node: &str) -> Said {
 }
 
 fn healthy(track: &Track<'_>, during: &[&Seen<'_>], to: f64) -> Said {
-    let (mut longest, mut worst, mut since) = (0.0_f64, None, None);
+    let (mut longest, mut proven, mut worst, mut since) = (0.0_f64, 0.0_f64, None, None);
     for (i, seen) in during.iter().enumerate() {
         if seen.is("ok") {
             since = None;
             continue;
         }
         let start = *since.get_or_insert(seen.from);
+        // It was so until it was last seen so, and may have been until it was next seen otherwise.
         let end = during.get(i + 1).map_or(to, |next| next.from).min(to);
+        proven = proven.max(seen.to.min(to) - start);
         if end - start > longest {
             (longest, worst) = (end - start, Some(*seen));
         }
@@ -71,7 +73,7 @@ fn healthy(track: &Track<'_>, during: &[&Seen<'_>], to: f64) -> Said {
     };
     let result = match longest {
         l if l <= MISSED_SAMPLES => FindingResult::Noted,
-        l if l <= WITHOUT_QUORUM => FindingResult::Degraded,
+        _ if proven <= WITHOUT_QUORUM => FindingResult::Degraded,
         _ => FindingResult::Violated,
     };
     Said::new(result, format!("{} unhealthy for {}", track.node, seconds(longest)), cite(track, worst))

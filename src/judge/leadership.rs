@@ -55,7 +55,13 @@ fn gap(case: &Case<'_>, lease: &LeaseForecast, takeover: &Takeover<'_, '_>, end:
         _ => format!("{}–{}; {ended}", seconds(least.max(0.0)).trim_end_matches(" s"), seconds(most)),
     };
     // Earlier than predicted is no harm: what would be, two leaders, is the other finding.
-    let result = if least > lease.gap.latest_seconds { FindingResult::Degraded } else { FindingResult::Held };
+    let latest = lease.gap.latest_seconds;
+    let result = match (least > latest, most > latest) {
+        (true, _) => FindingResult::Degraded,
+        // By no more than clocks and polls.
+        (false, true) => FindingResult::Noted,
+        (false, false) => FindingResult::Held,
+    };
     Said::new(result, observed, evidence)
 }
 

@@ -112,7 +112,10 @@ fn moved(case: &Case<'_>, lease: &LeaseForecast, track: &Track<'_>, spans: &[See
     // The holder was cut off by its own node's clock.
     let allowed: std::time::Duration = case.evidence.spec.guards.max_clock_error.into();
     let unsure = allowed.as_secs_f64() + POLL;
-    let accepted = case.evidence.spec.expect.leader_takeover.map(|d| std::time::Duration::from(d).as_secs_f64());
+    let accepted = case.accepted(|e| e.leader_takeover);
+    // It was taken after the one and not after the other, by the clock that the schedule goes by.
+    let (after, until) = (takeover.seen_old - takeover.error, takeover.seen_new + takeover.error);
+    let released = spans.iter().any(|s| s.span.state.is_empty() && s.from >= takeover.seen_old && s.from <= new.from);
     let moves = 1 + spans.iter().filter(|s| s.from > new.to && !s.span.state.is_empty()).count()
         - spans.iter().filter(|s| s.from > new.to && s.is(&new.span.state)).count();
     let result = match lease.moves {
@@ -121,16 +124,20 @@ fn moved(case: &Case<'_>, lease: &LeaseForecast, track: &Track<'_>, spans: &[See
             FindingResult::Violated
         }
         // Taken while the old one was still valid: the safety of the election is gone, whatever else was predicted.
-        _ if takeover.seen_new < window.earliest_seconds - unsure => {
+        _ if until < window.earliest_seconds - unsure && !released => {
             observed += &format!(", before {}", interval(&window));
             FindingResult::Violated
         }
-        _ if accepted.is_some_and(|limit| takeover.seen_old > limit) => {
+        _ if accepted.is_some_and(|limit| after > limit) => {
             observed += ", later than spec.expect.leaderTakeover";
             FindingResult::Violated
         }
         Certainty::MustNot => FindingResult::Degraded,
-        Certainty::Must if accepted.is_none() && takeover.seen_old > window.latest_seconds => {
+        _ if accepted.is_some_and(|limit| until > limit) => {
+            observed += ", perhaps later than spec.expect.leaderTakeover, by clocks and polls";
+            FindingResult::Inconclusive
+        }
+        Certainty::Must if accepted.is_none() && after - allowed.as_secs_f64() > window.latest_seconds => {
             observed += &format!(", later than {}", interval(&window));
             FindingResult::Degraded
         }
@@ -138,8 +145,16 @@ fn moved(case: &Case<'_>, lease: &LeaseForecast, track: &Track<'_>, spans: &[See
             observed += &format!(", moved {moves} times");
             FindingResult::Degraded
         }
-        _ if takeover.seen_new < window.earliest_seconds => {
+        _ if released => {
+            observed += ", after it had been released";
+            FindingResult::Noted
+        }
+        _ if until < window.earliest_seconds => {
             observed += &format!(", before {} by no more than clocks and polls", interval(&window));
+            FindingResult::Noted
+        }
+        Certainty::Must if accepted.is_none() && until > window.latest_seconds => {
+            observed += &format!(", later than {} by no more than clocks and polls", interval(&window));
             FindingResult::Noted
         }
         _ => FindingResult::Held,
@@ -160,7 +175,13 @@ fn stable(case: &Case<'_>, lease: &LeaseForecast) -> Said {
         }
         Some(other) => {
             let after_heal = spans.iter().any(|s| s.is(&lease.lease.holder) && s.to > case.timeline.heal);
-            let result = if after_heal { FindingResult::Degraded } else { FindingResult::Violated };
+            // Whoever was last seen to hold it before the cut may have lost it before the cut.
+            let held = spans.iter().any(|s| s.is(&lease.lease.holder) && s.to > s.to_error && s.from < other.from);
+            let result = match after_heal {
+                true => FindingResult::Degraded,
+                false if held => FindingResult::Violated,
+                false => FindingResult::Inconclusive,
+            };
             let holder = if other.span.state.is_empty() { "released" } else { other.span.state.as_str() };
             let observed = format!("{holder} {}", when(other.from, case.timeline.heal));
             Said::new(result, observed, cite(track, other))

@@ -1,21 +1,36 @@
 //! What was seen against what was predicted: records become a time line, a time line findings, and findings a verdict.
 
+mod api_server;
 mod api_writable;
 mod cite;
 mod clock;
 mod datagrams;
 mod etcd;
+mod etcd_leaders;
+mod etcd_members;
+mod etcd_store;
+mod eviction;
 mod fault_proven;
 mod heal;
+mod heal_damage;
 mod kernel;
 mod leadership;
 mod lease;
+mod lease_history;
 mod loss;
+mod lost_writes;
+mod milestones;
 mod node;
 mod onset;
+mod orphan;
 mod pairs;
+mod places;
+mod pods;
 mod probes;
 mod recovery;
+mod register;
+mod stale_read;
+mod taint;
 #[cfg(test)]
 pub(crate) mod tests;
 mod timeline;
@@ -26,11 +41,13 @@ mod workload_doubled;
 mod workload_stuck;
 
 use crate::{
-    api::{Check, Finding, FindingResult, NodeRecord, Onset, RackPartitionSpec, Schedule, Side, Verdict},
+    api::{Check, Expect, Finding, FindingResult, NodeRecord, Onset, RackPartitionSpec, Schedule, Side, Verdict},
     fault::{Fault, RunPlan},
     predict::{Forecast, predict, seconds},
     topology::Snapshot,
 };
+use places::Places;
+use pods::Pods;
 use std::time::Duration;
 use timeline::Timeline;
 
@@ -65,6 +82,8 @@ pub(crate) struct Case<'a> {
     pub evidence: Evidence<'a>,
     pub forecast: Forecast,
     pub timeline: Timeline<'a>,
+    pub places: Places<'a>,
+    pub pods: Pods<'a>,
 }
 
 impl<'a> Case<'a> {
@@ -72,7 +91,9 @@ impl<'a> Case<'a> {
         let timeline = Timeline::new(evidence.schedule, evidence.operator, evidence.agents);
         let duration = Duration::from_secs_f64(timeline.heal.max(0.0));
         let forecast = predict(evidence.snapshot, evidence.fault, evidence.sides, duration);
-        Case { evidence: *evidence, forecast, timeline }
+        let places = Places::new(evidence.plan, evidence.sides);
+        let pods = Pods::new(evidence.snapshot, evidence.plan, &timeline);
+        Case { evidence: *evidence, forecast, timeline, places, pods }
     }
     /// How far from the ends of the cut what this node saw may be either way, seconds: every node cuts by its own clock, and these
     /// may differ by what the run allowed. `own`: what the kind of look adds.
@@ -96,13 +117,12 @@ impl<'a> Case<'a> {
         Duration::from(self.evidence.spec.guards.max_clock_error).as_secs_f64()
     }
     /// Name of the side a member is on; `outside` for what is no node and heard by both.
-    pub fn side_of(&self, member: &str) -> &str {
-        let sides = self.evidence.sides;
-        let node = sides.iter().find(|s| s.nodes.iter().any(|n| n == member));
-        // An endpoint is on the side that it goes on hearing.
-        let plan = self.evidence.plan;
-        let mut hears = sides.iter().filter(|s| s.nodes.iter().all(|n| !plan.breaks(n, member)));
-        node.or_else(|| hears.next().filter(|_| hears.next().is_none())).map_or("outside", |s| s.name.as_str())
+    pub fn side_of(&self, member: &str) -> &'a str {
+        self.places.side_of(member)
+    }
+    /// What the user accepts of one of `spec.expect`'s times, seconds.
+    pub fn accepted(&self, of: fn(&Expect) -> Option<kube::core::Duration>) -> Option<f64> {
+        of(&self.evidence.spec.expect).map(|accepted| Duration::from(accepted).as_secs_f64())
     }
 }
 
@@ -111,20 +131,35 @@ pub fn judge(evidence: &Evidence<'_>) -> Judgement {
     let case = Case::new(evidence);
     let onset = onset::onset(&case);
     let fault: Vec<Finding> = fault_proven::check(&case).into_iter().chain(onset::check(onset.as_ref())).collect();
-    let injected = verdict::joined(&fault);
-    let checks: [fn(&Case<'_>) -> Vec<Finding>; 9] = [
+    let injected = match evidence.plan.edges.is_empty() {
+        true => verdict::not_injected(&fault),
+        false => verdict::joined(&fault),
+    };
+    let checks: [fn(&Case<'_>) -> Vec<Finding>; 20] = [
         etcd::check,
+        etcd_leaders::check,
+        etcd_store::check,
         api_writable::check,
+        api_server::check,
+        stale_read::check,
+        lost_writes::check,
         lease::check,
+        lease_history::check,
         node::check,
+        taint::check,
+        eviction::check,
         workload::check,
         workload_doubled::check,
+        orphan::check,
         workload_stuck::check,
+        heal_damage::check,
         recovery::check,
+        milestones::check,
         heal::check,
     ];
     let mut findings: Vec<Finding> = fault.into_iter().chain(checks.iter().flat_map(|check| check(&case))).collect();
-    if !evidence.plan.pattern.is_steady() {
+    // Of a rehearsal everything is predicted: that nothing happens.
+    if !evidence.plan.pattern.is_steady() && !evidence.plan.edges.is_empty() {
         findings.iter_mut().for_each(not_predicted);
     }
     findings.sort_by_key(|f| f.check);
@@ -134,7 +169,15 @@ pub fn judge(evidence: &Evidence<'_>) -> Judgement {
 /// Times of a cut that loses packets or comes and goes are not predicted, so missing them is told and not held against anybody.
 /// What must hold in any network stays: that nobody takes a Lease early, leads twice or runs a StatefulSet's pod twice.
 fn not_predicted(finding: &mut Finding) {
-    let timed = [Check::EtcdQuorum, Check::ApiWritable, Check::LeaseStable, Check::LeaderGap, Check::NodeNotReady];
+    let timed = [
+        Check::EtcdQuorum,
+        Check::ApiWritable,
+        Check::LeaseStable,
+        Check::LeaderGap,
+        Check::NodeNotReady,
+        Check::NodeTainted,
+        Check::WorkloadEvicted,
+    ];
     let amiss = [FindingResult::Degraded, FindingResult::Violated];
     if timed.contains(&finding.check) && amiss.contains(&finding.result) {
         finding.result = FindingResult::Noted;

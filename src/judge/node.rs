@@ -11,8 +11,8 @@ use crate::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
-/// Beyond its window by more than this, seconds, a transition is worth telling (theory C8 to C10).
-const TOLERANCE: f64 = 5.0;
+/// Beyond its window by more than this and the clocks' error, seconds, a transition is worth telling (theory C8 to C10).
+pub const TOLERANCE: f64 = 5.0;
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let cut_off = case.forecast.nodes.iter().map(|node| {
@@ -73,12 +73,10 @@ fn cut_off(case: &Case<'_>, node: &NodeForecast) -> Said {
     let looks = (spans[at - 1].to, not_ready.from);
     let (still_ready, turned) = turned(case, track, &spans[at - 1], not_ready).unwrap_or(looks);
     let mut observed = format!("NotReady {}", when(turned, heal));
-    if let Some(taint) = tainted(track, &node.node) {
-        observed += &format!(", tainted {}", when(taint, heal));
-    }
-    let outside = |window: &Window| {
-        turned < window.earliest_seconds - TOLERANCE || still_ready > window.latest_seconds + TOLERANCE
-    };
+    // It was first seen at `turned`, and not at the look before; and its node was cut off by its own clock.
+    let unsure = TOLERANCE + case.edge(0.0, track);
+    let outside =
+        |window: &Window| turned < window.earliest_seconds - unsure || still_ready > window.latest_seconds + unsure;
     let result = match node.not_ready {
         Certainty::MustNot => FindingResult::Degraded,
         _ if outside(&node.window) => {
@@ -111,11 +109,6 @@ fn manager_start(case: &Case<'_>, track: &Track<'_>) -> Option<f64> {
     let spans = track.series(SpanKind::Lease, CONTROLLER_MANAGER);
     let new = spans.iter().find(|s| s.from > 0.0 && !s.span.state.is_empty() && !s.is(&lease.lease.holder));
     new.map(|s| s.from)
-}
-
-fn tainted(track: &Track<'_>, node: &str) -> Option<f64> {
-    let spans = track.series(SpanKind::Taint, node);
-    spans.iter().find(|s| s.from > 0.0 && s.span.state.contains("node.kubernetes.io/unreachable")).map(|s| s.from)
 }
 
 fn kept_ready(case: &Case<'_>, side: &Side) -> Said {

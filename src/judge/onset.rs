@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::{Check, Finding, FindingResult, Onset, SpanKind},
-    fault::{Effect, Sample},
+    fault::Effect,
     predict::count,
 };
 use std::collections::BTreeMap;
@@ -93,14 +93,14 @@ fn by_datagrams<'a>(case: &Case<'a>) -> Silences<'a> {
 
 fn by_probes<'a>(case: &Case<'a>) -> Silences<'a> {
     let plan = case.evidence.plan;
-    let (sample, mut all) = (Sample::new(plan), Silences::default());
+    let mut all = Silences::default();
     if !matches!(plan.pattern.effect, Effect::Drop | Effect::Reject) {
         return all;
     }
     for node in plan.agents() {
         let Ok(track) = seen_by(case, node) else { continue };
         let near = case.edge(probes::EDGE, track);
-        for target in sample.targets_of(node).into_iter().filter(|t| plan.breaks_tcp(node, t)) {
+        for target in case.places.targets_of(node).iter().filter(|t| case.places.breaks_tcp(node, t)) {
             let spans = track.series(SpanKind::Probe, &target.subject());
             let through = |s: &&Seen<'_>| s.is("open") || (s.is("refused") && plan.pattern.effect == Effect::Drop);
             let (open, other): (Vec<&Seen<'_>>, Vec<&Seen<'_>>) = spans.iter().partition(through);

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::{Check, Finding, SpanKind},
-    fault::{Effect, PortClass, ProbeTarget, Sample, pauses},
+    fault::{Effect, PortClass, ProbeTarget, pauses},
     predict::seconds,
 };
 use std::collections::BTreeMap;
@@ -18,16 +18,15 @@ use std::collections::BTreeMap;
 pub const EDGE: f64 = 1.5;
 
 /// A pair may be silent for this long after the heal beside its edge, seconds: a connection that was lost just before it.
-const HEAL_SLACK: f64 = 5.0;
+pub const HEAL_SLACK: f64 = 5.0;
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let plan = case.evidence.plan;
     let mut groups: BTreeMap<(String, bool), Group> = BTreeMap::new();
-    let sample = Sample::new(plan);
     for node in plan.agents() {
-        let targets = sample.targets_of(node);
-        for target in targets.iter().copied().filter(|t| is_served(case, node, t, &targets)) {
-            let broken = plan.breaks_tcp(node, target);
+        let targets = case.places.targets_of(node);
+        for target in targets.iter().copied().filter(|t| is_served(case, node, t, targets)) {
+            let broken = case.places.breaks_tcp(node, target);
             let key = (format!("{}→{}", case.side_of(node), case.side_of(&target.member)), broken);
             let outcome = match seen_by(case, node) {
                 Ok(track) => judge_pair(case, track, target, broken),
@@ -71,18 +70,27 @@ pub fn has_answered(case: &Case<'_>, node: &str, target: &ProbeTarget) -> bool {
     spans.iter().any(|s| s.from < 0.0 && tells(s))
 }
 
+/// What this node was cut off from, so that it must be there again after the heal.
+pub fn cut_targets<'c, 'a>(case: &'c Case<'a>, node: &'c str) -> impl Iterator<Item = &'a ProbeTarget> + 'c {
+    let targets = case.places.targets_of(node);
+    let cut = targets.iter().copied().filter(move |t| case.places.breaks_tcp(node, t));
+    cut.filter(move |t| is_served(case, node, t, targets))
+}
+
+/// Whether this is an answer that only a whole network gives: what rejects answers, too.
+pub fn is_through(case: &Case<'_>, seen: &Seen<'_>) -> bool {
+    if case.evidence.plan.pattern.effect == Effect::Reject { seen.is("open") } else { alive(seen) }
+}
+
 /// Cut pairs that went on being silent after the heal, or became so again: in words, and who saw it.
 pub fn late(case: &Case<'_>) -> Vec<(String, String)> {
     let plan = case.evidence.plan;
     let heal = case.timeline.heal;
     let mut all = Vec::new();
-    let sample = Sample::new(plan);
     for track in plan.agents().into_iter().filter_map(|n| case.timeline.agent(n)).filter(|t| t.clock_known()) {
         let limit = (STRAY * (case.timeline.end - heal)).max(1.0);
         let rejects = plan.pattern.effect == Effect::Reject;
-        let targets = sample.targets_of(track.node);
-        let cut = targets.iter().copied().filter(|t| plan.breaks_tcp(track.node, t));
-        for target in cut.filter(|t| is_served(case, track.node, t, &targets)) {
+        for target in cut_targets(case, track.node) {
             let spans = track.series(SpanKind::Probe, &target.subject());
             let limit_at = heal + case.edge(EDGE, track) + HEAL_SLACK;
             // What rejects goes on rejecting, unless somebody is let through.
@@ -145,7 +153,7 @@ fn judge_pair(case: &Case<'_>, track: &Track<'_>, target: &ProbeTarget, broken: 
     }
     let windows = match broken {
         false => vec![(0.0, heal)],
-        true => plan.windows_between(track.node, &target.member, heal),
+        true => case.places.windows_between(track.node, &target.member, heal),
     };
     let through = |s: &Seen<'_>| if rejects { s.is("open") } else { alive(s) };
     for (from, to) in within(pauses(&windows, heal), edge) {
@@ -176,8 +184,8 @@ fn judge_pair(case: &Case<'_>, track: &Track<'_>, target: &ProbeTarget, broken: 
             example = during().find(|s| s.is("refused")).unwrap_or(first);
             // Where the target rejects what this node sends, the answer to it is a reset; where only the target's answer is
             // rejected here, this node hears nothing.
-            let answered =
-                plan.cuts(track.node, &target.member) && plan.member(&target.member).is_some_and(|m| m.has_agent);
+            let has_agent = case.places.member(&target.member).is_some_and(|m| m.has_agent);
+            let answered = has_agent && plan.cuts(track.node, &target.member);
             if answered && !example.is("refused") {
                 return unseen("silent during the cut, where a refusal was expected".into());
             }

@@ -10,7 +10,7 @@ use crate::{
 const LAST_LOOK: f64 = 15.0;
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
-    let accepted = case.evidence.spec.expect.recovered_within.map(|d| std::time::Duration::from(d).as_secs_f64());
+    let accepted = case.accepted(|e| e.recovered_within);
     let predicted = match accepted {
         Some(limit) => format!("recovered within {} (spec.expect.recoveredWithin)", seconds(limit)),
         None => case.forecast.recovery.prediction().expected,
@@ -37,21 +37,32 @@ fn recovered(case: &Case<'_>, accepted: Option<f64>) -> Said {
     if last.to < case.timeline.end - LAST_LOOK {
         return Said::open(format!("{}: not looked at until the end", cite(track, last)));
     }
-    let waited = spans.iter().rfind(|s| !s.is("ok"));
-    let took = waited.map_or(0.0, |s| (s.to - heal).max(0.0));
+    let waited = spans.iter().rposition(|s| !s.is("ok"));
+    // It waited until then for certain, and not any more when it was next looked at.
+    let took = waited.map_or(0.0, |at| (spans[at].to - heal).max(0.0));
+    let (least, most) = match waited {
+        Some(at) => (took - track.error, spans[at + 1].from - heal + track.error),
+        None => (0.0, 0.0),
+    };
     let relapsed = spans.windows(2).any(|pair| pair[0].is("ok") && !pair[1].is("ok"));
     let mut observed = format!("recovered {} after the heal", seconds(took));
     if relapsed {
         observed += ", not at the first go";
     }
-    let window = case.forecast.recovery.window;
+    let latest = case.forecast.recovery.window.latest_seconds;
     let result = match accepted {
-        Some(limit) if took > limit => FindingResult::Violated,
-        None if took > window.latest_seconds => {
-            observed += &format!(", later than {}", seconds(window.latest_seconds));
+        Some(limit) if least > limit => FindingResult::Violated,
+        Some(limit) if most > limit => {
+            observed += ", or later by up to a look";
+            FindingResult::Inconclusive
+        }
+        Some(_) => FindingResult::Held,
+        None if least > latest => {
+            observed += &format!(", later than {}", seconds(latest));
             FindingResult::Degraded
         }
-        _ => FindingResult::Held,
+        None if most > latest => FindingResult::Noted,
+        None => FindingResult::Held,
     };
-    Said::new(result, observed, cite(track, waited.unwrap_or(last)))
+    Said::new(result, observed, cite(track, waited.map_or(last, |at| spans[at])))
 }

@@ -141,6 +141,31 @@ fn reference<'a>(operator: &NodeRecord, agents: &'a [NodeRecord]) -> Clock<'a> {
     operator.status.as_ref().map_or(Clock::Unknown, |status| Clock::of_operator(status, &clocks))
 }
 
+/// Seconds for which two things certainly went on at the same time, and for which they may have at the most: each end moved by its own
+/// error, inwards and outwards (theory §8.1). Below zero where they did not. Of two things that one clock has timed it tells the order.
+pub fn overlap(a: &Seen<'_>, b: &Seen<'_>, one_clock: bool) -> (f64, f64) {
+    let error = |error: f64| if one_clock { 0.0 } else { error };
+    let with = |sign: f64| {
+        let start = |s: &Seen<'_>| s.from + sign * error(s.from_error);
+        let end = |s: &Seen<'_>| s.to - sign * error(s.to_error);
+        end(a).min(end(b)) - start(a).max(start(b))
+    };
+    (with(1.0), with(-1.0))
+}
+
+/// Times that overlap as one, in order.
+pub fn merged(mut times: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    times.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut all: Vec<(f64, f64)> = Vec::new();
+    for (from, to) in times {
+        match all.last_mut() {
+            Some(last) if from <= last.1 => last.1 = last.1.max(to),
+            _ => all.push((from, to)),
+        }
+    }
+    all
+}
+
 /// What is left of some times without their edges, seconds.
 pub fn within(times: impl IntoIterator<Item = (f64, f64)>, edge: f64) -> Vec<(f64, f64)> {
     times.into_iter().map(|(from, to)| (from + edge, to - edge)).filter(|(from, to)| from < to).collect()
@@ -148,6 +173,11 @@ pub fn within(times: impl IntoIterator<Item = (f64, f64)>, edge: f64) -> Vec<(f6
 
 /// The longest time between `from` and `to` of which no span says anything, seconds.
 pub fn longest_hole<'s, 'a: 's>(spans: impl IntoIterator<Item = &'s Seen<'a>>, from: f64, to: f64) -> f64 {
+    longest_hole_at(spans, from, to).1
+}
+
+/// The same, and before it when that time begins.
+pub fn longest_hole_at<'s, 'a: 's>(spans: impl IntoIterator<Item = &'s Seen<'a>>, from: f64, to: f64) -> (f64, f64) {
     longest_between(spans.into_iter().map(|s| (s.from, s.to)).collect(), from, to)
 }
 
@@ -155,7 +185,7 @@ pub fn longest_hole<'s, 'a: 's>(spans: impl IntoIterator<Item = &'s Seen<'a>>, f
 pub fn longest_unknown(spans: &[Seen<'_>], from: f64, to: f64, vouches: impl Fn(&Seen<'_>, &Seen<'_>) -> bool) -> f64 {
     let seen = spans.iter().map(|s| (s.from, s.to));
     let vouched = spans.windows(2).filter(|two| vouches(&two[0], &two[1])).map(|two| (two[0].to, two[1].from));
-    longest_between(seen.chain(vouched).collect(), from, to)
+    longest_between(seen.chain(vouched).collect(), from, to).1
 }
 
 /// Whether an object that says how often or when it changed last says the same in both: then it did not change in between.
@@ -164,12 +194,53 @@ pub fn unchanged(before: &Seen<'_>, after: &Seen<'_>) -> bool {
     after.span.detail.is_some() && said(before) == said(after)
 }
 
-fn longest_between(mut known: Vec<(f64, f64)>, from: f64, to: f64) -> f64 {
+/// When the longest time begins of which nothing is known, and how long it is.
+fn longest_between(mut known: Vec<(f64, f64)>, from: f64, to: f64) -> (f64, f64) {
     known.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (mut at, mut hole) = (from, 0.0_f64);
-    for (start, end) in known {
-        hole = hole.max(start.min(to) - at);
+    let (mut at, mut hole) = (from, (from, 0.0_f64));
+    // And what is left at the end.
+    for (start, end) in known.into_iter().chain([(to, to)]) {
+        let length = start.min(to) - at;
+        if length > hole.1 {
+            hole = (at, length);
+        }
         at = at.max(end);
     }
-    hole.max(to - at)
+    hole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::tests::fixture::span;
+
+    fn seen(span: &Span, (from, to): (f64, f64), error: f64) -> Seen<'_> {
+        Seen { span, from, to, from_error: error, to_error: error }
+    }
+
+    #[test]
+    fn ends_are_moved_inwards_to_be_sure_and_outwards_to_be_possible() {
+        let span = span(0.0, SpanKind::Container, "a/b/c", "running", 0.0, 1.0);
+        let both = |a, b, error| {
+            let (definite, possible) = overlap(&seen(&span, a, error), &seen(&span, b, 2.0 * error), false);
+            ((definite * 1e3).round() / 1e3, (possible * 1e3).round() / 1e3)
+        };
+        // The later start and the earlier end count, each with the error of its own clock.
+        assert_eq!(both((0.0, 10.0), (4.0, 20.0), 0.1), (5.7, 6.3));
+        assert_eq!(both((0.0, 10.0), (4.0, 8.0), 0.1), (3.6, 4.4));
+        assert_eq!(both((0.0, 10.0), (9.9, 20.0), 0.1), (-0.2, 0.4), "neither proven nor excluded");
+        assert_eq!(both((0.0, 10.0), (11.0, 20.0), 0.1), (-1.3, -0.7));
+        // A start long ago is known badly, and that is no doubt of what came later.
+        let (old, new) = (Seen { from_error: 500.0, ..seen(&span, (-1e6, 10.0), 0.1) }, seen(&span, (4.0, 20.0), 0.1));
+        assert!((overlap(&old, &new, false).0 - 5.8).abs() < 1e-9);
+        let unknown = seen(&span, (0.0, 10.0), f64::INFINITY);
+        let (definite, possible) = overlap(&unknown, &new, false);
+        assert!(definite == f64::NEG_INFINITY && (possible - 16.2).abs() < 1e-9, "{definite} {possible}");
+        assert_eq!(overlap(&unknown, &new, true), (6.0, 6.0), "one clock");
+    }
+
+    #[test]
+    fn times_that_touch_are_one() {
+        assert_eq!(merged(vec![(5.0, 6.0), (0.0, 2.0), (1.0, 4.0), (4.0, 4.5)]), [(0.0, 4.5), (5.0, 6.0)]);
+    }
 }

@@ -7,6 +7,7 @@ use super::{
     timeline::Seen,
 };
 use crate::api::{Check, Finding, FindingResult, SpanKind};
+use std::collections::{HashMap, HashSet};
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     // Beside the ends of the cut as well: the clocks may differ by so much, and to miss one would be worse.
@@ -39,14 +40,20 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
 /// Addresses that were heard and are nobody's, and the first evidence of them.
 fn sources(case: &Case<'_>, (begin, heal): (f64, f64)) -> Option<(Vec<String>, String)> {
     let agents = || case.timeline.agents();
-    let owner = |address: &str| agents().find(|t| !t.series(SpanKind::Address, address).is_empty());
+    let held = agents().flat_map(|t| t.of_kind(SpanKind::Address).map(move |s| (s.span.subject.as_str(), t.node)));
+    // Of several that have it the first by name.
+    let mut owners: HashMap<&str, &str> = HashMap::new();
+    held.for_each(|(address, node)| {
+        owners.entry(address).or_insert(node);
+    });
     let seen = agents().flat_map(|track| {
         track.of_kind(SpanKind::Stranger).filter(|s| s.meets(begin, heal)).map(move |seen| (track, seen))
     });
     let told = seen.map(|(track, seen)| {
         let address = seen.span.subject.as_str();
-        let whose = owner(address)
-            .map_or("nobody in the plan has it".into(), |track| format!("an interface of {} has it", track.node));
+        let whose = owners
+            .get(address)
+            .map_or("nobody in the plan has it".into(), |node| format!("an interface of {node} has it"));
         (format!("{address} ({whose})"), cite(track, seen))
     });
     once(told)
@@ -78,11 +85,7 @@ fn joined(case: &Case<'_>, (begin, heal): (f64, f64)) -> Option<(Vec<String>, St
 fn once(told: impl Iterator<Item = (String, String)>) -> Option<(Vec<String>, String)> {
     let mut told = told.peekable();
     let (_, evidence) = told.peek()?.clone();
-    let mut words = Vec::new();
-    for (word, _) in told {
-        if !words.contains(&word) {
-            words.push(word);
-        }
-    }
+    let mut known = HashSet::new();
+    let words = told.map(|(word, _)| word).filter(|word| known.insert(word.clone())).collect();
     Some((words, evidence))
 }

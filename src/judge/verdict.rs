@@ -16,6 +16,17 @@ pub fn verdict(findings: &[Finding]) -> Verdict {
     }
 }
 
+/// What [`joined`] says of a cut, of a rehearsal: whatever was seen, nobody was to be cut.
+pub fn not_injected(findings: &[Finding]) -> Finding {
+    let seen = joined(findings);
+    Finding {
+        predicted: "nobody cut, everybody alive".into(),
+        observed: format!("a rehearsal cuts nobody; {}", seen.observed),
+        result: FindingResult::Violated,
+        ..seen
+    }
+}
+
 /// Several findings of one check as one, with the worst of their results. The order of results is that of severity.
 pub fn joined(findings: &[Finding]) -> Finding {
     let worst = findings.iter().max_by_key(|f| f.result);

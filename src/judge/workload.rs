@@ -3,6 +3,7 @@
 use super::{
     Case, LAST_LOOK, Said,
     cite::{cite, some, when},
+    pods::reader,
     timeline::{Seen, Track},
 };
 use crate::{
@@ -19,27 +20,15 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
     case.forecast.workloads.iter().map(of).collect()
 }
 
-/// The record of a node that reads its container runtime.
-pub fn reader<'c, 'a>(case: &'c Case<'a>, node: &str) -> Result<&'c Track<'a>, String> {
-    let track = case.timeline.agent(node).ok_or_else(|| format!("no record of {node}"))?;
-    if !track.status.reads_containers {
-        return Err(format!("{node}: the container runtime is not read"));
-    }
-    if track.status.spans_left_out > 0 {
-        return Err(format!("{node}: its record is full"));
-    }
-    Ok(track)
-}
-
 /// Containers of one pod on its node, by the pod's uid.
-pub fn containers<'c, 'a>(track: &'c Track<'a>, uid: &'c str) -> impl Iterator<Item = &'c Seen<'a>> {
+fn containers<'c, 'a>(track: &'c Track<'a>, uid: &'c str) -> impl Iterator<Item = &'c Seen<'a>> {
     track.of_kind(SpanKind::Container).filter(move |s| s.span.uid.as_deref() == Some(uid))
 }
 
 fn kept(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
     let (mut ended, mut excused, mut evidence, mut watched) = (Vec::new(), Vec::new(), String::new(), 0);
     for pod in &owner.pods {
-        let track = match reader(case, &pod.node) {
+        let track = match reader(&case.timeline, &pod.node) {
             Ok(track) if track.clock_known() => track,
             Ok(track) => return Said::open(format!("the clock of {} was not compared with the operator's", track.who)),
             Err(why) => return Said::open(why),
@@ -89,12 +78,15 @@ fn container_kept<'c, 'a>(
         return Err(format!("{}: container {subject} was never seen", track.who));
     }
     let heal = case.timeline.heal;
+    // Its node heals by its own clock, and may have heard that it is to end that much before the common instant.
+    let own_heal = heal - case.allowed_clock_error();
     let Some(seen) = of().filter(|s| s.from <= 0.0).max_by(|a, b| a.to.total_cmp(&b.to)) else {
         return Err(format!("{}: container {subject} was not seen at the cut", track.who));
     };
     match seen.is("exited") {
         true if seen.to < -seen.to_error => Ok(Fate::NotRunning),
-        true if seen.to + seen.to_error < heal => Ok(Fate::Ended(seen)),
+        true if seen.to < seen.to_error => Err(format!("{}: before or in the cut, by the clocks", cite(track, seen))),
+        true if seen.to + seen.to_error < own_heal => Ok(Fate::Ended(seen)),
         // Seen running after the heal it was kept, whatever became of it then.
         false if seen.is("gone") && seen.to < heal + seen.to_error => {
             Err(format!("{}: its end was not seen", cite(track, seen)))

@@ -1,22 +1,27 @@
-//! WorkloadDoubled: seconds for which a pod cut off and its replacement both ran, by the runtimes of both nodes.
+//! WorkloadDoubled: how long a pod that was cut off and its replacement both ran, by the runtimes of all nodes.
 
 use super::{
     Case, Said,
     cite::cite,
-    timeline::{Seen, Track},
-    workload::{containers, reader},
+    pods::{ApiPod, Container},
+    timeline::{Seen, merged, overlap},
 };
 use crate::{
     api::{Check, Finding, FindingResult, SpanKind},
     predict::{Certainty, Replacement, WorkloadForecast, seconds},
-    topology::Pod,
 };
+use std::collections::BTreeMap;
+
+/// Its taint tells the control plane that whoever set it has made sure that nothing runs on the node any more (KEP-2268).
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 /// Two containers that ran at the same time.
 struct Twice {
     /// Seconds that both certainly ran, and that they may have run at the most.
     definite: f64,
     possible: f64,
+    /// When the later one started, seconds after the cut.
+    start: f64,
     evidence: String,
 }
 
@@ -33,160 +38,221 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
     owners.map(of).collect()
 }
 
-/// A replacement of one of the owner's pods: bound to another node under another uid.
-fn replacements<'c>(
-    track: &'c Track<'_>,
-    owner: &WorkloadForecast,
-    case: &Case<'_>,
-) -> Vec<(&'c str, &'c str, &'c str)> {
-    let detail = format!("{}/{}", owner.kind, owner.owner);
-    let prefix = format!("{}/", owner.namespace);
-    let known = |uid: &str| case.evidence.snapshot.pods.iter().any(|p| p.uid == uid);
-    let mut all: Vec<_> = track
-        .of_kind(SpanKind::Pod)
-        .filter(|s| s.from > 0.0 && s.span.subject.starts_with(&prefix) && s.span.detail.as_deref() == Some(&detail))
-        .filter_map(|s| {
-            Some((s.span.subject.as_str(), s.span.uid.as_deref()?, s.span.node.as_deref().unwrap_or_default()))
-        })
-        .filter(|(_, uid, _)| !known(uid))
-        .collect();
-    all.sort_unstable();
-    // The node is known only from the binding on: of one pod the entry with a node is the one to keep.
-    all.reverse();
-    all.dedup_by_key(|(_, uid, _)| *uid);
-    all
-}
-
 fn copies(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
     let operator = match case.operator() {
         Ok(operator) => operator,
         Err(why) => return Said::open(why),
     };
-    let detail = format!("{}/{}", owner.kind, owner.owner);
-    let own = |s: &&Seen<'_>| s.span.detail.as_deref() == Some(&detail);
-    let Some(seen) = operator.of_kind(SpanKind::Pod).filter(own).max_by(|a, b| a.to.total_cmp(&b.to)) else {
+    let in_api: Vec<&ApiPod<'_>> = case.pods.of_owner(owner).collect();
+    let Some(seen) = in_api.iter().flat_map(|p| &p.seen).max_by(|a, b| a.to.total_cmp(&b.to)) else {
         return Said::open("operator: none of its pods was seen");
     };
+    if let Some(why) = case.pods.unread() {
+        return Said::open(why);
+    }
+    let is_new = |p: &&&ApiPod<'_>| p.last() > 0.0 && case.pods.planned_pod(p.uid).is_none();
+    let found: Vec<&ApiPod<'_>> = in_api.iter().filter(is_new).copied().collect();
     let mut worst: Option<Twice> = None;
-    let found = replacements(operator, owner, case);
-    for (subject, uid, node) in found.iter().filter(|(_, _, node)| !node.is_empty()) {
-        let ran = |s: &&Seen<'_>| s.span.uid.as_deref() == Some(uid) && s.span.state.starts_with("Running");
-        let seen_running = operator.series(SpanKind::Pod, subject).iter().find(ran);
-        if let (Some(seen), Ok(track)) = (seen_running, reader(case, node))
-            && containers(track, uid).next().is_none()
-        {
-            return Said::open(format!("{}, and {node} saw no container of it", cite(operator, seen)));
+    for new in found.iter().filter(|p| !p.node.is_empty()) {
+        let containers = case.pods.containers(new.uid);
+        let running = new.seen.iter().find(|s| s.span.state.starts_with("Running"));
+        if let (Some(seen), true) = (running, containers.is_empty()) {
+            return Said::open(format!("{}, and {} saw no container of it", cite(operator, seen), new.node));
         }
-        for pod in owner.pods.iter().filter(|p| p.node != *node) {
-            match twice(case, (&pod.node, &pod.uid), (node, uid)) {
+        for pod in owner.pods.iter().filter(|p| p.node != new.node) {
+            match twice(case, case.pods.containers(&pod.uid), containers) {
                 Ok(both) => worst = worst.into_iter().chain(both).max_by(|a, b| a.definite.total_cmp(&b.definite)),
                 Err(why) => return Said::open(why),
             }
         }
     }
-    match (worst.filter(|w| w.possible > 0.0), owner.doubled) {
-        (Some(both), _) if both.definite <= 0.0 => Said::new(
-            FindingResult::Noted,
-            format!("ran twice for {} at the most", seconds(both.possible)),
-            both.evidence,
-        ),
-        (Some(both), doubled) => {
+    let extra = match Extra::of(case, owner, &in_api) {
+        Ok(extra) => extra,
+        Err(why) => return Said::open(why),
+    };
+    let evidence = || worst.as_ref().map_or_else(|| cite(operator, seen), |w| w.evidence.clone());
+    match owner.doubled {
+        doubled if extra.definite > 0.0 => {
+            let pair = worst.as_ref().map(|w| w.definite).filter(|definite| *definite > 0.0);
+            let longest = pair.map_or(String::new(), |definite| format!(" for {}", seconds(definite)));
             let result = if doubled == Certainty::MustNot { FindingResult::Degraded } else { FindingResult::Held };
-            Said::new(result, format!("ran twice for {}", seconds(both.definite)), both.evidence)
+            Said::new(result, format!("ran twice{longest}, {} too many", container_seconds(extra.definite)), evidence())
         }
-        (None, Certainty::Must) if found.is_empty() => {
+        _ if extra.possible > 0.0 => {
+            let most = container_seconds(extra.possible);
+            Said::new(FindingResult::Noted, format!("ran twice for {most} at the most, by the clocks"), evidence())
+        }
+        Certainty::Must if found.is_empty() => {
             Said::new(FindingResult::Degraded, "no second copy was made", cite(operator, seen))
         }
-        (None, Certainty::Must) => {
+        Certainty::Must => {
             Said::new(FindingResult::Noted, "a second copy was made and did not run", cite(operator, seen))
         }
-        (None, _) => Said::new(FindingResult::Held, "ran once", cite(operator, seen)),
+        _ => Said::new(FindingResult::Held, "ran once", cite(operator, seen)),
     }
+}
+
+fn container_seconds(sum: f64) -> String {
+    format!("{} container-seconds", seconds(sum).trim_end_matches(" s"))
+}
+
+/// Seconds for which more containers of an owner ran than it had pods when the run was planned, summed over the containers too many,
+/// from the cut to the end of watching: those that certainly ran, and the most that may have.
+struct Extra {
+    definite: f64,
+    possible: f64,
+}
+
+impl Extra {
+    fn of(case: &Case<'_>, owner: &WorkloadForecast, in_api: &[&ApiPod<'_>]) -> Result<Self, String> {
+        let planned = case.pods.planned(owner);
+        let mut uids: Vec<&str> = planned.iter().map(|p| p.uid.as_str()).chain(in_api.iter().map(|p| p.uid)).collect();
+        uids.sort_unstable();
+        uids.dedup();
+        let mut ran: BTreeMap<&str, Ran> = BTreeMap::new();
+        for uid in uids {
+            let mut of_pod: BTreeMap<&str, Ran> = BTreeMap::new();
+            for container in case.pods.containers(uid) {
+                clock_of(case, container)?;
+                of_pod.entry(container.name()).or_default().add(&container.seen);
+            }
+            for (name, of_pod) in of_pod {
+                let all = ran.entry(name).or_default();
+                all.definite.extend(of_pod.definite);
+                // A container that was started anew in its pod did not run beside itself, whatever the clocks leave open.
+                all.possible.extend(merged(of_pod.possible));
+            }
+        }
+        let beyond = |times: &[(f64, f64)]| beyond(times, planned.len(), case.timeline.end);
+        Ok(Extra {
+            definite: ran.values().map(|r| beyond(&r.definite)).sum(),
+            possible: ran.values().map(|r| beyond(&r.possible)).sum(),
+        })
+    }
+}
+
+/// When containers certainly ran, and when they may have.
+#[derive(Default)]
+struct Ran {
+    definite: Vec<(f64, f64)>,
+    possible: Vec<(f64, f64)>,
+}
+
+impl Ran {
+    fn add(&mut self, seen: &Seen<'_>) {
+        self.definite.push((seen.from + seen.from_error, seen.to - seen.to_error));
+        self.possible.push((seen.from - seen.from_error, seen.to + seen.to_error));
+    }
+}
+
+/// The integral, from the cut until `until`, of how many of these times there are at once beyond `allowed`.
+fn beyond(times: &[(f64, f64)], allowed: usize, until: f64) -> f64 {
+    let allowed = i32::try_from(allowed).unwrap_or(i32::MAX);
+    let clipped = times.iter().map(|(from, to)| (from.max(0.0), to.min(until))).filter(|(from, to)| from < to);
+    let mut changes: Vec<(f64, i32)> = clipped.flat_map(|(from, to)| [(from, 1), (to, -1)]).collect();
+    changes.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let (mut running, mut since, mut sum) = (0_i32, 0.0, 0.0);
+    for (at, change) in changes {
+        sum += f64::from((running - allowed).max(0)) * (at - since);
+        (running, since) = (running + change, at);
+    }
+    sum
 }
 
 fn identity(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
-    let mut evidence = String::new();
-    for node in case.evidence.plan.agents() {
-        // A twin may be anywhere: every runtime must have been read to say that there was none.
-        match reader(case, node) {
-            Err(why) => return Said::open(why),
-            Ok(track) if track.of_kind(SpanKind::Container).next().is_none() => {
-                return Said::open(format!("{node}: no container was seen"));
-            }
-            Ok(_) => {}
-        }
+    // A twin may be anywhere: every runtime must have been read to say that there was none.
+    if let Some(why) = case.pods.unread() {
+        return Said::open(why);
     }
-    let mut doubt: Option<Twice> = None;
+    let (mut evidence, mut doubt, mut allowed) = (String::new(), None, None);
     for pod in &owner.pods {
-        for other in twins(case, pod) {
-            match twice(case, (&pod.node, &pod.uid), other) {
-                Ok(Some(both)) if both.definite > 0.0 => {
-                    let observed = format!("two of {} ran for {}", pod.name, seconds(both.definite));
-                    return Said::new(FindingResult::Violated, observed, both.evidence);
+        let all = case.pods.containers_named(&pod.subject());
+        for (i, x) in all.iter().enumerate() {
+            for y in all[i + 1..].iter().filter(|y| y.uid() != x.uid()) {
+                let both = match twice(case, std::slice::from_ref(x), std::slice::from_ref(y)) {
+                    Ok(Some(both)) if both.possible > 0.0 => both,
+                    Ok(_) => continue,
+                    Err(why) => return Said::open(why),
+                };
+                if both.definite <= 0.0 {
+                    doubt = Some(both);
+                    continue;
                 }
-                Ok(Some(both)) if both.possible > 0.0 => doubt = Some(both),
-                Ok(_) => {}
-                Err(why) => return Said::open(why),
+                let observed = format!("two of {} ran for {}", pod.name, seconds(both.definite));
+                let older = if x.seen.from <= y.seen.from { x } else { y };
+                match authorised(case, older.node, both.start) {
+                    Some(how) => allowed = Some((format!("{observed}, authorised: {how}"), both.evidence)),
+                    None => return Said::new(FindingResult::Violated, observed, both.evidence),
+                }
             }
         }
-        if let Some((track, seen)) =
-            case.timeline.agent(&pod.node).and_then(|t| containers(t, &pod.uid).next().map(|s| (t, s)))
-        {
-            evidence = cite(track, seen);
+        let own = case.pods.containers(&pod.uid).first();
+        if let Some((track, own)) = own.and_then(|c| Some((case.timeline.agent(c.node)?, c))) {
+            evidence = cite(track, &own.seen);
         }
     }
-    match doubt {
-        Some(both) => {
+    match (doubt, allowed) {
+        (Some(both), _) => {
             let observed = format!("two of one name for {} at the most, by the clocks", seconds(both.possible));
             Said::new(FindingResult::Inconclusive, observed, both.evidence)
         }
-        None if evidence.is_empty() => Said::open("its containers were never seen"),
-        None => Said::new(FindingResult::Held, "ran once", evidence),
+        (None, Some((observed, evidence))) => Said::new(FindingResult::Noted, observed, evidence),
+        (None, None) if evidence.is_empty() => Said::open("its containers were never seen"),
+        (None, None) => Said::new(FindingResult::Held, "ran once", evidence),
     }
 }
 
-/// Every `(node, uid)` of a pod of the same name and another uid.
-fn twins<'c>(case: &'c Case<'_>, pod: &Pod) -> Vec<(&'c str, &'c str)> {
-    let prefix = format!("{}/", pod.subject());
-    let mut all = Vec::new();
-    for track in case.timeline.agents() {
-        for seen in track.of_kind(SpanKind::Container).filter(|s| s.span.subject.starts_with(&prefix)) {
-            if let Some(uid) = seen.span.uid.as_deref().filter(|uid| *uid != pod.uid) {
-                all.push((track.node, uid));
-            }
-        }
+/// Whether somebody had declared this node dead before `start`, and with that the identities on it free: by its taint, or by deleting the
+/// node (pod-safety.md; `podgc/gc_controller.go`).
+fn authorised(case: &Case<'_>, node: &str, start: f64) -> Option<String> {
+    let operator = case.operator().ok()?;
+    let mut taints = operator.series(SpanKind::Taint, node).iter();
+    if let Some(taint) = taints.find(|s| s.from < start && s.span.state.contains(OUT_OF_SERVICE)) {
+        return Some(cite(operator, taint));
     }
-    all.sort_unstable();
-    all.dedup();
-    all
+    let last = operator.series(SpanKind::Node, node).iter().max_by(|a, b| a.to.total_cmp(&b.to))?;
+    let gone = case.pods.next_look(last.to).is_some_and(|gone| gone < start);
+    gone.then(|| format!("{}, and not after it", cite(operator, last)))
 }
 
-/// How long a container of each of two pods, given as `(node, uid)`, ran at the same time; None where one never ran.
-fn twice(case: &Case<'_>, old: (&str, &str), new: (&str, &str)) -> Result<Option<Twice>, String> {
-    let (a, b) = (reader(case, old.0)?, reader(case, new.0)?);
-    for track in [a, b] {
-        if !track.clock_known() {
-            return Err(format!("the clock of {} was not compared with the operator's", track.who));
-        }
+fn clock_of(case: &Case<'_>, container: &Container<'_>) -> Result<(), String> {
+    match case.timeline.agent(container.node) {
+        Some(track) if track.clock_known() => Ok(()),
+        _ => Err(format!("the clock of {} was not compared with the operator's", container.node)),
     }
-    // On one machine there is one clock.
-    let error = |e: f64| if old.0 == new.0 { 0.0 } else { e };
+}
+
+/// How long one of these and one of those ran at the same time, at the longest; `None` where either of them never ran.
+fn twice(case: &Case<'_>, old: &[Container<'_>], new: &[Container<'_>]) -> Result<Option<Twice>, String> {
     let mut worst: Option<Twice> = None;
-    for x in containers(a, old.1) {
-        for y in containers(b, new.1) {
-            let (from_error, to_error) = (error(x.from_error.max(y.from_error)), error(x.to_error.max(y.to_error)));
-            let overlap = x.to.min(y.to) - x.from.max(y.from);
-            // Only the later start and the earlier end count; the error of a start long ago does not.
-            let start_error = error(if x.from > y.from { x.from_error } else { y.from_error }).min(from_error);
-            let both = Twice {
-                definite: overlap - 2.0 * (start_error + to_error),
-                possible: overlap + 2.0 * (start_error + to_error),
-                evidence: format!("{}; {}", cite(b, y), cite(a, x)),
-            };
-            if worst.as_ref().is_none_or(|w| w.definite < both.definite) {
-                worst = Some(both);
+    for x in old {
+        for y in new {
+            clock_of(case, x)?;
+            clock_of(case, y)?;
+            let (definite, possible) = overlap(&x.seen, &y.seen, x.node == y.node);
+            if worst.as_ref().is_none_or(|w| w.definite < definite) {
+                let said =
+                    |c: &Container<'_>| case.timeline.agent(c.node).map_or(String::new(), |track| cite(track, &c.seen));
+                let (start, evidence) = (x.seen.from.max(y.seen.from), format!("{}; {}", said(y), said(x)));
+                worst = Some(Twice { definite, possible, start, evidence });
             }
         }
     }
     Ok(worst)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::beyond;
+
+    #[test]
+    fn what_is_beyond_what_was_planned_is_summed_over_all_of_it() {
+        // Two planned, four at once from 10 s to 20 s, three until 30 s.
+        let times = [(-5.0, 30.0), (-5.0, 90.0), (5.0, 20.0), (10.0, 40.0)];
+        assert_eq!(beyond(&times, 2, 60.0), 5.0 + 2.0 * 10.0 + 10.0);
+        assert_eq!(beyond(&times, 2, 15.0), 5.0 + 2.0 * 5.0, "only what was watched");
+        assert_eq!(beyond(&times, 4, 60.0), 0.0);
+        // Before the cut, and one that ends when the other starts.
+        assert_eq!(beyond(&[(-9.0, -1.0), (-9.0, 5.0), (5.0, 9.0)], 1, 60.0), 0.0);
+    }
 }

@@ -6,8 +6,12 @@ use super::{
     timeline::{Seen, Track},
 };
 use crate::{
-    api::{Check, Finding, FindingResult, SpanKind},
-    predict::{Certainty, Replacement, WorkloadForecast},
+    api::{Check, Finding, FindingResult},
+    predict::{
+        Certainty, Replacement, WorkloadForecast,
+        constants::{KUBELET_RECONNECT, POD_STOP_SLACK},
+    },
+    topology::Pod,
 };
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
@@ -27,51 +31,65 @@ fn owner_finding(case: &Case<'_>, owner: &WorkloadForecast) -> Option<Finding> {
     worth.then(|| said.about(Check::WorkloadStuck, owner.subject(), expected))
 }
 
+/// What was seen of one pod's deletion.
+struct Terminating<'c, 'a> {
+    first: &'c Seen<'a>,
+    last: &'c Seen<'a>,
+    /// When it was gone at the latest, seconds after the cut; `None` where it was there at the last look.
+    gone: Option<f64>,
+    /// By when it must be gone, seconds after the cut.
+    limit: f64,
+}
+
 fn stuck(case: &Case<'_>, track: &Track<'_>, owner: &WorkloadForecast) -> Said {
     let heal = case.timeline.heal;
-    let (mut first, mut last): (Option<&Seen<'_>>, Option<&Seen<'_>>) = (None, None);
-    let mut example = None;
+    let (mut all, mut example) = (Vec::new(), None);
     for pod in &owner.pods {
-        let of = || {
-            let subject = pod.subject();
-            track
-                .of_kind(SpanKind::Pod)
-                .filter(move |s| s.span.subject == subject && s.span.uid.as_deref() == Some(&pod.uid))
-        };
-        let Some(latest) = of().max_by(|a, b| a.to.total_cmp(&b.to)) else {
+        let seen = case.pods.api_pod(&pod.uid).map_or(&[][..], |p| p.seen.as_slice());
+        let Some(latest) = seen.last() else {
             return Said::open(format!("operator: pod {} was not seen", pod.subject()));
         };
         example = Some(latest);
-        for seen in of().filter(|s| s.span.state.ends_with("/Terminating") && s.to > 0.0) {
-            first = first.into_iter().chain([seen]).min_by(|a, b| a.from.total_cmp(&b.from));
-            last = last.into_iter().chain([seen]).max_by(|a, b| a.to.total_cmp(&b.to));
-        }
+        all.extend(terminating(case, pod, seen));
     }
-    let cited = |seen: Option<&Seen<'_>>| seen.map_or(String::new(), |s| cite(track, s));
-    match (first, last) {
-        (Some(first), Some(last)) => {
-            let mut observed = format!("Terminating from {}", when(first.from, heal));
-            // The operator looks at least every second: what it saw in its last moments was never seen to end.
-            let ends = track_end(track);
-            let at_the_end = last.to >= ends - LAST_LOOK;
-            observed +=
-                &if at_the_end { " to the end of watching".into() } else { format!(" to {}", when(last.to, heal)) };
-            let result = match owner.evicted {
-                _ if at_the_end => FindingResult::Violated,
-                Certainty::MustNot if first.from <= heal => FindingResult::Degraded,
-                Certainty::MustNot => FindingResult::Noted,
-                _ => FindingResult::Held,
-            };
-            Said::new(result, observed, cited(Some(last)))
-        }
-        _ if owner.evicted == Certainty::Must => Said::new(FindingResult::Degraded, "was not deleted", cited(example)),
-        _ => Said::new(FindingResult::Held, "was not deleted", cited(example)),
+    let judged = all.iter().map(|pod| (result(owner, pod, track.error), pod));
+    let Some((result, slowest)) = judged.max_by_key(|(result, _)| *result) else {
+        let evidence = example.map_or(String::new(), |s| cite(track, s));
+        return Said::new(FindingResult::Held, "was not deleted", evidence);
+    };
+    let first = all.iter().map(|t| t.first.from).fold(f64::INFINITY, f64::min);
+    let until = match slowest.gone {
+        Some(_) => format!(" to {}", when(slowest.last.to, heal)),
+        None => " to the end of watching".into(),
+    };
+    let mut observed = format!("Terminating from {}{until}", when(first, heal));
+    if result > FindingResult::Noted {
+        observed += &format!(", and had to be gone {}", when(slowest.limit, heal));
+    }
+    Said::new(result, observed, cite(track, slowest.last))
+}
+
+/// `error`: of the operator's clock, seconds.
+fn result(owner: &WorkloadForecast, pod: &Terminating<'_, '_>, error: f64) -> FindingResult {
+    match pod.gone {
+        _ if pod.last.to - error > pod.limit => FindingResult::Violated,
+        // It had more time than anybody watched.
+        None => FindingResult::Inconclusive,
+        // Nobody looked between.
+        Some(gone) if gone + error > pod.limit => FindingResult::Inconclusive,
+        Some(_) if owner.evicted == Certainty::MustNot => FindingResult::Noted,
+        Some(_) => FindingResult::Held,
     }
 }
 
-/// Twice the operator's slowest poll, seconds.
-const LAST_LOOK: f64 = 2.0;
-
-fn track_end(track: &Track<'_>) -> f64 {
-    track.of_kind(SpanKind::Pod).map(|s| s.to).fold(f64::NEG_INFINITY, f64::max)
+/// `None` where it was not being deleted in the cut or after it.
+fn terminating<'c, 'a>(case: &Case<'_>, pod: &Pod, seen: &'c [Seen<'a>]) -> Option<Terminating<'c, 'a>> {
+    let mut of = seen.iter().filter(|s| s.span.state.ends_with("/Terminating") && s.to > 0.0);
+    let first = of.next()?;
+    let last = of.next_back().unwrap_or(first);
+    // Its kubelet may hear of it as late as this, and then it has its grace period (theory C14).
+    let told = first.from.max(case.timeline.heal + KUBELET_RECONNECT);
+    let usual = told + pod.grace_period + POD_STOP_SLACK;
+    let accepted = case.accepted(|e| e.recovered_within).map_or(usual, |limit| case.timeline.heal + limit);
+    Some(Terminating { first, last, gone: case.pods.next_look(last.to), limit: usual.max(accepted) })
 }

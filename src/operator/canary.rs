@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     api::{RackPartition, SpanKind},
+    connection::fate,
     observe::Observation,
     topology::ApiServer,
 };
@@ -98,17 +99,13 @@ impl Canary {
             "spec": {"holderIdentity": self.ctx.settings.pod, "renewTime": MicroTime(Timestamp::now())},
         });
         let params = PatchParams::apply("rackpartition-canary").force();
-        let write = timeout(DEADLINE, leases.patch(&name, &params, &Patch::Apply(lease))).await;
-        let (state, detail) = match write {
-            Ok(Ok(_)) => {
-                self.acknowledged.now(&self.server.name);
-                self.ctx.route.has_answered(&self.server.name);
-                ("acknowledged", None)
-            }
-            // Connection refused and 403 included: an API server without etcd refuses everybody.
-            Ok(Err(error)) => ("failed", Some(error.to_string())),
-            Err(_) => ("unknown", None),
-        };
+        let write = timeout(DEADLINE, leases.patch(&name, &params, &Patch::Apply(lease))).await.ok();
+        let state = fate(write.as_ref());
+        let detail = write.and_then(Result::err).map(|error| error.to_string());
+        if state == "acknowledged" {
+            self.acknowledged.now(&self.server.name);
+            self.ctx.route.has_answered(&self.server.name);
+        }
         *self.connection.lock().expect("no holder panics") = (state == "acknowledged").then_some(client);
         // A write every period: where two follow each other later than that, nobody knows what would have become of the ones between.
         let max_gap = Some(2 * PERIOD);
@@ -117,7 +114,7 @@ impl Canary {
     }
 }
 
-/// Deletes the canary Leases of a run; they are the run's and would go with it.
+/// Deletes the canary Leases of a run, and its registers; they are the run's and would go with it.
 pub async fn remove(ctx: &Context, run: &RackPartition) -> kube::Result<()> {
     ctx.canary_leases().delete_collection(&Default::default(), &objects::of_run(run)).await.map(drop)
 }

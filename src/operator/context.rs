@@ -52,6 +52,10 @@ impl Context {
     pub fn plans(&self) -> Api<ConfigMap> {
         Api::namespaced(self.client.clone(), &self.settings.agent.agent_namespace)
     }
+    /// Where ended runs' plans are without their secrets. Apart from the plans: who may read these need not be let read those.
+    pub fn journals(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), &self.settings.namespace)
+    }
     pub fn daemon_sets(&self) -> Api<DaemonSet> {
         Api::namespaced(self.client.clone(), &self.settings.agent.agent_namespace)
     }

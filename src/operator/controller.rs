@@ -146,14 +146,14 @@ async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Action, Error> {
             Ok(Action::requeue(again_in))
         }
         end::Ending::Over { .. } if is_deleted => {
-            end::drop_finalizer(run, ctx).await?;
+            end::let_go(run, ctx).await?;
             Ok(Action::await_change())
         }
         end::Ending::Over { status } => {
             write_status(run, ctx, *status).await?;
             let run = ctx.runs().get_opt(&run.name_any()).await.map_err(failed_to("read the run"))?;
             if let Some(run) = run {
-                end::drop_finalizer(&run, ctx).await?;
+                end::let_go(&run, ctx).await?;
             }
             Ok(Action::await_change())
         }

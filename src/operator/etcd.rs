@@ -54,9 +54,13 @@ fn member(node: &str, flags: &Flags, of_some_traffic: bool) -> Result<EtcdMember
             [] => Ok(usual),
         }
     };
+    let told = |flag: &str| flags.get(flag).unwrap_or_default().to_owned();
     Ok(EtcdMember {
         node: node.into(),
         leads: None,
+        name: told("name"),
+        peer_urls: told("initial-advertise-peer-urls"),
+        data_dir: told("data-dir"),
         client_port: port("advertise-client-urls", CLIENT_PORT)?,
         peer_port: port("initial-advertise-peer-urls", PEER_PORT)?,
     })
@@ -156,7 +160,7 @@ fn members(
             m.node == node && (known.is_empty() || known.iter().any(|a| which.contains(a)))
         };
         if !members.iter().any(is_known) {
-            members.push((EtcdMember { node, leads: None, client_port, peer_port }, which));
+            members.push((EtcdMember { node, client_port, peer_port, ..EtcdMember::default() }, which));
         }
     }
     members.sort_by(|a, b| a.0.node.cmp(&b.0.node));

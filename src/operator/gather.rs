@@ -1,9 +1,13 @@
 //! Reads the cluster into a [`Snapshot`].
 
+mod budgets;
+mod control_plane;
+
 use super::{addresses, cni, flags::Flags};
 use crate::{
     api::{Endpoint as SpecEndpoint, RackPartitionSpec, Traffic, TrafficClass},
     fault::{Policy, Refusal},
+    predict::constants::{EVICTION_DEFAULTS, LARGE_ZONE_NODES, SECONDARY_EVICTION_RATE, UNHEALTHY_ZONE_SHARE},
     topology::{
         ApiServer, CONTROL_PLANE_ENDPOINT, Endpoint, KUBELET_PORT, Lease, Node, OperatorReplica, Pod, ProtectedPod,
         Snapshot, Timer, Timers,
@@ -29,6 +33,9 @@ use thiserror::Error;
 /// Label of the control plane's static pods (kubeadm).
 pub const COMPONENT: &str = "component";
 const ZONE: &str = "topology.kubernetes.io/zone";
+const REGION: &str = "topology.kubernetes.io/region";
+/// `LabelNodeDisruptionExclusion` of the node lifecycle controller.
+const EXCLUDED_FROM_DISRUPTION: &str = "node.kubernetes.io/exclude-disruption";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 
 #[derive(Debug, Error)]
@@ -74,13 +81,16 @@ pub async fn gather(
     if etcd.is_empty() {
         etcd = super::etcd::external(&components, &nodes, &mut endpoints).await?;
     }
+    let pods = pods(client, spec).await?;
     Ok(Snapshot {
         rack_label: spec.rack_label.clone(),
         etcd,
         api_servers: api_servers(client, &nodes).await?,
         endpoints,
         leases: leases.iter().filter_map(|l| lease(l, &components, &nodes)).collect(),
-        pods: pods(client, spec).await?,
+        budgets: budgets::budgets(client, &pods, &all_pods).await?,
+        without_pre_vote: control_plane::without_pre_vote(&components),
+        pods,
         timers: timers(&components, &node_leases),
         operators: operators.iter().map(operator).collect(),
         protected_pods: all_pods.iter().filter_map(|p| protected(p, policy)).collect(),
@@ -139,13 +149,23 @@ fn node(node: &core::Node, rack_label: &str, policy: &Policy) -> Node {
         name: node.name_any(),
         rack: node.labels().get(rack_label).filter(|r| !r.is_empty()).cloned(),
         protected: node.labels().get(&policy.rack_label).filter(|r| policy.protected_racks.contains(*r)).cloned(),
-        zone: node.labels().get(ZONE).cloned(),
+        zone: zone(node),
+        excluded_from_disruption: node.labels().contains_key(EXCLUDED_FROM_DISRUPTION),
         kubelet_port: kubelet_port(status.daemon_endpoints.as_ref()),
         ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
         internal,
         addresses: addresses.iter().filter_map(|a| a.address.parse().ok()).collect(),
         pod_cidrs: cidrs.iter().filter_map(|c| c.parse().ok()).collect(),
         pods: Vec::new(),
+    }
+}
+
+/// As the node lifecycle controller tells zones apart (component-helpers `GetZoneKey`).
+fn zone(node: &core::Node) -> Option<String> {
+    let label = |name: &str| node.labels().get(name).filter(|v| !v.is_empty());
+    match (label(REGION), label(ZONE)) {
+        (None, zone) => zone.cloned(),
+        (Some(region), zone) => Some(format!("{region}/{}", zone.map(String::as_str).unwrap_or_default())),
     }
 }
 
@@ -301,6 +321,7 @@ fn lease(lease: &coordination::Lease, components: &[core::Pod], nodes: &[Node]) 
         lease_duration: f64::from(spec.lease_duration_seconds.unwrap_or(15)),
         renew_deadline: timer("leader-elect-renew-deadline", 10.0),
         retry_period: timer("leader-elect-retry-period", 2.0),
+        strategy: spec.strategy.clone().filter(|s| !s.is_empty()),
         holder,
         name,
     })
@@ -311,6 +332,8 @@ fn timers(components: &[core::Pod], node_leases: &[coordination::Lease]) -> Time
     let (kcm, etcd) = (flags("kube-controller-manager"), flags("etcd"));
     let longest = node_leases.iter().filter_map(|l| l.spec.as_ref()?.lease_duration_seconds).max();
     let node_lifecycle = "pkg/controller/nodelifecycle/config/v1alpha1/defaults.go";
+    let of_zones = |flag: &str, default| Some(kcm.number(flag, default, EVICTION_DEFAULTS));
+    let probe = control_plane::Liveness::of(components);
     Timers {
         node_monitor_grace: kcm.timer("node-monitor-grace-period", 50.0, node_lifecycle),
         node_monitor_period: kcm.timer("node-monitor-period", 5.0, "cloud-provider/config/v1alpha1/defaults.go"),
@@ -321,6 +344,13 @@ fn timers(components: &[core::Pod], node_leases: &[coordination::Lease]) -> Time
             None => Timer::assumed(10.0, "pkg/kubelet/apis/config/v1beta1/defaults.go"),
         },
         etcd_election: etcd.milliseconds("election-timeout", 1.0, "etcd server/embed/config.go"),
+        secondary_eviction_rate: of_zones("secondary-node-eviction-rate", SECONDARY_EVICTION_RATE),
+        unhealthy_zone_share: of_zones("unhealthy-zone-threshold", UNHEALTHY_ZONE_SHARE),
+        large_zone_nodes: of_zones("large-cluster-size-threshold", LARGE_ZONE_NODES),
+        etcd_check: Some(control_plane::etcd_check(&flags("kube-apiserver"))),
+        liveness_period: probe.period,
+        liveness_failures: probe.failures,
+        api_server_grace: probe.grace,
     }
 }
 
@@ -404,6 +434,18 @@ fn operator(pod: &core::Pod) -> OperatorReplica {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zones_of_two_regions_are_two() {
+        let of = |labels: serde_json::Value| {
+            let node = serde_json::json!({"metadata": {"name": "n1", "labels": labels}});
+            zone(&serde_json::from_value(node).unwrap())
+        };
+        assert_eq!(of(serde_json::json!({})), None);
+        assert_eq!(of(serde_json::json!({ZONE: "a"})).as_deref(), Some("a"));
+        assert_eq!(of(serde_json::json!({ZONE: "a", REGION: "north"})).as_deref(), Some("north/a"));
+        assert_eq!(of(serde_json::json!({REGION: "north"})).as_deref(), Some("north/"));
+    }
 
     #[tokio::test]
     async fn an_endpoint_that_nobody_can_find_must_be_told_and_no_other_does() {

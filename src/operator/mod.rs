@@ -15,10 +15,13 @@ mod gather;
 mod metrics;
 mod objects;
 mod observer;
+mod register;
 mod settings;
 mod steps;
 
 pub use election::{Election, Ended};
+pub use gather::gather;
+pub use objects::{journal_name, read_plan, read_snapshot};
 pub use settings::{AgentSettings, PolicySettings, Settings};
 
 use crate::{

@@ -50,6 +50,11 @@ pub fn plan_name(run: &RackPartition, hash: &str) -> String {
     format!("{}-{}", name(run), hash.chars().take(8).collect::<String>())
 }
 
+/// Name of the ConfigMap that keeps what a run was made of once it has ended.
+pub fn journal_name(run: &RackPartition) -> String {
+    format!("{}-journal", name(run))
+}
+
 /// Name of an observer's record.
 pub fn record_name(run: &RackPartition, observer: &str) -> String {
     format!("{}-{}-{observer}", run.name_any(), short_uid(run))
@@ -105,6 +110,22 @@ pub fn plan_map(run: &RackPartition, namespace: &str, plan: &RunPlan, snapshot: 
     }
 }
 
+/// What a run was made of, for as long as the run itself: plan and snapshot of the map that its agents got, without the secret. So it
+/// may be where people read it.
+///
+/// # Errors
+/// Where the agents' map holds no plan.
+pub fn journal_map(run: &RackPartition, namespace: &str, armed: &ConfigMap) -> Result<ConfigMap, Error> {
+    let plan = serde_json::to_string(&read_plan(armed)?.without_token()).expect("plain data");
+    Ok(ConfigMap {
+        metadata: metadata(run, namespace, journal_name(run)),
+        immutable: Some(true),
+        data: Some(BTreeMap::from([(PLAN_KEY.into(), plan)])),
+        // As it is, compressed: so that it fits here too.
+        binary_data: armed.binary_data.clone(),
+    })
+}
+
 /// The plan as an earlier process of the operator wrote it.
 ///
 /// # Errors
@@ -157,6 +178,16 @@ pub fn daemon_set(run: &RackPartition, namespace: &str, plan: &RunPlan, settings
         volumes.push(json!({"name": "runtime", "hostPath": {"path": directory, "type": "Directory"}}));
         mounts.push(json!({"name": "runtime", "mountPath": "/run/runtime", "readOnly": true}));
         env.push(json!({"name": "RUNTIME_SOCKET", "value": Path::new("/run/runtime").join(file)}));
+    }
+    let folders = [
+        ("etcd-certificates", &settings.etcd_certificates, "/run/etcd-certificates", "ETCD_CERTIFICATES"),
+        ("pod-logs", &settings.pod_logs, "/run/pod-logs", "POD_LOGS"),
+    ];
+    for (name, folder, mounted, variable) in folders.into_iter().filter(|(_, folder, ..)| !folder.is_empty()) {
+        // Of no type: a node without the folder has nothing to read there, and must not keep the run from starting.
+        volumes.push(json!({"name": name, "hostPath": {"path": folder}}));
+        mounts.push(json!({"name": name, "mountPath": mounted, "readOnly": true}));
+        env.push(json!({"name": variable, "value": mounted}));
     }
     let mut security = json!({
         "runAsUser": 0, "privileged": settings.privileged, "readOnlyRootFilesystem": true,
@@ -217,5 +248,59 @@ pub fn daemon_set(run: &RackPartition, namespace: &str, plan: &RunPlan, settings
         metadata: metadata(run, namespace, name(run)),
         spec: Some(serde_json::from_value(spec).expect("a DaemonSet's spec")),
         status: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::tests::fixture::passing;
+
+    #[test]
+    fn what_is_kept_is_the_same_without_the_secret() {
+        let passed = passing();
+        let run = RackPartition::new("run", passed.spec.clone());
+        let mut plan = passed.plan.clone();
+        plan.heal.token = "0123456789abcdef0123456789abcdef".into();
+        let armed = plan_map(&run, "agents", &plan, &passed.snapshot);
+        assert!(serde_json::to_string(&armed).unwrap().contains(&plan.heal.token));
+        let kept = journal_map(&run, "operator", &armed).unwrap();
+        assert!(!serde_json::to_string(&kept).unwrap().contains(&plan.heal.token));
+        assert_eq!(read_plan(&kept).unwrap().hash(), plan.hash());
+        assert_eq!(read_snapshot(&kept).unwrap(), passed.snapshot);
+        assert_eq!((kept.namespace().as_deref(), kept.immutable), (Some("operator"), Some(true)));
+        assert!(journal_map(&run, "operator", &ConfigMap::default()).is_err(), "nothing is kept of nothing");
+    }
+
+    #[test]
+    fn folders_of_a_node_are_mounted_where_the_owner_says_so_and_read_only() {
+        let passed = passing();
+        let run = RackPartition::new("run", passed.spec.clone());
+        let pod = |settings: &AgentSettings| {
+            let set = daemon_set(&run, "agents", &passed.plan, settings);
+            serde_json::to_value(set).unwrap()["spec"]["template"]["spec"].clone()
+        };
+        let named = |list: &serde_json::Value, name: &str| {
+            list.as_array().unwrap().iter().find(|item| item["name"] == name).cloned()
+        };
+        let plain = pod(&AgentSettings::plain());
+        let read = pod(&AgentSettings {
+            etcd_certificates: "/etc/kubernetes/pki/etcd".into(),
+            pod_logs: "/var/log/pods".into(),
+            ..AgentSettings::plain()
+        });
+        for (name, folder, variable) in [
+            ("etcd-certificates", "/etc/kubernetes/pki/etcd", "ETCD_CERTIFICATES"),
+            ("pod-logs", "/var/log/pods", "POD_LOGS"),
+        ] {
+            assert_eq!(named(&plain["volumes"], name), None);
+            // Of no type: a kubelet would not start the agent on a node that lacks the folder.
+            let volume = named(&read["volumes"], name).unwrap();
+            assert_eq!(volume["hostPath"], json!({"path": folder}));
+            let mount = named(&read["containers"][0]["volumeMounts"], name).unwrap();
+            assert_eq!(mount["readOnly"], true);
+            let told = named(&read["containers"][0]["env"], variable).unwrap();
+            assert_eq!(told["value"], mount["mountPath"]);
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::{
     alarms::{self, Alarms},
     canary,
     context::Context,
-    convergence, objects,
+    convergence, objects, register,
 };
 use crate::{
     api::{NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RackPartition, Schedule, SpanKind},
@@ -165,6 +165,7 @@ impl Watching {
         looks.spawn(watch_leases(ctx.clone(), record.clone()));
         looks.spawn(convergence::watch_cluster(ctx.clone(), run.clone(), snapshot.clone(), record.clone(), whole));
         looks.spawn(write_down(ctx.clone(), run.clone(), record.clone()));
+        looks.spawn(register::read_back(ctx.clone(), plan.clone(), record.clone()));
         let (schedule, scheduled) = watch::channel(None);
         let acknowledged = canary::Acknowledged::default();
         let watched = alarms::Watched {

@@ -90,7 +90,33 @@ pub struct AgentSettings {
         default_value = "/run/containerd/containerd.sock"
     )]
     pub runtime_socket: String,
+    /// The folder on control-plane nodes with the certificate and key for etcd's client port, by kubeadm's names. Empty: etcd is read by
+    /// its metrics only.
+    #[arg(long = "agent-etcd-certificates", env = "AGENT_ETCD_CERTIFICATES", default_value = "")]
+    pub etcd_certificates: String,
+    /// The folder on the nodes with the logs of their pods. Empty: no log is read.
+    #[arg(long = "agent-pod-logs", env = "AGENT_POD_LOGS", default_value = "")]
+    pub pod_logs: String,
     /// Where agents keep their journal on the nodes.
     #[arg(long = "agent-state-dir", env = "AGENT_STATE_DIR", default_value = "/var/lib/rackpartition")]
     pub state_dir: String,
+}
+
+#[cfg(test)]
+impl AgentSettings {
+    /// Agents that are given nothing of their nodes but what every one needs.
+    pub fn plain() -> Self {
+        AgentSettings {
+            agent_namespace: "agents".into(),
+            image: "rackpartition:test".into(),
+            image_pull_policy: "IfNotPresent".into(),
+            image_pull_secrets: Vec::new(),
+            service_account: "agent".into(),
+            privileged: false,
+            runtime_socket: String::new(),
+            etcd_certificates: String::new(),
+            pod_logs: String::new(),
+            state_dir: "/var/lib/rackpartition".into(),
+        }
+    }
 }

@@ -14,6 +14,11 @@ pub const API_LATENCY: f64 = 1.0;
 /// Election timeouts until a side knows whether it has a leader: a new one needs 1 to 2, a split vote one more; streams of
 /// API servers end after 3 (etcd `maxNoLeaderCnt`), an old leader steps down within 2 (`MsgCheckQuorum`).
 pub const ETCD_ELECTIONS: f64 = 3.0;
+/// Election timeouts until a leader without a quorum has stepped down (etcd raft `MsgCheckQuorum`): so long its heartbeats keep
+/// whoever still hears it from asking for votes.
+pub const ETCD_STEP_DOWN: f64 = 2.0;
+/// Election timeouts without a leader after which a member ends its watches (etcd `maxNoLeaderCnt`, `v3rpc/interceptor.go`).
+pub const ETCD_NO_LEADER: f64 = 3.0;
 /// From the loss of the member that an API server is connected to until it has dialled another one, seconds (apiserver
 /// `storage/storagebackend/factory/etcd3.go`: keepaliveTime 30 s and keepaliveTimeout 10 s). Only where it has several to dial.
 pub const ETCD_CLIENT_KEEPALIVE: f64 = 40.0;
@@ -25,6 +30,14 @@ pub const ETCD_READ_TIMEOUT: f64 = 5.0;
 /// After this, seconds, a write that was in flight at the cut has been answered or given up on the losing side. Ours: the old
 /// leader steps down within 2 election timeouts of 1 s, and one second for the answer.
 pub const LAST_ACKNOWLEDGEMENT: f64 = 3.0;
+
+/// Coordinated leader election: how long candidates are asked for, and how often a Lease is looked at (`electionDuration`,
+/// `defaultRequeueInterval`, `pkg/controlplane/controller/leaderelection/leaderelection_controller.go`), seconds.
+pub const COORDINATED_ELECTION: f64 = 5.0;
+pub const COORDINATED_LOOK: f64 = 5.0;
+/// LeaseDuration and RetryPeriod of the Lease by which one API server is chosen to elect for all others, seconds
+/// (`run_with_leaderelection.go`, same folder).
+pub const COORDINATOR_LEASE: (f64, f64) = (15.0, 2.0);
 
 /// Jitter of a kubelet's Lease renewals (component-helpers `apimachinery/lease`, `renewInterval` × 1.04).
 pub const LEASE_RENEW_JITTER: f64 = 1.04;
@@ -44,10 +57,12 @@ pub const TAINT_REMOVAL: f64 = 5.0;
 pub const PARTIAL_DISRUPTION_NODES: usize = 2;
 /// `--unhealthy-zone-threshold`, default.
 pub const UNHEALTHY_ZONE_SHARE: f64 = 0.55;
-/// `--large-cluster-size-threshold`, default: smaller zones stop evictions when partly disrupted.
-pub const LARGE_ZONE_NODES: usize = 50;
+/// `--large-cluster-size-threshold`, default, nodes: zones up to this size stop evictions when partly disrupted.
+pub const LARGE_ZONE_NODES: f64 = 50.0;
 /// `--secondary-node-eviction-rate`, default, nodes per second.
 pub const SECONDARY_EVICTION_RATE: f64 = 0.01;
+/// Where the three defaults above stand.
+pub const EVICTION_DEFAULTS: &str = "cmd/kube-controller-manager/app/options/nodelifecyclecontroller.go";
 
 /// From a pod's deletion to its replacement's container, seconds: controller, scheduler, kubelet, image present. Ours.
 pub const POD_START: f64 = 15.0;
@@ -56,6 +71,30 @@ pub const KUBELET_RECONNECT: f64 = 45.0;
 /// Beside the grace period, seconds, for a kubelet to say that a pod is gone. Ours.
 pub const POD_STOP_SLACK: f64 = 10.0;
 
+/// From a pod's Ready condition to its EndpointSlices, seconds (theory C11: the controller acts at once; its queue and a write).
+pub const ENDPOINT_SLICE_UPDATE: f64 = 5.0;
+/// A kubelet puts what the API says of its pods right so often, seconds (`syncPeriod`, `pkg/kubelet/status/status_manager.go`).
+pub const KUBELET_POD_STATUS: f64 = 10.0;
+/// An API server's key among the endpoints of the Service `kubernetes` lasts so long, seconds (`DefaultEndpointReconcilerTTL`,
+/// `pkg/controlplane/instance.go`).
+pub const SERVICE_KEY_TTL: f64 = 15.0;
+/// Every API server renews its key, and writes down those that are left, so often, seconds (`DefaultEndpointReconcilerInterval`,
+/// same file).
+pub const SERVICE_RECONCILE: f64 = 10.0;
+/// From an API server's first write after the heal until it is an endpoint again, seconds: one round, and the write (theory C11).
+pub const SERVICE_RETURN: f64 = 15.0;
+
+/// Timeout of an API server's health checks of etcd, seconds (`--etcd-healthcheck-timeout` and `--etcd-readycheck-timeout`,
+/// apiserver `server/options/etcd.go`). An answer is given again for half of it (`storagebackend/factory/etcd3.go`).
+pub const ETCD_CHECK_TIMEOUT: f64 = 2.0;
+/// Checks of etcd in `/readyz`, one after the other: `etcd` and `etcd-readiness` (apiserver `server/options/etcd.go`).
+pub const ETCD_CHECKS_OF_READYZ: f64 = 2.0;
+/// kubeadm's liveness probe of a kube-apiserver: seconds between two, and failures in a row until it is ended
+/// (`LivenessProbe`, `cmd/kubeadm/app/util/staticpod/utils.go`).
+pub const LIVENESS_PERIOD: f64 = 10.0;
+pub const LIVENESS_FAILURES: f64 = 8.0;
+/// A container has so long to end, seconds (`DefaultTerminationGracePeriodSeconds`, `pkg/apis/core/types.go`).
+pub const TERMINATION_GRACE: f64 = 30.0;
 /// A kube-apiserver without etcd fails its liveness probe from here on, seconds after the cut (kubeadm: 8 failures, 10 s
 /// apart, the first one up to 5 s early).
 pub const API_SERVER_LIVENESS: f64 = 75.0;

@@ -1,10 +1,7 @@
 //! etcd and the API servers behind it: quorum, leader and writes on every side.
 
-use super::{constants::*, window::seconds};
-use crate::{
-    api::{Check, Prediction, Prospect, Side},
-    topology::Snapshot,
-};
+use super::{constants::*, scene::Scene, window::seconds};
+use crate::api::{Check, Prediction, Prospect, Side};
 
 /// Smallest number of voters that is a majority (etcd FAQ).
 pub fn majority(voters: u32) -> u32 {
@@ -24,6 +21,10 @@ pub struct EtcdForecast {
     heard: u32,
     total: u32,
     election: f64,
+    /// Election timeouts until a new leader is there.
+    elections: f64,
+    /// Members that may depose a leader which they don't hear.
+    without_pre_vote: usize,
 }
 
 /// The API servers of one side.
@@ -39,35 +40,51 @@ pub struct ApiForecast {
     /// An API server may be connected to a member that is cut off from it.
     dials_others: bool,
     election: f64,
-}
-
-/// Longest time that etcd's loss of its leader costs writers on the side with a quorum, seconds.
-pub fn election_gap(election: f64) -> f64 {
-    ETCD_ELECTIONS * election + ETCD_SLACK
+    elections: f64,
 }
 
 /// Whether this side loses members of etcd to others, so that its leader may be lost: who leads can't be known beforehand.
-fn loses_members(side: &Side) -> bool {
+pub fn loses_members(side: &Side) -> bool {
     side.etcd_members < side.etcd_total
 }
 
+/// Election timeouts until members that lost their leader have another one.
+pub fn elections(scene: &Scene<'_>) -> f64 {
+    ETCD_ELECTIONS + if old_leader_is_heard(scene) { ETCD_STEP_DOWN } else { 0.0 }
+}
+
+/// Whether a member that can't lead any more may still be heard by one that can: as long as it has not stepped down, its heartbeats
+/// keep others from asking for votes (theory §7). Not so where two sides are deaf to each other.
+fn old_leader_is_heard(scene: &Scene<'_>) -> bool {
+    let of_quorum = |quorum: bool| {
+        let sides = scene.sides.iter().filter(move |s| s.quorum == quorum);
+        let is_member = |node: &&String| scene.snapshot.etcd.iter().any(|m| m.node == **node);
+        sides.flat_map(|s| &s.nodes).filter(is_member).collect::<Vec<_>>()
+    };
+    let (losers, others) = (of_quorum(false), of_quorum(true));
+    losers.iter().any(|from| others.iter().any(|to| !scene.fault.cuts(from, to)))
+}
+
 /// What writers on this side may wait at the most, seconds.
-pub fn write_gap(side: &Side, election: f64) -> f64 {
-    if loses_members(side) { election_gap(election) } else { ETCD_SLACK }
+pub fn write_gap(scene: &Scene<'_>, side: &Side) -> f64 {
+    match loses_members(side) {
+        true => elections(scene) * scene.election() + ETCD_SLACK,
+        false => ETCD_SLACK,
+    }
 }
 
 /// Whether an API server of this side may be connected to a member of etcd that is cut off from it, and takes
 /// [`ETCD_CLIENT_KEEPALIVE`] to dial another one. Stacked ones dial the member beside them.
-pub fn dials_others(snapshot: &Snapshot, side: &Side) -> bool {
-    let has_member = |server: &String| snapshot.etcd.iter().any(|m| m.node == *server);
+pub fn dials_others(scene: &Scene<'_>, side: &Side) -> bool {
+    let has_member = |server: &String| scene.snapshot.etcd.iter().any(|m| m.node == *server);
     loses_members(side) && !side.api_servers.iter().all(has_member)
 }
 
-pub fn etcd(snapshot: &Snapshot, sides: &[Side]) -> Vec<EtcdForecast> {
-    let election = snapshot.timers.etcd_election.seconds;
+pub fn etcd(scene: &Scene<'_>) -> Vec<EtcdForecast> {
+    let (election, elections) = (scene.election(), elections(scene));
     let of = |side: &Side| {
         let members: Vec<_> =
-            snapshot.etcd.iter().filter(|m| side.nodes.contains(&m.node)).map(|m| m.node.clone()).collect();
+            scene.snapshot.etcd.iter().filter(|m| side.nodes.contains(&m.node)).map(|m| m.node.clone()).collect();
         // What its API servers can do, its members can; a side without an API server goes by its quorum.
         let leader = match (side.api_servers.is_empty(), side.quorum) {
             (false, _) => side.writable,
@@ -75,20 +92,29 @@ pub fn etcd(snapshot: &Snapshot, sides: &[Side]) -> Vec<EtcdForecast> {
             (true, false) => Prospect::No,
         };
         let settled = match leader {
-            Prospect::Yes | Prospect::Maybe => write_gap(side, election),
+            Prospect::Yes | Prospect::Maybe => write_gap(scene, side),
             // The old leader's step-down, then a read that had begun before it.
             Prospect::No => ETCD_ELECTIONS * election + ETCD_READ_TIMEOUT + 2.0 * election + API_LATENCY,
         };
-        let (heard, total) = (side.etcd_members, side.etcd_total);
-        EtcdForecast { side: side.name.clone(), members, leader, settled, heard, total, election }
+        EtcdForecast {
+            side: side.name.clone(),
+            members,
+            leader,
+            settled,
+            heard: side.etcd_members,
+            total: side.etcd_total,
+            election,
+            elections,
+            without_pre_vote: scene.snapshot.without_pre_vote.len(),
+        }
     };
-    sides.iter().map(of).filter(|f| !f.members.is_empty()).collect()
+    scene.sides.iter().map(of).filter(|f| !f.members.is_empty()).collect()
 }
 
-pub fn api(snapshot: &Snapshot, sides: &[Side]) -> Vec<ApiForecast> {
-    let election = snapshot.timers.etcd_election.seconds;
+pub fn api(scene: &Scene<'_>) -> Vec<ApiForecast> {
+    let (election, elections) = (scene.election(), elections(scene));
     let of = |side: &Side| {
-        let dials_others = dials_others(snapshot, side);
+        let dials_others = dials_others(scene, side);
         let keepalive = if dials_others { ETCD_CLIENT_KEEPALIVE } else { 0.0 };
         ApiForecast {
             side: side.name.clone(),
@@ -96,14 +122,15 @@ pub fn api(snapshot: &Snapshot, sides: &[Side]) -> Vec<ApiForecast> {
             writable: side.writable,
             seconds: match side.writable {
                 Prospect::No => LAST_ACKNOWLEDGEMENT.max(3.0 * election),
-                _ => write_gap(side, election) + keepalive,
+                _ => write_gap(scene, side) + keepalive,
             },
             loses_etcd: loses_members(side),
             dials_others,
             election,
+            elections,
         }
     };
-    sides.iter().map(of).filter(|f| !f.servers.is_empty()).collect()
+    scene.sides.iter().map(of).filter(|f| !f.servers.is_empty()).collect()
 }
 
 impl EtcdForecast {
@@ -112,11 +139,11 @@ impl EtcdForecast {
         let (expected, rule) = match self.leader {
             Prospect::Maybe => (
                 "has a leader, has none, or both by turns".into(),
-                "it depends on who leads and on what gets through".into(),
+                format!("it depends on who leads and on what gets through{}", self.deposed()),
             ),
             Prospect::Yes => (
                 format!("keeps its quorum; a new leader within {} if the old one is cut off", seconds(self.settled)),
-                format!("3 × election timeout ({}) + {}", seconds(self.election), seconds(ETCD_SLACK)),
+                format!("{} × election timeout ({}) + {}", self.elections, seconds(self.election), seconds(ETCD_SLACK)),
             ),
             Prospect::No => (
                 format!("no leader from {} on until the heal", seconds(self.settled)),
@@ -130,6 +157,13 @@ impl EtcdForecast {
         let reason = format!("{have} of {total} members within reach, a majority is {need}; {rule}");
         Prediction { check: Check::EtcdQuorum, subject: self.side.clone(), expected, window: None, reason }
     }
+
+    fn deposed(&self) -> String {
+        match self.without_pre_vote {
+            0 => String::new(),
+            n => format!("; {n} of all members ask for votes without PreVote and may depose a leader they don't hear"),
+        }
+    }
 }
 
 impl ApiForecast {
@@ -142,7 +176,8 @@ impl ApiForecast {
             (Prospect::Yes, true) => (
                 format!("writes acknowledged, none missing for longer than {}", seconds(self.seconds)),
                 format!(
-                    "etcd's leader may be cut off: 3 × election timeout ({}) + {}{}",
+                    "etcd's leader may be cut off: {} × election timeout ({}) + {}{}",
+                    self.elections,
                     seconds(self.election),
                     seconds(ETCD_SLACK),
                     match self.dials_others {

@@ -2,16 +2,20 @@
 
 use super::{
     constants::*,
-    etcd::{dials_others, write_gap},
+    etcd::{dials_others, elections, loses_members, write_gap},
+    node::CONTROLLER_MANAGER,
+    scene::Scene,
     window::{Certainty, certainty, interval, seconds, window},
 };
 use crate::{
     api::{Check, Prediction, Prospect, Side, Window},
-    topology::{Lease, Snapshot},
+    topology::Lease,
 };
 
 /// The Lease that the replicas of this operator elect with. It is handed over before a cut and so exempt from judgement.
 pub const OWN_LEASE: &str = "rackpartition-operator";
+/// The Lease by which API servers choose who elects for all others, where leader election is coordinated.
+const COORDINATOR: &str = "kube-system/leader-election-controller";
 
 /// One Lease and what becomes of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +35,8 @@ pub struct LeaseForecast {
     pub gap: Window,
     /// Seconds with two leaders that client-go's election allows (it has no fencing).
     pub overlap: f64,
+    /// Why nothing is predicted of it, though the node of its holder is known.
+    pub unpredicted: Option<String>,
     reason: String,
 }
 
@@ -46,41 +52,94 @@ pub fn elects(lease: &Lease) -> bool {
     lease.namespace != "kube-node-lease" && !identity && lease.name != OWN_LEASE && !lease.holder.is_empty()
 }
 
-pub fn leases(snapshot: &Snapshot, sides: &[Side], duration: f64) -> Vec<LeaseForecast> {
-    snapshot.leases.iter().filter(|l| elects(l)).filter_map(|l| forecast(l, snapshot, sides, duration)).collect()
+/// Every Lease that elects and whose holder's node is known.
+pub fn leases(scene: &Scene<'_>) -> Vec<LeaseForecast> {
+    let placed = |lease: &Lease| {
+        let node = lease.holder_node.as_ref()?;
+        let side = scene.sides.iter().find(|s| s.nodes.contains(node))?;
+        Some(forecast(lease, scene, Some(side)))
+    };
+    scene.snapshot.leases.iter().filter(|l| elects(l)).filter_map(placed).collect()
 }
 
-fn forecast(lease: &Lease, snapshot: &Snapshot, sides: &[Side], duration: f64) -> Option<LeaseForecast> {
-    let node = lease.holder_node.as_ref()?;
-    let side = sides.iter().find(|s| s.nodes.contains(node))?;
-    let writable = Side::most_writable(sides);
+/// The controller manager's Lease, where it leaves its holder or may: from then on a new one counts nodes' heartbeats anew.
+pub fn manager(scene: &Scene<'_>, leases: &[LeaseForecast]) -> Option<LeaseForecast> {
+    if let Some(known) = leases.iter().find(|l| l.lease.subject() == CONTROLLER_MANAGER) {
+        return (known.cut_off || known.unpredicted.is_some()).then(|| known.clone());
+    }
+    let unplaced = scene.snapshot.leases.iter().find(|l| elects(l) && l.subject() == CONTROLLER_MANAGER)?;
+    Some(forecast(unplaced, scene, None))
+}
+
+/// Why a Lease is none of those whose holders and candidates go by client-go's rules.
+fn unpredicted(lease: &Lease) -> Option<String> {
+    match &lease.strategy {
+        Some(strategy) => Some(format!(
+            "its leader election is coordinated (strategy {strategy}): an API server picks its holder, by wall clocks and at any time"
+        )),
+        None if lease.subject() == COORDINATOR => {
+            Some("it chooses one of the API servers, whose processes go on without it".into())
+        }
+        None => None,
+    }
+}
+
+/// Longest time by which a coordinated election is later than one of client-go's, seconds: another API server takes over the
+/// electing, looks at the Lease, and asks the candidates.
+fn coordinated_later() -> f64 {
+    let (duration, retry) = COORDINATOR_LEASE;
+    duration + ELECTION_POLLS * retry * (1.0 + ELECTION_JITTER) + COORDINATED_LOOK + COORDINATED_ELECTION
+}
+
+/// Why a holder on a side that can write may not get through in time all the same.
+fn stall(scene: &Scene<'_>, side: &Side, renew_deadline: f64) -> Option<String> {
+    let election = elections(scene) * scene.election();
+    let late = |what: &str, wait: f64| {
+        (wait > renew_deadline).then(|| {
+            format!("{what} may take {}, longer than the renew deadline ({})", seconds(wait), seconds(renew_deadline))
+        })
+    };
+    let dialling = "dialling another member of etcd from the API server that its holder asks";
+    let dials = dials_others(scene, side).then(|| late(dialling, ETCD_CLIENT_KEEPALIVE));
+    let elects = loses_members(side).then(|| late("an election of etcd", election));
+    dials.flatten().or(elects.flatten())
+}
+
+/// `side`: its holder's, where that is known.
+fn forecast(lease: &Lease, scene: &Scene<'_>, side: Option<&Side>) -> LeaseForecast {
+    let writable = Side::most_writable(scene.sides);
     let (ld, rd, rp) = (lease.lease_duration, lease.renew_deadline.seconds, lease.retry_period.seconds);
     let polls = ELECTION_POLLS * rp * (1.0 + ELECTION_JITTER);
     // A candidate's poll that would have seen the last renewal may fall into etcd's election.
-    let slack = API_LATENCY + writable.first().map_or(0.0, |w| write_gap(w, snapshot.timers.etcd_election.seconds));
+    let slack = API_LATENCY + writable.first().map_or(0.0, |w| write_gap(scene, w));
     let late = late_answer(rd);
-    let takeover = window(ld - rp - API_LATENCY, ld + polls + slack);
-    let candidate = writable.iter().any(|w| lease.candidate_nodes.iter().any(|n| w.nodes.contains(n) && n != node));
-    let harmless = duration < (rd - TCP_FIRST_RETRANSMISSION) / 2.0;
+    let takeover = match lease.strategy {
+        Some(_) => window(0.0, ld + polls + slack + coordinated_later()),
+        None => window(ld - rp - API_LATENCY, ld + polls + slack),
+    };
+    let is_another = |n: &&String| lease.holder_node.as_ref() != Some(*n);
+    let candidate =
+        writable.iter().any(|w| lease.candidate_nodes.iter().filter(is_another).any(|n| w.nodes.contains(n)));
+    let harmless = scene.duration < (rd - TCP_FIRST_RETRANSMISSION) / 2.0;
     // kubeadm's components ask the API server beside them.
-    let reach = if side.api_servers.is_empty() { side.served } else { side.writable };
-    let stalls = reach == Prospect::Yes && dials_others(snapshot, side) && ETCD_CLIENT_KEEPALIVE > rd;
-    let (cut_off, unsure) = (reach != Prospect::Yes || stalls, reach == Prospect::Maybe || stalls);
+    let reach =
+        side.map_or(Prospect::Maybe, |side| if side.api_servers.is_empty() { side.served } else { side.writable });
+    let stall = side.filter(|_| reach == Prospect::Yes).and_then(|side| stall(scene, side, rd));
+    let (cut_off, unsure) = (reach != Prospect::Yes || stall.is_some(), reach == Prospect::Maybe || stall.is_some());
+    let unpredicted = unpredicted(lease);
     let moves = match () {
+        _ if unpredicted.is_some() => Certainty::May,
         _ if unsure && !harmless => Certainty::May,
         _ if !cut_off || harmless => Certainty::MustNot,
         _ if !candidate => Certainty::May,
         // Between "harmless" and the takeover's end a renewal may or may not come through, so it is never "must not".
-        _ => certainty(&takeover, duration, duration).max(Certainty::May),
+        _ => certainty(&takeover, scene.duration, scene.duration).max(Certainty::May),
     };
-    let reason = match () {
+    let reason = match (&unpredicted, stall) {
+        (Some(why), _) => why.clone(),
         _ if !cut_off => "its holder is on the side that can write".into(),
         _ if harmless => format!("the cut is shorter than half the renew deadline ({})", seconds(rd)),
-        _ if stalls => format!(
-            "the API server that its holder asks may take {} to dial another member of etcd, longer than the renew deadline ({})",
-            seconds(ETCD_CLIENT_KEEPALIVE),
-            seconds(rd)
-        ),
+        (_, Some(why)) => why,
         _ if unsure => "whether its holder reaches an API server that can write depends on which member of etcd leads and on what gets \
                         through"
             .into(),
@@ -98,17 +157,18 @@ fn forecast(lease: &Lease, snapshot: &Snapshot, sides: &[Side], duration: f64) -
             seconds(late)
         ),
     };
-    Some(LeaseForecast {
-        side: side.name.clone(),
+    LeaseForecast {
+        side: side.map(|s| s.name.clone()).unwrap_or_default(),
         cut_off,
         moves,
         takeover,
         stop: window(rd - API_LATENCY, rd + rp + late),
         gap: window(ld - rp - rd - late, ld + polls + slack - rd),
         overlap: (late - (ld - rp - rd)).max(0.0),
+        unpredicted,
         reason,
         lease: lease.clone(),
-    })
+    }
 }
 
 impl LeaseForecast {

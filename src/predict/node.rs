@@ -3,12 +3,16 @@
 use super::{
     constants::*,
     lease::LeaseForecast,
+    scene::Scene,
     window::{Certainty, after, certainty, interval, seconds, window},
+    workload::count,
+    zone::{Zone, ZoneState, Zones},
 };
 use crate::{
     api::{Check, Prediction, Prospect, Side, Window},
     topology::Snapshot,
 };
+use std::collections::{BTreeMap, HashSet};
 
 /// One node that is cut off from every writable API server.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,117 +27,118 @@ pub struct NodeForecast {
     pub tainted: Certainty,
     /// When it is tainted `NoExecute`, seconds after the cut.
     pub taint: Window,
+    /// How disrupted its zone is, and the nodes per second that are tainted there.
+    pub zone: ZoneState,
+    pub rate: f64,
     reason: String,
 }
 
 /// From the heal until a kubelet renews its Lease again, seconds.
-fn renewal_after_heal(snapshot: &Snapshot) -> f64 {
+pub fn renewal_after_heal(snapshot: &Snapshot) -> f64 {
     KUBELET_HEARTBEAT_TIMEOUT + KUBELET_LEASE_BACK_OFF + snapshot.timers.node_lease_renew.seconds
 }
 
-/// Nodes per second that are tainted in the zone of `node` while `cut` are unready; 0 where evictions stop
-/// (`ComputeZoneState`, `handleDisruption`).
-pub fn taint_rate(snapshot: &Snapshot, cut: &[&str], node: &str) -> f64 {
-    let unready = |n: &crate::topology::Node| !n.ready || cut.contains(&n.name.as_str());
-    if snapshot.nodes.iter().all(unready) {
-        return 0.0;
-    }
-    let zone = snapshot.node(node).and_then(|n| n.zone.as_deref());
-    let of_zone = || snapshot.nodes.iter().filter(|n| n.zone.as_deref() == zone);
-    let (total, down) = (of_zone().count(), of_zone().filter(|n| unready(n)).count());
-    let partly = down > PARTIAL_DISRUPTION_NODES && down as f64 >= UNHEALTHY_ZONE_SHARE * total as f64;
-    match (down == total, partly, total > LARGE_ZONE_NODES) {
-        (false, true, true) => SECONDARY_EVICTION_RATE,
-        (false, true, false) => 0.0,
-        _ => snapshot.timers.node_eviction_rate.seconds,
-    }
-}
-
-/// Nodes that no writable side hears. Empty where no side can write: nobody could mark them.
-pub fn nodes(snapshot: &Snapshot, sides: &[Side], leases: &[LeaseForecast], duration: f64) -> Vec<NodeForecast> {
-    if Side::most_writable(sides).is_empty() {
+/// Nodes that no writable side hears. Empty where no side can write: nobody could mark them. `manager`: the controller manager's
+/// Lease, where it leaves its holder or may.
+pub fn nodes(scene: &Scene<'_>, manager: Option<&LeaseForecast>) -> Vec<NodeForecast> {
+    if !scene.may_be_written() {
         return Vec::new();
     }
-    let manager = leases.iter().find(|l| l.lease.subject() == CONTROLLER_MANAGER).filter(|l| l.cut_off);
-    let losing = || sides.iter().filter(|s| s.served != Prospect::Yes);
-    let cut: Vec<&str> = losing().flat_map(|s| s.nodes.iter().map(String::as_str)).collect();
+    let all: HashSet<&str> = scene.losing().flat_map(|s| s.nodes.iter().map(String::as_str)).collect();
+    let sure = scene.losing().filter(|s| s.served == Prospect::No);
+    let sure: HashSet<&str> = sure.flat_map(|s| s.nodes.iter().map(String::as_str)).collect();
+    let zones = Zones::new(scene, &sure, &all);
+    let counted = Counted::new(scene, manager);
     let of = |side: &Side, node: &String| {
-        let mut forecast = forecast(snapshot, &side.name, node, &cut, manager, duration);
+        let mut forecast = forecast(scene, &side.name, node, zones.of(scene.snapshot.node(node)), &counted);
         if side.served == Prospect::Maybe {
             forecast.not_ready = forecast.not_ready.min(Certainty::May);
             forecast.tainted = forecast.tainted.min(Certainty::May);
         }
         forecast
     };
-    losing().flat_map(|s| s.nodes.iter().map(move |n| of(s, n))).collect()
+    scene.losing().flat_map(|side| side.nodes.iter().map(move |node| (side, node))).map(|(s, n)| of(s, n)).collect()
 }
 
 /// The Lease of the component that watches over nodes.
 pub const CONTROLLER_MANAGER: &str = "kube-system/kube-controller-manager";
 
-fn forecast(
-    snapshot: &Snapshot,
-    side: &str,
-    node: &str,
-    cut: &[&str],
-    manager: Option<&LeaseForecast>,
-    duration: f64,
-) -> NodeForecast {
-    let timers = &snapshot.timers;
-    let (grace, period) = (timers.node_monitor_grace.seconds, timers.node_monitor_period.seconds);
-    let renew = timers.node_lease_renew.seconds * LEASE_RENEW_JITTER;
-    let source = &timers.node_monitor_grace.source;
-    let kept = window(grace - renew, grace + period);
-    let kept_term = format!("counted from the last renewal, up to {} old", seconds(renew));
-    let (not_ready_window, after_takeover, term) = match manager {
-        // A new controller manager has seen no Lease yet and counts from its start.
-        Some(lease) => {
-            let relative = window(grace, grace + 2.0 * period + CONTROLLER_START);
-            let absolute = after(&lease.takeover, (relative.earliest_seconds, relative.latest_seconds));
-            let term = format!("counted from the new controller manager's start, {}", interval(&lease.takeover));
-            match lease.moves {
-                Certainty::Must => (absolute, Some(relative), term),
-                // If the old one stays it goes on counting.
-                _ => (
-                    window(kept.earliest_seconds, absolute.latest_seconds),
-                    None,
-                    format!("{kept_term}, or {term}, if there is one"),
-                ),
+/// From when on heartbeats are missed, which is the same for all nodes.
+struct Counted {
+    not_ready: Certainty,
+    window: Window,
+    after_takeover: Option<Window>,
+    /// Until when a node may still be marked, seconds after the cut: its kubelet is heard again.
+    heard: f64,
+    term: String,
+}
+
+impl Counted {
+    fn new(scene: &Scene<'_>, manager: Option<&LeaseForecast>) -> Self {
+        let timers = &scene.snapshot.timers;
+        let (grace, period) = (timers.node_monitor_grace.seconds, timers.node_monitor_period.seconds);
+        let renew = timers.node_lease_renew.seconds * LEASE_RENEW_JITTER;
+        let kept = window(grace - renew, grace + period);
+        let kept_term = format!("counted from the last renewal, up to {} old", seconds(renew));
+        let (window, after_takeover, term) = match manager {
+            // A new controller manager has seen no Lease yet and counts from its start.
+            Some(lease) => {
+                let relative = window(grace, grace + 2.0 * period + CONTROLLER_START);
+                let absolute = after(&lease.takeover, (relative.earliest_seconds, relative.latest_seconds));
+                let term = format!("counted from the new controller manager's start, {}", interval(&lease.takeover));
+                match lease.moves {
+                    Certainty::Must => (absolute, Some(relative), term),
+                    // If the old one stays it goes on counting.
+                    _ => (
+                        window(kept.earliest_seconds, absolute.latest_seconds),
+                        None,
+                        format!("{kept_term}, or {term}, if there is one"),
+                    ),
+                }
             }
+            None => (kept, None, kept_term),
+        };
+        let heard = scene.duration + renewal_after_heal(scene.snapshot);
+        let mut not_ready = certainty(&window, scene.duration, heard);
+        if manager.is_some_and(|l| l.moves != Certainty::Must) {
+            not_ready = not_ready.min(Certainty::May);
         }
-        None => (kept, None, kept_term),
-    };
-    let heard = duration + renewal_after_heal(snapshot);
-    let mut not_ready = certainty(&not_ready_window, duration, heard);
-    if manager.is_some_and(|l| l.moves != Certainty::Must) {
-        not_ready = not_ready.min(Certainty::May);
+        Counted { not_ready, window, after_takeover, heard, term }
     }
-    let rate = taint_rate(snapshot, cut, node);
-    let zone = snapshot.node(node).and_then(|n| n.zone.as_deref());
-    let before =
-        cut.iter().filter(|n| snapshot.node(n).and_then(|n| n.zone.as_deref()) == zone).count().saturating_sub(1);
-    let queue = if rate > 0.0 { before as f64 / rate } else { 0.0 };
-    let taint = after(&not_ready_window, (0.0, period + queue));
-    let mut tainted = certainty(&taint, duration, heard).min(not_ready);
-    let rate_term = if rate > 0.0 {
-        format!("taint one pass later, {rate} nodes per second")
-    } else {
+}
+
+fn forecast(scene: &Scene<'_>, side: &str, node: &str, zone: Zone, counted: &Counted) -> NodeForecast {
+    let timers = &scene.snapshot.timers;
+    let (grace, period) = (&timers.node_monitor_grace, timers.node_monitor_period.seconds);
+    // One after the other, the first one at once.
+    let before = zone.cut.saturating_sub(1);
+    let queue = if zone.rate > 0.0 { before as f64 / zone.rate } else { 0.0 };
+    let taint = after(&counted.window, (0.0, period + queue));
+    let mut tainted = certainty(&taint, scene.duration, counted.heard).min(counted.not_ready);
+    let mut rate_term = zone.state.told(zone.rate);
+    if zone.rate <= 0.0 || !zone.is_sure {
         // The first nodes are tainted before the controller sees how many are down.
         tainted = tainted.min(Certainty::May);
-        "evictions stop in a zone as disrupted as this".into()
-    };
+    }
+    if !zone.is_sure {
+        rate_term += ", or otherwise if fewer nodes are cut off";
+    }
     NodeForecast {
         node: node.into(),
         side: side.into(),
-        not_ready,
-        window: not_ready_window,
-        after_takeover,
+        not_ready: counted.not_ready,
+        window: counted.window,
+        after_takeover: counted.after_takeover,
         tainted,
         taint,
+        zone: zone.state,
+        rate: zone.rate,
         reason: format!(
-            "grace period {} ({source}), looked at every {}; {term}; {rate_term}",
-            seconds(grace),
-            seconds(period)
+            "grace period {} ({}), looked at every {}; {}; {rate_term}",
+            seconds(grace.seconds),
+            grace.source,
+            seconds(period),
+            counted.term
         ),
     }
 }
@@ -156,4 +161,23 @@ impl NodeForecast {
         let (check, subject, reason) = (Check::NodeNotReady, self.node.clone(), self.reason.clone());
         Prediction { check, subject, expected, window, reason }
     }
+}
+
+/// When nodes are tainted, side by side, as the judge tells it: one after the other, so that the last one's interval is the longest.
+pub fn taint_predictions(nodes: &[NodeForecast]) -> Vec<Prediction> {
+    let mut sides: BTreeMap<&str, Vec<&NodeForecast>> = BTreeMap::new();
+    for node in nodes {
+        sides.entry(&node.side).or_default().push(node);
+    }
+    let of = |(side, nodes): (&str, Vec<&NodeForecast>)| {
+        let last = nodes.iter().max_by(|a, b| a.taint.latest_seconds.total_cmp(&b.taint.latest_seconds))?;
+        let (expected, window) = match nodes.iter().map(|n| n.tainted).max()? {
+            Certainty::Must => (format!("tainted within {}", interval(&last.taint)), Some(last.taint)),
+            Certainty::May => (format!("not tainted, or within {}", interval(&last.taint)), Some(last.taint)),
+            Certainty::MustNot => ("not tainted: the cut heals before".into(), None),
+        };
+        let subject = format!("{side}: {}", count(nodes.len(), "node"));
+        Some(Prediction { check: Check::NodeTainted, subject, expected, window, reason: last.reason.clone() })
+    };
+    sides.into_iter().filter_map(of).collect()
 }

@@ -49,3 +49,17 @@ pub fn interval(window: &Window) -> String {
 pub fn shifted(relative: &Window, start: f64) -> Window {
     after(relative, (start, start))
 }
+
+/// From the earliest beginning to the latest end of two windows.
+pub fn union(a: &Window, b: &Window) -> Window {
+    window(a.earliest_seconds.min(b.earliest_seconds), a.latest_seconds.max(b.latest_seconds))
+}
+
+/// The first names of a list, and how many more there are.
+pub fn few(names: &[String]) -> String {
+    const SHOWN: usize = 4;
+    match names.len() {
+        0..=SHOWN => names.join(", "),
+        n => format!("{} and {} more", names[..SHOWN].join(", "), n - SHOWN),
+    }
+}

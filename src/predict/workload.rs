@@ -3,13 +3,14 @@
 use super::{
     constants::*,
     node::NodeForecast,
-    window::{Certainty, after, certainty, interval, seconds, window},
+    scene::Scene,
+    window::{Certainty, after, certainty, interval, seconds, union},
 };
 use crate::{
     api::{Check, Prediction, Window},
-    topology::{Pod, Snapshot},
+    topology::Pod,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What a controller does about a pod that is being deleted and can't end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,48 +58,99 @@ fn is_template_hash(text: &str) -> bool {
     (6..=10).contains(&text.len()) && text.bytes().all(|b| b"bcdfghjklmnpqrstvwxz2456789".contains(&b))
 }
 
-pub fn workloads(snapshot: &Snapshot, nodes: &[NodeForecast], losing: &[&str], duration: f64) -> Vec<WorkloadForecast> {
-    let mut owners: BTreeMap<(String, String, String), Vec<Pod>> = BTreeMap::new();
-    for pod in snapshot.pods.iter().filter(|p| losing.contains(&p.node.as_str())) {
-        let kind = pod.owner_kind.clone().unwrap_or_else(|| "Pod".into());
-        // DaemonSet and static pods stay with their node, whatever happens.
-        if kind == "DaemonSet" || kind == "Node" {
-            continue;
+/// What becomes of one pod of the losing side.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PodFate {
+    /// Whether it is deleted while the cut lasts or right after it.
+    pub evicted: Certainty,
+    /// When, seconds after the cut; None where it tolerates the taint for ever.
+    pub eviction: Option<Window>,
+    /// Whether another one runs in its stead while the cut lasts, and from when on.
+    pub doubled: Certainty,
+    pub copy: Option<Window>,
+}
+
+/// DaemonSet and static pods stay with their node, whatever happens.
+pub fn stays_with_its_node(pod: &Pod) -> bool {
+    matches!(pod.owner_kind.as_deref(), Some("DaemonSet" | "Node"))
+}
+
+/// What the pod's controller does once it is being deleted.
+pub fn replacement(pod: &Pod) -> Replacement {
+    match pod.owner_kind.as_deref() {
+        Some("StatefulSet") => Replacement::Waits,
+        Some("Pod") | None => Replacement::Nobody,
+        Some(_) => Replacement::AtOnce,
+    }
+}
+
+/// `node`: what becomes of the pod's; None where a side that can write goes on hearing it.
+pub fn fate(pod: &Pod, node: Option<&NodeForecast>, duration: f64) -> PodFate {
+    let kept = PodFate { evicted: Certainty::MustNot, eviction: None, doubled: Certainty::MustNot, copy: None };
+    let (Some(node), Some(tolerated)) = (node, pod.tolerates_unreachable) else { return kept };
+    if stays_with_its_node(pod) {
+        return kept;
+    }
+    let deletion = after(&node.taint, (tolerated, tolerated));
+    let start = after(&deletion, (0.0, POD_START));
+    // Taints go, and with them the timers, once the kubelet is heard again.
+    let heard = duration + KUBELET_RECONNECT;
+    let evicted = certainty(&deletion, duration, heard).min(node.tainted);
+    let fate = PodFate { evicted, eviction: Some(deletion), ..kept };
+    match replacement(pod) {
+        Replacement::AtOnce => {
+            let doubled = certainty(&start, duration, heard).min(node.tainted);
+            PodFate { doubled, copy: Some(start), ..fate }
         }
+        Replacement::Waits | Replacement::Nobody => fate,
+    }
+}
+
+/// Nodes of the losing side by name.
+pub fn by_name(nodes: &[NodeForecast]) -> HashMap<&str, &NodeForecast> {
+    nodes.iter().map(|n| (n.node.as_str(), n)).collect()
+}
+
+/// Observed pods of the losing side, without those that stay with their node, by owner.
+pub fn workloads(scene: &Scene<'_>, nodes: &[NodeForecast]) -> Vec<WorkloadForecast> {
+    let losing = losing(scene);
+    let mut owners: BTreeMap<(String, String, String), Vec<Pod>> = BTreeMap::new();
+    let pods = scene.snapshot.pods.iter().filter(|p| losing.contains(p.node.as_str()));
+    for pod in pods.filter(|p| !stays_with_its_node(p)) {
+        let kind = pod.owner_kind.clone().unwrap_or_else(|| "Pod".into());
         let name = pod.owner_name.clone().unwrap_or_else(|| pod.name.clone());
         owners.entry((pod.namespace.clone(), kind, name)).or_default().push(pod.clone());
     }
-    owners.into_iter().map(|(owner, pods)| forecast(owner, pods, nodes, duration)).collect()
+    let nodes = by_name(nodes);
+    owners.into_iter().map(|(owner, pods)| forecast(owner, pods, &nodes, scene.duration)).collect()
+}
+
+/// Observed pods of the losing side of which nothing is to be expected but that they go on.
+pub fn unaffected(scene: &Scene<'_>) -> usize {
+    let losing = losing(scene);
+    scene.snapshot.pods.iter().filter(|p| stays_with_its_node(p) && losing.contains(p.node.as_str())).count()
+}
+
+fn losing<'a>(scene: &Scene<'a>) -> HashSet<&'a str> {
+    scene.losing().flat_map(|s| s.nodes.iter().map(String::as_str)).collect()
 }
 
 fn forecast(
     owner: (String, String, String),
     pods: Vec<Pod>,
-    nodes: &[NodeForecast],
+    nodes: &HashMap<&str, &NodeForecast>,
     duration: f64,
 ) -> WorkloadForecast {
     let (namespace, kind, owner) = owner;
-    let replacement = match kind.as_str() {
-        "StatefulSet" => Replacement::Waits,
-        "Pod" => Replacement::Nobody,
-        _ => Replacement::AtOnce,
-    };
+    let replacement = pods.first().map_or(Replacement::Nobody, replacement);
     let (mut evicted, mut doubled) = (Certainty::MustNot, Certainty::MustNot);
     let (mut eviction, mut copy): (Option<Window>, Option<Window>) = (None, None);
     for pod in &pods {
-        let Some(node) = nodes.iter().find(|n| n.node == pod.node) else { continue };
-        let Some(tolerated) = pod.tolerates_unreachable else { continue };
-        let deletion = after(&node.taint, (tolerated, tolerated));
-        let start = after(&deletion, (0.0, POD_START));
-        // Taints go, and with them the timers, once the kubelet is heard again.
-        let heard = duration + KUBELET_RECONNECT;
-        evicted = evicted.max(certainty(&deletion, duration, heard).min(node.tainted));
-        doubled = doubled.max(certainty(&start, duration, heard).min(node.tainted));
-        eviction = Some(eviction.map_or(deletion, |w| union(&w, &deletion)));
-        copy = Some(copy.map_or(start, |w| union(&w, &start)));
-    }
-    if replacement != Replacement::AtOnce {
-        (doubled, copy) = (Certainty::MustNot, None);
+        let fate = fate(pod, nodes.get(pod.node.as_str()).copied(), duration);
+        evicted = evicted.max(fate.evicted);
+        doubled = doubled.max(fate.doubled);
+        eviction = joined(eviction, fate.eviction);
+        copy = joined(copy, fate.copy);
     }
     let tolerated = pods.iter().filter_map(|p| p.tolerates_unreachable).fold(f64::INFINITY, f64::min);
     let reason = match tolerated.is_finite() {
@@ -111,8 +163,11 @@ fn forecast(
     WorkloadForecast { namespace, kind, owner, pods, replacement, evicted, eviction, doubled, copy, reason }
 }
 
-fn union(a: &Window, b: &Window) -> Window {
-    window(a.earliest_seconds.min(b.earliest_seconds), a.latest_seconds.max(b.latest_seconds))
+fn joined(a: Option<Window>, b: Option<Window>) -> Option<Window> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(union(&a, &b)),
+        (a, b) => a.or(b),
+    }
 }
 
 impl WorkloadForecast {
@@ -130,6 +185,7 @@ impl WorkloadForecast {
             ..of(Check::WorkloadKept, kept, None)
         };
         let mut all = vec![kept];
+        all.extend(self.eviction_prediction());
         let when = |w: &Option<Window>| w.as_ref().map(interval).unwrap_or_default();
         match (self.replacement, self.doubled) {
             (Replacement::AtOnce, Certainty::Must) => {
@@ -150,14 +206,37 @@ impl WorkloadForecast {
             (Replacement::Nobody, _) => {}
         }
         if self.replacement != Replacement::AtOnce {
+            let then = match self.replacement {
+                Replacement::Nobody => ", and then gone for good: nobody makes another one",
+                _ => "",
+            };
             let words = match self.evicted {
-                Certainty::Must => format!("Terminating from {} until after the heal", when(&self.eviction)),
-                Certainty::May => format!("may be Terminating from {} until after the heal", from(&self.eviction)),
+                Certainty::Must => format!("Terminating from {} until after the heal{then}", when(&self.eviction)),
+                Certainty::May => {
+                    format!("may be Terminating from {} until after the heal{then}", from(&self.eviction))
+                }
                 Certainty::MustNot => "not deleted".into(),
             };
             all.push(of(Check::WorkloadStuck, words, None));
         }
         all
+    }
+
+    /// When its pods are deleted, if they may be.
+    fn eviction_prediction(&self) -> Option<Prediction> {
+        let (window, pods) = (self.eviction.as_ref()?, count(self.pods.len(), "pod"));
+        let expected = match self.evicted {
+            Certainty::Must => format!("{pods} deleted within {}", interval(window)),
+            Certainty::May => format!("{pods} deleted within {}, or not", interval(window)),
+            Certainty::MustNot => return None,
+        };
+        Some(Prediction {
+            check: Check::WorkloadEvicted,
+            subject: self.subject(),
+            expected,
+            window: Some(*window),
+            reason: self.reason.clone(),
+        })
     }
 }
 

@@ -1,9 +1,13 @@
 //! Findings and verdict.
 
-use super::table::{cell, short, table, text};
+use super::{
+    not_supported,
+    table::{cell, short, table, text},
+};
 use crate::api::{Finding, FindingResult, Phase, RackPartition, RackPartitionStatus, Verdict};
 
-/// The findings as a table of at most `width` columns (100 by default), with the evidence of those that did not hold below it.
+/// The findings as a table of at most `width` columns (100 by default), with the evidence of those that did not hold below it, and what
+/// nobody asked.
 pub fn findings_table(status: &RackPartitionStatus, width: Option<u16>) -> String {
     if status.findings.is_empty() {
         return "no findings yet".into();
@@ -25,7 +29,7 @@ pub fn findings_table(status: &RackPartitionStatus, width: Option<u16>) -> Strin
     for f in told {
         out += &format!("- {:?} {} ({}): {}\n", f.check, f.subject, result(f.result), f.evidence);
     }
-    out
+    format!("{}\n\n{}", out.trim_end(), not_supported())
 }
 
 fn result(result: FindingResult) -> &'static str {

@@ -3,11 +3,12 @@
 //! Plain data without a client. The operator gathers it, `ConfigMap`s carry it, and everything pure works on it.
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
 /// The cluster at one moment, as far as a plan needs it.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Snapshot {
     /// The node label whose values are racks here.
@@ -25,11 +26,17 @@ pub struct Snapshot {
     /// Pods of namespaces that no run may cut off, without those that run on every node anyway.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub protected_pods: Vec<ProtectedPod>,
+    /// Disruption budgets of the observed pods' namespaces.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<Budget>,
+    /// Nodes of members of etcd that ask for votes without asking first whether they would get them (PreVote).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub without_pre_vote: Vec<String>,
     /// The cluster carries its owner's consent, where one is asked for.
     pub opted_in: bool,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ProtectedPod {
     pub namespace: String,
@@ -37,7 +44,7 @@ pub struct ProtectedPod {
     pub node: String,
 }
 
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Node {
     pub name: String,
@@ -46,14 +53,19 @@ pub struct Node {
     /// The rack in which no run may cut it off, by the label of the cluster's owner.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protected: Option<String>,
-    /// Value of `topology.kubernetes.io/zone`: what the node lifecycle controller takes for a failure domain.
+    /// What the node lifecycle controller takes for a failure domain: the value of `topology.kubernetes.io/zone`, with that of
+    /// `topology.kubernetes.io/region` before it where there is one.
     pub zone: Option<String>,
+    /// Its label `node.kubernetes.io/exclude-disruption` takes it out of the count of its zone's unready nodes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub excluded_from_disruption: bool,
     pub ready: bool,
     /// Where its kubelet listens, by the node's own status.
     pub kubelet_port: u16,
     pub addresses: Vec<IpAddr>,
     /// Those of them by which nodes know each other; empty: all.
     pub internal: Vec<IpAddr>,
+    #[schemars(with = "Vec<String>")]
     pub pod_cidrs: Vec<IpNet>,
     /// Of each family an address that a pod there has, of the pod that is likely to stay longest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -67,6 +79,7 @@ impl Default for Node {
             rack: None,
             protected: None,
             zone: None,
+            excluded_from_disruption: false,
             ready: false,
             kubelet_port: KUBELET_PORT,
             addresses: Vec::new(),
@@ -81,7 +94,7 @@ impl Default for Node {
 pub const KUBELET_PORT: u16 = 10250;
 
 /// A voting member of etcd.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EtcdMember {
     /// The node it runs on (stacked), or the endpoint that it is (external).
@@ -91,13 +104,21 @@ pub struct EtcdMember {
     /// Ports of its client and peer URLs.
     pub client_port: u16,
     pub peer_port: u16,
+    /// `--name`, `--initial-advertise-peer-urls` and `--data-dir` of its static pod, as they stand there. Empty where they could not be
+    /// read.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub peer_urls: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub data_dir: String,
 }
 
 /// Name of the control-plane endpoint among members, where it is no node.
 pub const CONTROL_PLANE_ENDPOINT: &str = "control-plane-endpoint";
 
 /// An API server by its own address, not through a Service or a load balancer.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiServer {
     /// The node it runs on, or its address where that is no node.
@@ -106,12 +127,13 @@ pub struct ApiServer {
 }
 
 /// Something with addresses that is no node.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Endpoint {
     pub name: String,
     /// `None`: outside of every rack.
     pub rack: Option<String>,
+    #[schemars(with = "Vec<String>")]
     pub cidrs: Vec<IpNet>,
     pub ports: Vec<u16>,
     /// Nodes also drop what they send there, after DNAT.
@@ -119,7 +141,7 @@ pub struct Endpoint {
 }
 
 /// A Lease of a component that elects a leader.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Lease {
     pub namespace: String,
@@ -136,6 +158,9 @@ pub struct Lease {
     pub retry_period: Timer,
     /// Nodes on which another candidate runs.
     pub candidate_nodes: Vec<String>,
+    /// How its holder is picked where leader election is coordinated: the Lease's own `strategy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<String>,
 }
 
 impl Lease {
@@ -146,7 +171,7 @@ impl Lease {
 }
 
 /// A pod of the observed workloads.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Pod {
     pub namespace: String,
@@ -172,8 +197,27 @@ impl Pod {
     }
 }
 
+/// A disruption budget.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Budget {
+    pub namespace: String,
+    pub name: String,
+    /// Healthy pods that it wants, by its own status; None: its status does not say so yet.
+    pub desired_healthy: Option<u32>,
+    /// Names of the Ready pods that it selects, observed or not.
+    pub healthy: Vec<String>,
+}
+
+impl Budget {
+    /// `namespace/name`, as predictions call it.
+    pub fn subject(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
 /// A value in seconds and where it comes from.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Timer {
     pub seconds: f64,
@@ -193,7 +237,7 @@ impl Timer {
 }
 
 /// Timers of the cluster that a prediction needs.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Timers {
     /// kube-controller-manager `--node-monitor-grace-period`.
@@ -206,9 +250,31 @@ pub struct Timers {
     pub node_lease_renew: Timer,
     /// etcd `--election-timeout`.
     pub etcd_election: Timer,
+    /// kube-controller-manager `--secondary-node-eviction-rate`, nodes per second. This one and those below may be missing: a
+    /// prediction then assumes upstream's defaults, and says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secondary_eviction_rate: Option<Timer>,
+    /// kube-controller-manager `--unhealthy-zone-threshold`, a share of nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unhealthy_zone_share: Option<Timer>,
+    /// kube-controller-manager `--large-cluster-size-threshold`, nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub large_zone_nodes: Option<Timer>,
+    /// The longer of kube-apiserver `--etcd-healthcheck-timeout` and `--etcd-readycheck-timeout`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etcd_check: Option<Timer>,
+    /// `periodSeconds` of kube-apiserver's liveness probe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub liveness_period: Option<Timer>,
+    /// `failureThreshold` of that probe, a number of failures in a row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub liveness_failures: Option<Timer>,
+    /// How long kube-apiserver has to end when that probe has failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_server_grace: Option<Timer>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OperatorReplica {
     pub pod: String,

@@ -11,6 +11,7 @@ mod control_plane;
 mod delete;
 mod election;
 mod heal;
+mod journal;
 mod misfortune;
 mod plan;
 mod replica;

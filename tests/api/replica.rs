@@ -78,6 +78,8 @@ fn settings(pod: &str, node: &str, arm_deadline: Duration) -> Settings {
             service_account: "rackpartition-agent".into(),
             privileged: false,
             runtime_socket: "/run/containerd/containerd.sock".into(),
+            etcd_certificates: String::new(),
+            pod_logs: String::new(),
             state_dir: "/var/lib/rackpartition".into(),
         },
         // The chart's defaults, save that any share of nodes may be cut off.

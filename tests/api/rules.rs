@@ -103,7 +103,7 @@ async fn defaults_are_filled_and_a_started_run_can_only_be_aborted() {
     let mut run = cluster.begin("run", json!({"guards": {}})).await;
     assert_eq!(run.spec.rack_label, "topology.kubernetes.io/zone");
     assert_eq!(run.spec.guards.max_clock_error.to_string(), "500ms");
-    assert!(!run.spec.abort && !run.spec.guards.allow_all_racks);
+    assert!(!run.spec.abort && !run.spec.rehearsal && !run.spec.guards.allow_all_racks);
     // Not started: still to be changed.
     run = cluster.patch("run", json!({"spec": {"duration": "20s"}})).await.expect("a run that has not started");
     run.status = Some(RackPartitionStatus {
@@ -121,6 +121,7 @@ async fn defaults_are_filled_and_a_started_run_can_only_be_aborted() {
         json!({"endpoints": [{"name": "lb", "cidrs": ["198.18.0.9/32"]}]}),
         json!({"expect": {"leaderTakeover": "1h"}}),
         json!({"workloads": {"labelSelector": {"matchLabels": {"a": "b"}}}}),
+        json!({"rehearsal": true}),
     ] {
         let error = cluster.patch("run", json!({"spec": spec})).await.expect_err("a run that has started");
         assert!(error.to_string().contains("immutable once it has started"), "{spec}: {error}");

@@ -152,6 +152,8 @@ pub fn be_its_agent(name: &str, directory: &Path) {
         state_dir: state(directory),
         ready: ReadyArgs { ready_file: ready(directory) },
         runtime_socket: String::new(),
+        etcd_certificates: String::new(),
+        pod_logs: String::new(),
     };
     let (order, orders) = watch::channel(Order::default());
     let (stop, stopped) = watch::channel(false);

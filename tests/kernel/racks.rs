@@ -78,7 +78,7 @@ impl Racks {
             ..Default::default()
         };
         let balancer = &self.members[NODES];
-        let member = |i| EtcdMember { node: name(i), leads: None, client_port: 2379, peer_port: 2380 };
+        let member = |i| EtcdMember { node: name(i), client_port: 2379, peer_port: 2380, ..Default::default() };
         let server = |i: usize| ApiServer { name: name(i), address: SocketAddr::new(self.members[i].v4, 6443) };
         Snapshot {
             rack_label: "rack".into(),

@@ -92,8 +92,8 @@ async fn reached_no_api_server_outside(h: &Harness, run: &str, schedule: rackpar
     Ok(())
 }
 
-/// The finding of this check whose subject ends so.
-fn one<'a>(findings: &'a [Finding], check: Check, subject: &str) -> Result<&'a Finding> {
+/// The finding of this check whose subject has these words.
+pub fn one<'a>(findings: &'a [Finding], check: Check, subject: &str) -> Result<&'a Finding> {
     findings
         .iter()
         .find(|f| f.check == check && f.subject.contains(subject))

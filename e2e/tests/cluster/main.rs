@@ -6,6 +6,7 @@
 //! all, and `--on` from those what runs on clusters of this topology.
 
 mod bad_luck;
+mod controls;
 mod endings;
 mod example;
 mod harness;
@@ -51,6 +52,11 @@ const LONG: &[Scenario] = &[
     ("a_flapping_cut_is_exact", |h| shapes::of_the_example_is_exact(h, "flapping").boxed_local()),
     ("a_staggered_heal_is_exact", |h| shapes::of_the_example_is_exact(h, "staggered").boxed_local()),
     ("the_leader_of_etcd_is_found", |h| shapes::the_leader_of_etcd_is_found(h).boxed_local()),
+    ("a_rehearsal_gives_no_finding", |h| controls::a_rehearsal(h).boxed_local()),
+    ("an_old_leader_that_does_not_stop_is_caught", |h| controls::an_old_leader_that_does_not_stop(h).boxed_local()),
+    ("a_twin_of_a_stateful_set_is_caught", |h| controls::a_twin_of_a_stateful_set(h).boxed_local()),
+    ("stale_reads_on_the_losing_side_are_told", |h| controls::stale_reads_on_the_losing_side(h).boxed_local()),
+    ("an_altered_member_of_etcd_is_caught", |h| controls::an_altered_member_of_etcd(h).boxed_local()),
 ];
 
 /// Two racks that lose each other, and a witness of etcd in a third: on other machines than the rest.

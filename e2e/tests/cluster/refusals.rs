@@ -50,7 +50,7 @@ pub async fn each_says_what_to_do(h: &Harness) -> Result<()> {
 }
 
 /// The example's own spec.
-fn example_spec() -> Result<Value> {
+pub fn example_spec() -> Result<Value> {
     let text = std::fs::read_to_string(repository(EXAMPLE))?;
     let run: Value = serde_saphyr::from_str(&text)?;
     Ok(run["spec"].clone())

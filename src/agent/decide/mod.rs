@@ -3,7 +3,10 @@
 #[cfg(test)]
 mod tests;
 
-use crate::{api::RecordPhase, netfilter::TableState};
+use crate::{
+    api::{RecordPhase, StoreRevisions},
+    netfilter::TableState,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +33,8 @@ pub struct Order {
     pub done: bool,
     /// The run is to end early; says why.
     pub abort: Option<String>,
+    /// At which revisions etcd's member on this node is to be hashed. Nothing that is done about the cut depends on it.
+    pub store: StoreRevisions,
 }
 
 /// How a node's part in a run ended.

@@ -108,11 +108,113 @@ fn external_members_are_reached_by_their_clients() {
     };
     snapshot.endpoints.extend([external("etcd-a", "r1", 1), external("etcd-b", "r2", 2), external("etcd-c", "r3", 3)]);
     snapshot.etcd = ["etcd-a", "etcd-b", "etcd-c"]
-        .map(|node| EtcdMember { node: node.into(), leads: None, client_port: 2379, peer_port: 2380 })
+        .map(|node| EtcdMember { node: node.into(), client_port: 2379, peer_port: 2380, ..Default::default() })
         .into();
     let sides = sides_of(&snapshot, json!({"isolate": {"racks": ["r1"]}}));
     assert!(sides.iter().all(|s| s.quorum), "what API servers reach counts");
     // Nobody drops between endpoints: all members keep their leader, and the isolated API server its own member.
     assert_eq!(sides[0].writable, Prospect::Yes);
     assert_eq!(sides[1].writable, Prospect::Yes);
+}
+
+/// Tolerated losses of one to nine members (etcd FAQ): the others keep their majority until one more is lost.
+const TOLERATED: [usize; 9] = [0, 0, 1, 1, 2, 2, 3, 3, 4];
+
+#[test]
+fn quorum_of_one_to_nine_members_for_every_number_lost() {
+    for (members, tolerated) in (1..).zip(TOLERATED) {
+        // Beside the members a worker each side, so that there is somebody to cut a single member from.
+        let racks: Vec<usize> = (0..=members).collect();
+        let snapshot = cluster(&racks, members);
+        for lost in 1..=members {
+            let names: Vec<String> = (0..lost).map(|rack| format!("r{rack}")).collect();
+            let sides = sides_of(&snapshot, json!({"isolate": {"racks": names}}));
+            let [isolated, rest] = &sides[..] else { panic!("{sides:?}") };
+            let of = |yes| if yes { (true, Prospect::Yes) } else { (false, Prospect::No) };
+            let keeps = lost <= tolerated;
+            // Of an even number two halves have none.
+            let wins = 2 * lost > members;
+            assert_eq!((isolated.quorum, isolated.writable), of(wins), "{lost} of {members}: the lost ones");
+            // Of a rest without a member nobody can write.
+            let keeps = keeps && lost < members;
+            assert_eq!((rest.quorum, rest.writable), of(keeps), "{lost} of {members}: the rest");
+            assert!(!(keeps && wins), "two majorities");
+        }
+    }
+}
+
+#[test]
+fn in_a_triangle_the_leaders_place_decides() {
+    use Prospect::{No, Yes};
+    for (leader, expected) in [(0, [Yes, Yes, No]), (1, [Yes, Yes, Yes]), (2, [No, Yes, Yes])] {
+        let mut snapshot = three();
+        snapshot.etcd[leader].leads = Some(true);
+        let writable: Vec<_> = sides_of(&snapshot, BRIDGE()).iter().map(|s| s.writable).collect();
+        assert_eq!(writable, expected, "n{leader} leads");
+    }
+}
+
+#[test]
+fn in_a_chain_of_four_the_middle_two_may_lead() {
+    use Prospect::{Maybe, No, Yes};
+    let mut snapshot = cluster(&[0, 1, 2, 3], 4);
+    let told = |snapshot: &Snapshot| {
+        let sides = sides_of(snapshot, json!({"chain": {}}));
+        (sides.iter().map(|s| s.quorum).collect::<Vec<_>>(), sides.iter().map(|s| s.writable).collect::<Vec<_>>())
+    };
+    assert_eq!(told(&snapshot), (vec![false, true, true, false], vec![Maybe, Yes, Yes, Maybe]));
+    // The far end does not hear whom the others follow.
+    snapshot.etcd[1].leads = Some(true);
+    assert_eq!(told(&snapshot).1, [Yes, Yes, Yes, No]);
+}
+
+#[test]
+fn in_a_star_of_four_only_the_hub_has_three() {
+    let snapshot = cluster(&[0, 1, 2, 3], 4);
+    let sides = sides_of(&snapshot, json!({"star": {"hub": {"racks": ["r1"]}}}));
+    let quorum: Vec<_> = sides.iter().filter(|s| s.quorum).map(|s| (s.name.as_str(), s.etcd_members)).collect();
+    assert_eq!(quorum, [("r1", 4)]);
+    assert!(sides.iter().all(|s| s.writable == Prospect::Yes));
+}
+
+#[test]
+fn of_four_members_three_keep_their_leader_and_one_has_none() {
+    let snapshot = cluster(&[1, 1, 1, 2], 4);
+    let sides = sides_of(&snapshot, json!({"split": {"groups": [{"racks": ["r1"]}]}}));
+    use Prospect::{No, Yes};
+    // The load balancer is with the rest, and reaches no API server that can write.
+    assert_eq!(told(&sides), [("r1", 3, true, Yes, Yes), ("r2", 1, false, No, No)]);
+}
+
+/// Five members of which only n2 hears a majority, and not n0, who is alone.
+const CONSTRAINED: fn() -> Value = || {
+    let both = |from: &str, to: &[&str]| json!({"from": {"racks": [from]}, "to": {"racks": to}, "both": true});
+    json!({"edges": [both("r0", &["r1", "r2", "r3", "r4"]), both("r1", &["r3", "r4"]), both("r3", &["r4"])]})
+};
+
+#[test]
+fn a_hub_that_may_lack_what_the_old_leader_wrote_need_not_win() {
+    let writable = |leader: Option<usize>| {
+        let mut snapshot = cluster(&[0, 1, 2, 3, 4], 5);
+        leader.into_iter().for_each(|i| snapshot.etcd[i].leads = Some(true));
+        let sides = sides_of(&snapshot, CONSTRAINED());
+        sides.iter().map(|s| (s.quorum, s.writable)).collect::<Vec<_>>()
+    };
+    let of = |hub| vec![(false, Prospect::No), (false, hub), (true, hub), (false, hub), (false, hub)];
+    assert_eq!(writable(Some(2)), of(Prospect::Yes), "it leads and goes on");
+    assert_eq!(writable(Some(0)), of(Prospect::Maybe), "the others may have longer logs, and can't win themselves");
+    assert_eq!(writable(Some(1)), of(Prospect::Yes), "it hears the old leader to its end");
+    assert_eq!(writable(None), of(Prospect::Maybe));
+}
+
+#[test]
+fn without_pre_vote_a_leader_that_somebody_does_not_hear_may_be_deposed() {
+    use Prospect::{Maybe, No, Yes};
+    let mut snapshot = three();
+    snapshot.etcd[0].leads = Some(true);
+    snapshot.without_pre_vote = vec!["n0".into(), "n1".into(), "n2".into()];
+    let writable = |snapshot: &Snapshot, cut| sides_of(snapshot, cut).iter().map(|s| s.writable).collect::<Vec<_>>();
+    assert_eq!(writable(&snapshot, BRIDGE()), [Maybe, Maybe, Maybe], "n2 hears n1, who follows n0");
+    // Cut off from all it asks nobody.
+    assert_eq!(writable(&snapshot, json!({"isolate": {"racks": ["r3"]}})), [No, Yes]);
 }

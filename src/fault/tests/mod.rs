@@ -3,6 +3,7 @@
 mod graph;
 mod pattern;
 mod refusals;
+mod rehearsal;
 mod shapes;
 
 use super::{Fault, PlanParts, Policy, Refusal, RunPlan, check_guards, expand, sides};
@@ -36,7 +37,7 @@ fn cluster(racks: &[usize], masters: usize) -> Snapshot {
         rack_label: "zone".into(),
         etcd: masters
             .clone()
-            .map(|n| EtcdMember { node: n.name.clone(), leads: None, client_port: 2379, peer_port: 2380 })
+            .map(|n| EtcdMember { node: n.name.clone(), client_port: 2379, peer_port: 2380, ..Default::default() })
             .collect(),
         api_servers: masters
             .map(|n| ApiServer { name: n.name.clone(), address: SocketAddr::new(n.addresses[0], 6443) })
@@ -320,6 +321,25 @@ fn the_plan_survives_json_with_its_hash() {
     let plan = plan(&snapshot, &fault);
     let read: RunPlan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
     assert_eq!(read.hash(), plan.hash());
+}
+
+#[test]
+fn a_plan_without_its_token_has_the_same_hash_and_opens_nothing() {
+    let snapshot = cluster(&[1, 2, 3], 3);
+    let fault = expand(&isolate(&["r1"]), &snapshot).unwrap();
+    let mut plan = plan(&snapshot, &fault);
+    plan.heal.token = "0123456789abcdef0123456789abcdef".into();
+    let shown = plan.without_token();
+    assert!(!serde_json::to_string(&shown).unwrap().contains(&plan.heal.token));
+    assert!(plan.heal.token_bytes().is_ok() && shown.heal.token_bytes().is_err());
+    assert_eq!((shown.hash(), shown.without_token()), (plan.hash(), shown.clone()));
+    // Another token or another cut is another plan.
+    let mut other = plan.clone();
+    other.heal.token = "0123456789abcdef0123456789abcdee".into();
+    assert_ne!(other.hash(), plan.hash());
+    let mut other = shown.clone();
+    other.edges.pop();
+    assert_ne!(other.hash(), plan.hash());
 }
 
 /// On clusters such as the lab's, two nodes in each rack and a load balancer that is in none.

@@ -43,7 +43,8 @@ pub fn snapshot() -> Snapshot {
         addresses: vec![address(i + 1)],
         ..Node::default()
     });
-    let etcd = (1..=3).map(|i| EtcdMember { node: format!("cp{i}"), leads: None, client_port: 2379, peer_port: 2380 });
+    let member = |i| EtcdMember { node: format!("cp{i}"), client_port: 2379, peer_port: 2380, ..EtcdMember::default() };
+    let etcd = (1..=3).map(member);
     let server = |i| ApiServer { name: format!("cp{i}"), address: std::net::SocketAddr::new(address(i), 6443) };
     Snapshot {
         rack_label: "topology.kubernetes.io/zone".into(),
@@ -75,9 +76,11 @@ pub fn snapshot() -> Snapshot {
             node_eviction_rate: Timer::read(0.1, "--node-eviction-rate"),
             node_lease_renew: Timer::read(2.5, "nodeLeaseDurationSeconds / 4"),
             etcd_election: Timer::read(1.0, "--election-timeout"),
+            ..Timers::default()
         },
         operators: vec![OperatorReplica { pod: "operator-b".into(), node: "w2".into(), ready: true }],
         protected_pods: Vec::new(),
         opted_in: false,
+        ..Snapshot::default()
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     topology::Snapshot,
 };
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 pub const CUT: f64 = 75.0;
 pub const START: f64 = -30.0;
@@ -67,6 +67,35 @@ impl Run {
         let spans = &mut self.operator_status().spans;
         spans.retain(|s| s.kind != kind || s.subject != subject);
         spans.extend(history.iter().map(|(state, from, to)| span(0.0, kind, subject, state, *from, *to)));
+        count_changes(spans);
+    }
+    /// What the API said of one pod, in place of what the operator's record has.
+    pub fn rewrite_pod(&mut self, uid: &str, history: &[(&str, f64, f64)]) {
+        let spans = &mut self.operator_status().spans;
+        let old = spans.iter().find(|s| s.uid.as_deref() == Some(uid)).expect("a pod of the fixture").clone();
+        spans.retain(|s| s.uid.as_deref() != Some(uid));
+        spans.extend(history.iter().map(|(state, from, to)| {
+            let (from, to) = (moment(0.0, *from), moment(0.0, *to));
+            Span { state: (*state).into(), from, to, ..old.clone() }
+        }));
+    }
+    /// The containers of one pod on its node: state, start and end.
+    pub fn rewrite_containers(&mut self, node: &str, uid: &str, history: &[(&str, f64, f64)]) {
+        let spans = &mut self.status(node).spans;
+        let subject = spans.iter().find(|s| s.uid.as_deref() == Some(uid)).expect("a container").subject.clone();
+        spans.retain(|s| s.uid.as_deref() != Some(uid));
+        spans.extend(history.iter().map(|(state, from, to)| container(&subject, uid, state, *from, *to)));
+    }
+}
+
+/// Every change of a Lease's holder is counted in it, as by whoever takes it.
+fn count_changes(spans: &mut [Span]) {
+    let mut latest: BTreeMap<String, (String, u32)> = BTreeMap::new();
+    for span in spans.iter_mut().filter(|s| s.kind == SpanKind::Lease && !s.state.is_empty()) {
+        let (holder, changes) = latest.entry(span.subject.clone()).or_insert((span.state.clone(), 0));
+        *changes += u32::from(*holder != span.state);
+        holder.clone_from(&span.state);
+        span.detail = Some(format!("transitions={changes}"));
     }
 }
 
@@ -139,6 +168,9 @@ fn agent_spans(node: &str, plan: &RunPlan) -> Vec<Span> {
             }
         }
     }
+    spans.extend(super::etcd::spans(node));
+    spans.extend(super::api_server::spans(node));
+    spans.extend(super::register::spans(node));
     let local = |name: &str| format!("kube-system/{name}-{node}/{name}");
     match node {
         "cp1" => {
@@ -208,6 +240,8 @@ fn operator_spans() -> Vec<Span> {
     spans.push(pod("default/web-7d4b9c6f58-bbbbb", "web-2", "w2", web, "Running/Ready", START, END));
     let dns = "ReplicaSet/dns-5bc6f7d8f4";
     spans.push(pod("default/dns-5bc6f7d8f4-ccccc", "dns-1", "w1", dns, "Running/Ready", START, END));
+    spans.extend(super::register::read_back());
+    count_changes(&mut spans);
     spans
 }
 

@@ -12,12 +12,11 @@ fn a_cut_that_lasts_too_long() {
     let too_long = [("open", START, -0.5), ("silent", 0.7, CUT + 20.0), ("open", CUT + 21.0, END)];
     let for_ever = [("open", START, -0.5), ("silent", 0.7, END)];
     let again = [("open", START, -0.5), ("silent", 0.7, 74.0), ("open", 76.0, 90.0), ("silent", 91.0, END)];
-    for history in [&too_long[..], &for_ever, &again] {
-        expect(
-            |run| run.rewrite("w1", SpanKind::Probe, "w2/Kubelet", history),
-            Verdict::Fail,
-            &[(Check::HealProven, "all nodes", FindingResult::Violated)],
-        );
+    let violated = FindingResult::Violated;
+    // What never came back is no recovery either.
+    let amiss = [(Check::Recovery, "milestones", violated), (Check::HealProven, "all nodes", violated)];
+    for (history, amiss) in [(&too_long[..], &amiss[1..]), (&for_ever[..], &amiss[..]), (&again[..], &amiss[1..])] {
+        expect(|run| run.rewrite("w1", SpanKind::Probe, "w2/Kubelet", history), Verdict::Fail, amiss);
     }
     let mut run = passing();
     run.rewrite("w1", SpanKind::Probe, "w2/Kubelet", &too_long);

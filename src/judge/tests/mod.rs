@@ -1,11 +1,19 @@
 //! Whole runs, judged.
 
+mod aftermath;
+mod api_server;
 mod cluster;
+mod deletion;
 mod directions;
+mod elections;
+mod etcd;
+mod expectations;
 pub mod fixture;
 mod healing;
 mod mutations;
 mod properties;
+mod register;
+mod rehearsal;
 mod unproven;
 mod unseen;
 mod vouched;
@@ -28,15 +36,25 @@ fn the_passing_run_passes() {
     for check in [
         Check::FaultProven,
         Check::EtcdQuorum,
+        Check::EtcdLeaders,
+        Check::StoreAgreement,
         Check::ApiWritable,
+        Check::ApiServerReady,
+        Check::StaleRead,
+        Check::LostWrites,
         Check::LeaseTakeover,
         Check::LeaderGap,
         Check::LeaderOverlap,
         Check::LeaseStable,
+        Check::LeaseHistory,
         Check::NodeNotReady,
+        Check::NodeTainted,
+        Check::WorkloadEvicted,
         Check::WorkloadKept,
         Check::WorkloadDoubled,
+        Check::WorkloadOrphaned,
         Check::WorkloadStuck,
+        Check::HealDamage,
         Check::Recovery,
         Check::HealProven,
     ] {

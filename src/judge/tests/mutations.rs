@@ -171,7 +171,7 @@ fn two_of_one_statefulset_name() {
 #[test]
 fn two_of_one_statefulset_name_by_less_than_the_clocks_error() {
     expect(
-        |run| run.status("w3").spans.push(container("default/db-0/app", "db-9", "running", CUT + 9.001, END)),
+        |run| run.status("w3").spans.push(container("default/db-0/app", "db-9", "exited", CUT + 9.001, CUT + 11.0)),
         Verdict::Inconclusive,
         &[(Check::WorkloadDoubled, "default/db (StatefulSet)", FindingResult::Inconclusive)],
     );
@@ -269,8 +269,9 @@ fn a_cluster_that_does_not_recover() {
 fn a_side_that_writes_without_a_majority() {
     let history =
         [("acknowledged", START, -0.3), ("failed", 0.7, 20.0), ("acknowledged", 21.0, 22.0), ("failed", 23.0, 80.0)];
+    let healed = [("acknowledged", 81.0, END)];
     expect(
-        |run| run.rewrite("cp1", SpanKind::Canary, "cp1", &history),
+        |run| run.rewrite("cp1", SpanKind::Canary, "cp1", &[&history[..], &healed].concat()),
         Verdict::Fail,
         &[(Check::ApiWritable, "isolated", FindingResult::Violated)],
     );

@@ -4,12 +4,15 @@ use super::fixture::{CUT, END, Run, START, container, passing};
 use crate::api::{SpanKind, Verdict};
 use proptest::prelude::*;
 
-const KINDS: [SpanKind; 11] = [
+pub const KINDS: [SpanKind; 14] = [
     SpanKind::Heard,
     SpanKind::Lost,
     SpanKind::Probe,
     SpanKind::Health,
+    SpanKind::Store,
     SpanKind::Canary,
+    SpanKind::Register,
+    SpanKind::Reading,
     SpanKind::Container,
     SpanKind::Lease,
     SpanKind::Node,
@@ -40,20 +43,20 @@ fn broken(which: usize) -> Run {
 }
 const BROKEN: usize = 9;
 
-fn without_record(run: &mut Run, which: usize) {
+pub fn without_record(run: &mut Run, which: usize) {
     match which {
         0 => run.operator = None,
         n => drop(run.agents.remove(n - 1)),
     }
 }
 
-fn without_kind(run: &mut Run, kind: SpanKind) {
+pub fn without_kind(run: &mut Run, kind: SpanKind) {
     let all = run.agents.iter_mut().chain(run.operator.as_mut());
     all.filter_map(|r| r.status.as_mut()).for_each(|s| s.spans.retain(|span| span.kind != kind));
 }
 
 #[test]
-fn every_record_and_every_kind_but_taints_is_needed_to_pass() {
+fn every_record_and_every_kind_is_needed_to_pass() {
     for which in 0..=6 {
         let mut run = passing();
         without_record(&mut run, which);
@@ -62,9 +65,7 @@ fn every_record_and_every_kind_but_taints_is_needed_to_pass() {
     for kind in KINDS {
         let mut run = passing();
         without_kind(&mut run, kind);
-        // Taints are told beside NotReady, and nothing rests on them alone.
-        let expected = if kind == SpanKind::Taint { Verdict::Pass } else { Verdict::Inconclusive };
-        assert_eq!(run.judge().verdict, expected, "without {kind:?}");
+        assert_eq!(run.judge().verdict, Verdict::Inconclusive, "without {kind:?}");
     }
 }
 
@@ -110,16 +111,10 @@ proptest! {
     }
 }
 
-/// What rests on nothing but itself: the operator's canaries to the losing side and the agents' on the other one (each side has
-/// its own witness), taints (told beside NotReady), and a pod of the rest, which nothing is predicted of.
-const NOT_NEEDED: [(&str, SpanKind, &str); 6] = [
-    ("cp2", SpanKind::Canary, "cp2"),
-    ("cp3", SpanKind::Canary, "cp3"),
-    ("w2", SpanKind::Canary, "cp1"),
-    ("w2", SpanKind::Taint, "cp1"),
-    ("w2", SpanKind::Taint, "w1"),
-    ("w2", SpanKind::Pod, "default/web-7d4b9c6f58-bbbbb"),
-];
+/// What rests on nothing but itself: the operator's canaries to the losing side, which has its own, and a pod of the rest, which nothing
+/// is predicted of.
+const NOT_NEEDED: [(&str, SpanKind, &str); 2] =
+    [("w2", SpanKind::Canary, "cp1"), ("w2", SpanKind::Pod, "default/web-7d4b9c6f58-bbbbb")];
 
 #[test]
 fn every_other_series_is_needed_to_pass() {

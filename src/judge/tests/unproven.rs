@@ -124,8 +124,11 @@ fn a_record_is_missing() {
             (Check::FaultProven, "rest→rest", unknown),
             (Check::FaultProven, "isolated→rest: datagrams", unknown),
             (Check::FaultProven, "rest→rest: datagrams", unknown),
+            (Check::WorkloadDoubled, "default/dns (Deployment)", unknown),
             (Check::WorkloadDoubled, "default/web (Deployment)", unknown),
             (Check::WorkloadDoubled, "default/db (StatefulSet)", unknown),
+            (Check::WorkloadOrphaned, "all pods", unknown),
+            (Check::Recovery, "milestones", unknown),
             (Check::HealProven, "all nodes", unknown),
         ],
     );
@@ -144,10 +147,14 @@ fn a_clock_was_never_compared() {
             (Check::FaultProven, "rest→isolated: datagrams", unknown),
             (Check::EtcdQuorum, "isolated", unknown),
             (Check::ApiWritable, "isolated", unknown),
+            (Check::ApiServerReady, "cp1", unknown),
+            (Check::StaleRead, "isolated", unknown),
+            (Check::LostWrites, "isolated", unknown),
             (Check::LeaderGap, KCM, unknown),
             (Check::LeaderGap, "kube-system/kube-scheduler", unknown),
             (Check::LeaderOverlap, KCM, unknown),
             (Check::LeaderOverlap, "kube-system/kube-scheduler", unknown),
+            (Check::Recovery, "milestones", unknown),
         ],
     );
 }
@@ -163,7 +170,10 @@ fn a_runtime_that_is_not_read() {
             (Check::LeaderGap, "kube-system/kube-scheduler", unknown),
             (Check::LeaderOverlap, KCM, unknown),
             (Check::LeaderOverlap, "kube-system/kube-scheduler", unknown),
+            (Check::WorkloadDoubled, "default/dns (Deployment)", unknown),
+            (Check::WorkloadDoubled, "default/web (Deployment)", unknown),
             (Check::WorkloadDoubled, "default/db (StatefulSet)", unknown),
+            (Check::WorkloadOrphaned, "all pods", unknown),
         ],
     );
 }
@@ -183,7 +193,10 @@ fn a_record_that_is_full() {
         |run| run.status("w2").spans_left_out = 3,
         Verdict::Inconclusive,
         &[
+            (Check::WorkloadDoubled, "default/dns (Deployment)", FindingResult::Inconclusive),
+            (Check::WorkloadDoubled, "default/web (Deployment)", FindingResult::Inconclusive),
             (Check::WorkloadDoubled, "default/db (StatefulSet)", FindingResult::Inconclusive),
+            (Check::WorkloadOrphaned, "all pods", FindingResult::Inconclusive),
             (Check::HealProven, "all nodes", FindingResult::Inconclusive),
         ],
     );

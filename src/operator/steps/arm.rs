@@ -1,6 +1,6 @@
 //! Arm: an agent on every node of the plan, with an inert table, a clock in step and a healthy baseline. All or nothing.
 
-use super::{Error, Planned, baseline, failed_to, plan, planned, survey};
+use super::{Error, Planned, baseline, failed_to, plan, planned, store, survey};
 use crate::{
     api::{NodeRecord, Phase, RackPartition, RackPartitionStatus, Role, Side, conditions},
     course::{LEAD_SECONDS, Next, arming, is_late, refused},
@@ -72,6 +72,7 @@ async fn next(
 ) -> Result<Next, Error> {
     let nodes = planned.nodes(agents);
     let status = RackPartitionStatus { agents: Some(nodes.count(&status)), ..status };
+    let status = store::armed(run, &ctx.settings.agent, status);
     if let Some((node, why)) = nodes.given_up() {
         let advice = "see to that node and its agent's pod, then create the run again";
         return Ok(refuse(status, format!("node {node} can't take part: {why}; {advice}")));

@@ -1,6 +1,6 @@
 //! End: after a verdict, a refusal, an abort or a deletion. Nothing with effect is left, and nothing is said that nobody saw.
 
-use super::{Error, abort, failed_to, or_gone, plan_of, seconds_until};
+use super::{Error, abort, failed_to, or_gone, plan_map_of, plan_of, seconds_until};
 use crate::{
     api::{FINALIZER, RackPartition, RackPartitionStatus},
     course::{Nodes, SLACK_SECONDS, deadline, is_held},
@@ -9,16 +9,20 @@ use crate::{
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     ResourceExt,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 use std::time::Duration;
+
+/// For so long after the end of a run, seconds, what the API server refuses is tried again: one that has just come back may not know
+/// anybody's rights yet.
+const PATIENCE_SECONDS: f64 = 20.0;
 
 /// Where the nodes of a run are on the way out.
 pub enum Ending {
     /// Ask again.
     Waiting { status: Box<RackPartitionStatus>, again_in: Duration },
-    /// Agents and plan are gone.
+    /// The agents are gone.
     Over { status: Box<RackPartitionStatus> },
 }
 
@@ -35,7 +39,7 @@ pub async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Ending, Error
         Ok(plan) => Some(plan),
         Err(Error::PlanGone { .. }) if status.plan.is_none() => {
             // Agents of a survey may be there.
-            remove(run, ctx).await?;
+            remove_agents(run, ctx).await?;
             return Ok(Ending::Over { status: Box::new(status) });
         }
         // Without its token no heal packet can be sent; all else goes on.
@@ -64,20 +68,65 @@ pub async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Ending, Error
         let status = RackPartitionStatus { message: Some(message), ..status };
         return Ok(Ending::Waiting { status: Box::new(status), again_in: Duration::from_millis(500) });
     }
-    remove(run, ctx).await?;
+    remove_agents(run, ctx).await?;
     Ok(Ending::Over { status: Box::new(status) })
 }
 
-/// Agents, plan and canaries go; records stay, they belong to the run.
-async fn remove(run: &RackPartition, ctx: &Context) -> Result<(), Error> {
+/// Agents and canaries go; records stay, they belong to the run.
+async fn remove_agents(run: &RackPartition, ctx: &Context) -> Result<(), Error> {
     let delete = DeleteParams::background();
     for name in [objects::name(run), objects::survey_name(run)] {
         or_gone(ctx.daemon_sets().delete(&name, &delete).await.map(drop)).map_err(failed_to("delete the agents"))?;
     }
-    or_gone(canary::remove(ctx, run).await).map_err(failed_to("delete the canary Leases"))?;
-    or_gone(ctx.plans().delete_collection(&delete, &objects::of_run(run)).await.map(drop))
+    or_gone(canary::remove(ctx, run).await).map_err(failed_to("delete the canary Leases"))
+}
+
+/// The last that is done for a run: what it was made of is written where it stays, the plan goes with its secret, and then the
+/// finalizer. In this order, so that whoever goes on after an attempt that ended in between loses nothing.
+///
+/// # Errors
+/// Where the API does not answer.
+pub async fn let_go(run: &RackPartition, ctx: &Context) -> Result<(), Error> {
+    // All that a run owns goes with it.
+    if run.metadata.deletion_timestamp.is_none() {
+        keep(run, ctx).await?;
+    }
+    or_gone(ctx.plans().delete_collection(&DeleteParams::background(), &objects::of_run(run)).await.map(drop))
         .map_err(failed_to("delete the plan"))?;
-    Ok(())
+    drop_finalizer(run, ctx).await
+}
+
+/// Writes what the run was made of, without its secret, where the plan is still there.
+async fn keep(run: &RackPartition, ctx: &Context) -> Result<(), Error> {
+    let armed = match plan_map_of(run, ctx).await {
+        Ok((armed, _)) => armed,
+        // There never was one, somebody deleted it, or an earlier attempt has written it down and got further.
+        Err(error) if error.is_lost_plan() => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let journal = objects::journal_map(run, &ctx.settings.namespace, &armed)?;
+    let written = match ctx.journals().create(&PostParams::default(), &journal).await {
+        // By an earlier attempt. Nobody else's has this name.
+        Err(kube::Error::Api(answer)) if answer.is_already_exists() => Ok(()),
+        other => other.map(drop).map_err(failed_to("keep what the run was made of")),
+    };
+    match written {
+        // Tried again and again, the secret would stay for ever.
+        Err(error) if error.is_refusal() && !has_just_ended(run) => {
+            let note = format!("{error}; so the run can't be exported, nor judged again");
+            tracing::warn!(run = run.name_any(), note);
+            ctx.tell(run, true, "NotKept", &note).await;
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn has_just_ended(run: &RackPartition) -> bool {
+    let conditions = run.status.iter().flat_map(|s| &s.conditions);
+    let mut ages = conditions.map(|c| -seconds_until(c.last_transition_time.0));
+    // None of the future: a clock that was stepped back must not hold the run.
+    ages.any(|age| (0.0..PATIENCE_SECONDS).contains(&age))
 }
 
 /// Whether a run that has ended may still have nodes cut: those that have not said otherwise, until the kernels' deadline.
@@ -92,9 +141,7 @@ pub async fn add_finalizer(run: &RackPartition, ctx: &Context) -> Result<(), Err
     set_finalizers(run, ctx, |f| f.push(FINALIZER.into())).await
 }
 
-/// # Errors
-/// Where the API does not answer.
-pub async fn drop_finalizer(run: &RackPartition, ctx: &Context) -> Result<(), Error> {
+async fn drop_finalizer(run: &RackPartition, ctx: &Context) -> Result<(), Error> {
     set_finalizers(run, ctx, |f| f.retain(|f| f != FINALIZER)).await
 }
 

@@ -70,6 +70,7 @@ fn verdict(
     };
     let status = RackPartitionStatus {
         verdict: Some(judgement.verdict),
+        runbook: report::runbook(&planned.snapshot, &judgement.findings),
         findings: judgement.findings,
         onset: judgement.onset,
         ..status

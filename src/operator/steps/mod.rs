@@ -11,6 +11,7 @@ pub mod end;
 pub mod judge;
 pub mod plan;
 pub mod recover;
+mod store;
 pub mod survey;
 
 use super::{context::Context, gather, objects};

@@ -1,6 +1,6 @@
 //! Recover: watch on after the heal, until the cluster is whole and has stayed so, or until watching ends.
 
-use super::{Error, failed_to, planned};
+use super::{Error, failed_to, planned, store};
 use crate::{
     api::{RackPartition, RackPartitionStatus},
     course::{Next, after},
@@ -18,6 +18,7 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     ctx.observers.ensure(ctx, run, &planned.plan, &planned.snapshot, operator.as_ref());
     let nodes = planned.nodes(&agents);
     let status = RackPartitionStatus { agents: Some(nodes.count(&status)), ..status };
+    let status = store::healed(run, &ctx.settings.agent, status);
     let uid = &planned.plan.run_uid;
     Ok(after(status, &nodes, ctx.observers.whole_for(uid), ctx.observers.convergence(uid), Timestamp::now()))
 }

@@ -1,0 +1,396 @@
+//! Controls: faults of the cluster's own, which the tool must catch, and a run in which nothing happens, of which it must find nothing.
+
+use crate::{
+    example::one,
+    harness::{AGENTS, Harness, seconds_until, told},
+    refusals::{example_spec, isolate},
+};
+use anyhow::{Context, Result, bail, ensure};
+use e2e::lab::RACK_LABEL;
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    coordination::v1::Lease,
+    core::v1::{ConfigMap, Node, Pod},
+};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams, PostParams, Preconditions},
+};
+use rackpartition::api::{Check, Finding, FindingResult, Phase, RackPartitionStatus, Schedule, Verdict};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, fmt::Debug, time::Duration};
+use tokio::time::sleep;
+
+/// Arming, a cut of up to 90 s, recovery of up to 3 minutes, judging.
+const WHOLE_RUN: Duration = Duration::from_secs(480);
+/// From a run's creation to its cut.
+const ARMING: Duration = Duration::from_secs(150);
+/// As `pgrep -f` knows them.
+const SCHEDULER: &str = "^kube-scheduler";
+const ETCD: &str = "^etcd --";
+
+/// A leader that hangs as in a long pause, for longer than its Lease lasts: when it goes on another one leads already, and client-go
+/// fences nobody.
+pub async fn an_old_leader_that_does_not_stop(h: &Harness) -> Result<()> {
+    h.lab.gather_leaders("r1").await?;
+    let old = node(h, "r1", true)?;
+    let name = "old-leader";
+    let mut spec = example_spec()?;
+    spec["guards"] = json!({"maxClockError": "900ms"});
+    h.create(name, spec).await?;
+    // Before it gives up by itself, which it does a renew deadline of 7 s after its last renewal.
+    into_the_cut(h, name, 3.0).await?;
+    while_held(h, &old, SCHEDULER, async {
+        another_schedules(h, &old).await?;
+        // Far longer than an election allows, and than clocks and polls leave open.
+        sleep(Duration::from_secs(10)).await;
+        Ok(())
+    })
+    .await?;
+    let status = ended(h, name).await?;
+    let findings = &status.findings;
+    let overlap = one(findings, Check::LeaderOverlap, "kube-system/kube-scheduler")?;
+    ensure!(overlap.result == FindingResult::Violated, "two schedulers led unnoticed: {}", told(findings));
+    let accused = violated(findings).find(|f| f.subject.contains("kube-controller-manager"));
+    ensure!(accused.is_none(), "nothing was wrong with the controller manager: {}", told(findings));
+    ensure!(status.verdict == Some(Verdict::Fail), "{:?}: {}", status.verdict, told(findings));
+    h.no_tables(Duration::from_secs(30)).await
+}
+
+async fn another_schedules(h: &Harness, old: &str) -> Result<()> {
+    let leases: Api<Lease> = Api::namespaced(h.client.clone(), "kube-system");
+    let own = format!("{old}_");
+    h.until("another scheduler to lead", Duration::from_secs(45), async |_: &Harness| {
+        let holder = leases.get("kube-scheduler").await?.spec.and_then(|s| s.holder_identity).unwrap_or_default();
+        Ok((!holder.is_empty() && !holder.starts_with(&own)).then_some(()))
+    })
+    .await
+}
+
+const TWIN: &str = "twin";
+const FIRST: &str = "twin-0";
+
+/// A pod of a StatefulSet whose node can't be asked is deleted by force, which the documentation of StatefulSets warns of: another one of
+/// its name starts elsewhere while it runs.
+pub async fn a_twin_of_a_stateful_set(h: &Harness) -> Result<()> {
+    // So that nobody who marks nodes and makes pods has to be replaced first.
+    h.lab.gather_leaders("r2").await?;
+    let sets: Api<StatefulSet> = Api::namespaced(h.client.clone(), "shop");
+    sets.create(&PostParams::default(), &serde_json::from_value(set_that_may_go_elsewhere())?).await?;
+    let caught = twin_is_caught(h).await;
+    // One that could not be removed is told, and not in the place of what it was for.
+    caught.and(removed(h, &sets, TWIN).await)
+}
+
+/// One pod, in r1 if that has room. Unlike those of the example's StatefulSet it has no place that it must go back to.
+fn set_that_may_go_elsewhere() -> Value {
+    let labels = json!({"app": TWIN});
+    let in_r1 = json!({"matchExpressions": [{"key": RACK_LABEL, "operator": "In", "values": ["r1"]}]});
+    let prefers = json!({"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": in_r1}]});
+    let container = json!({
+        "name": "pause", "image": "registry.k8s.io/pause:3.10", "imagePullPolicy": "IfNotPresent",
+        "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+    });
+    let pod = json!({
+        "affinity": {"nodeAffinity": prefers}, "containers": [container], "terminationGracePeriodSeconds": 5,
+        "automountServiceAccountToken": false,
+        "securityContext": {"runAsNonRoot": true, "runAsUser": 65535, "seccompProfile": {"type": "RuntimeDefault"}},
+    });
+    json!({
+        "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": TWIN},
+        "spec": {
+            "serviceName": "db", "replicas": 1, "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    })
+}
+
+async fn twin_is_caught(h: &Harness) -> Result<()> {
+    let worker = node(h, "r1", false)?;
+    let old = twin(h, Duration::from_secs(60), |_| true).await?;
+    ensure!(node_of(&old) == worker, "the scheduler put {FIRST} on {}, which is not cut off", node_of(&old));
+    let uid = old.uid().context("no uid")?;
+    let name = "twin";
+    let mut spec = isolate(&["r1"]);
+    spec["duration"] = json!("90s");
+    spec["recovery"] = json!("2m");
+    spec["workloads"] = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "shop"}}});
+    h.create(name, spec).await?;
+    into_the_cut(h, name, 0.0).await?;
+    // Else it might be bound to the same node again, and wait there.
+    unreachable(h, &worker).await?;
+    delete_by_force(h, &uid).await?;
+    let new = twin(h, Duration::from_secs(40), |pod| pod.uid().as_ref() != Some(&uid)).await?;
+    println!("  {FIRST} runs on {} beside the one on {worker}", node_of(&new));
+    let status = ended(h, name).await?;
+    let findings = &status.findings;
+    let doubled: Vec<&Finding> = violated(findings).filter(|f| f.check == Check::WorkloadDoubled).collect();
+    let is_caught = matches!(doubled[..], [found] if found.subject.contains(TWIN));
+    ensure!(is_caught, "of two pods called {FIRST}, and of nobody else, both ran: {}", told(findings));
+    ensure!(status.verdict == Some(Verdict::Fail), "{:?}: {}", status.verdict, told(findings));
+    h.no_tables(Duration::from_secs(30)).await
+}
+
+/// The pod of that name, as soon as it runs and is the one that is meant.
+async fn twin(h: &Harness, deadline: Duration, is_meant: impl Fn(&Pod) -> bool) -> Result<Pod> {
+    let pods: Api<Pod> = Api::namespaced(h.client.clone(), "shop");
+    h.until(&format!("{FIRST} to run"), deadline, async |_: &Harness| {
+        let runs = |pod: &Pod| pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");
+        Ok(pods.get_opt(FIRST).await?.filter(|pod| runs(pod) && is_meant(pod)))
+    })
+    .await
+}
+
+fn node_of(pod: &Pod) -> &str {
+    pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default()
+}
+
+async fn unreachable(h: &Harness, node: &str) -> Result<()> {
+    let nodes: Api<Node> = Api::all(h.client.clone());
+    h.until(&format!("{node} to be tainted"), Duration::from_secs(60), async |_: &Harness| {
+        let taints = nodes.get(node).await?.spec.and_then(|s| s.taints).unwrap_or_default();
+        let is_closed = taints.iter().any(|t| t.key == "node.kubernetes.io/unreachable" && t.effect == "NoSchedule");
+        Ok(is_closed.then_some(()))
+    })
+    .await
+}
+
+/// What `kubectl delete pod --force --grace-period=0` asks for, of the pod of this uid only: asked a second time it would take the new one.
+async fn delete_by_force(h: &Harness, uid: &str) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(h.client.clone(), "shop");
+    let only = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    let by_force = DeleteParams::default().grace_period(0).preconditions(only);
+    h.until(&format!("{FIRST} to be deleted"), Duration::from_secs(40), async |_: &Harness| {
+        match pods.delete(FIRST, &by_force).await {
+            // Gone, or another one is there already.
+            Err(kube::Error::Api(answer)) if [404, 409].contains(&answer.code) => Ok(Some(())),
+            other => Ok(Some(other.map(drop)?)),
+        }
+    })
+    .await
+}
+
+/// An API server whose member of etcd hangs is not told that anything was lost, and goes on answering from what it knows until its
+/// connection is given up, 40 s later (keepalive of 30 s, and 10 s for the answer). Meanwhile the others go on writing.
+pub async fn stale_reads_on_the_losing_side(h: &Harness) -> Result<()> {
+    h.lab.gather_leaders("r2").await?;
+    let name = "stale-reads";
+    let mut spec = isolate(&["r1"]);
+    spec["duration"] = json!("60s");
+    h.create(name, spec).await?;
+    // Before its member ends the watches, which it does three seconds after it lost its leader.
+    let schedule = into_the_cut(h, name, 1.0).await?;
+    while_held(h, &node(h, "r1", true)?, ETCD, async {
+        let left = seconds_until(schedule.heal_at.0) - 10.0;
+        sleep(Duration::from_secs_f64(left.max(0.0))).await;
+        Ok(())
+    })
+    .await?;
+    let status = ended(h, name).await?;
+    let findings = &status.findings;
+    let stale = one(findings, Check::StaleRead, "isolated")?;
+    // A consistent read that was stale would be Violated.
+    ensure!(stale.result == FindingResult::Noted, "{}", told(findings));
+    let behind = seconds_behind(&stale.observed).with_context(|| format!("no staleness: {}", stale.observed))?;
+    ensure!(behind > 5.0, "only {behind} s: {}", told(findings));
+    let wrong = violated(findings).find(|f| f.check == Check::StaleRead);
+    ensure!(wrong.is_none(), "a consistent read was stale: {}", told(findings));
+    println!("  a watch cache {behind} s behind");
+    h.no_tables(Duration::from_secs(30)).await
+}
+
+/// Of `..., its watch cache up to 38.1 s behind`.
+fn seconds_behind(observed: &str) -> Option<f64> {
+    observed.split("its watch cache up to ").nth(1)?.split(" s behind").next()?.parse().ok()
+}
+
+/// Lets agents read etcd with the certificates that kubeadm makes.
+const CERTIFICATES: &str = r#"agent.etcdCertificates="/etc/kubernetes/pki/etcd""#;
+const MAP: &str = "control";
+/// What is written, and what one member holds instead: of the same length, for it is put into that member's file.
+const WRITTEN: &str = "as-it-was-written-to-all-members";
+const ALTERED: &str = "as-it-stands-in-one-member-alone";
+const _: () = assert!(WRITTEN.len() == ALTERED.len());
+
+/// With etcd stopped on this node, puts $2 in place of $1 into its store, whose pages have no checksums. A member that checks itself when
+/// it starts, as kubeadm asks of it, would not start with that, so $3 says whether it is to check. It may be begun again wherever it ended;
+/// where a killed test left it, the next lab puts the manifest back (`e2e::leaders`).
+const ALTER: &str = r#"
+set -euo pipefail
+manifests=/etc/kubernetes/manifests parked=/etc/kubernetes/parked
+mkdir -p "$parked"
+[ ! -e "$manifests/etcd.yaml" ] || mv "$manifests/etcd.yaml" "$parked/"
+for _ in {1..120}; do pgrep -f '^etcd --' > /dev/null || break; sleep 0.5; done
+! pgrep -f '^etcd --' > /dev/null || { echo 'etcd does not end' >&2; exit 1; }
+store=$(sed -n 's/^ *- --data-dir=//p' "$parked/etcd.yaml")/member/snap/db
+LC_ALL=C sed -i "s/$1/$2/g" "$store"
+LC_ALL=C grep -q -a -F -e "$2" "$store" || { echo "$store holds no $2" >&2; exit 1; }
+sed -i -E "s/(InitialCorruptCheck|initial-corrupt-check)=[a-z]+/\1=$3/" "$parked/etcd.yaml"
+mv "$parked/etcd.yaml" "$manifests/"
+for _ in {1..240}; do
+  health=$(curl -s -m 2 http://127.0.0.1:2381/health || true)
+  [[ $health != *'"health":"true"'* ]] || exit 0
+  sleep 0.5
+done
+echo "etcd is not back: $health" >&2
+exit 1
+"#;
+
+/// One value in the store of one member is another one than all others hold, as after a fault of its disk.
+pub async fn an_altered_member_of_etcd(h: &Harness) -> Result<()> {
+    let member = node(h, "r2", true)?;
+    let maps: Api<ConfigMap> = Api::namespaced(h.client.clone(), "shop");
+    let caught = async {
+        h.install_with(&[CERTIFICATES]).await?;
+        let map = json!({"metadata": {"name": MAP}, "data": {"value": WRITTEN}});
+        maps.create(&PostParams::default(), &serde_json::from_value(map)?).await?;
+        alter(h, &member, WRITTEN, ALTERED, false).await?;
+        // Its API server was without etcd for a while.
+        h.clear().await?;
+        altered_member_is_caught(h, &member).await
+    }
+    .await;
+    // Whatever was found: with the run over, or a third member might be missing, all is put back.
+    let over = h.clear().await;
+    let store = alter(h, &member, ALTERED, WRITTEN, true).await;
+    let map = removed(h, &maps, MAP).await;
+    let chart = h.install_with(&[]).await;
+    caught.and(over).and(store).and(map).and(chart)
+}
+
+async fn alter(h: &Harness, node: &str, from: &str, to: &str, checks_itself: bool) -> Result<()> {
+    let words = ["bash", "-c", ALTER, "alter", from, to, if checks_itself { "true" } else { "false" }];
+    let altered = h.lab.exec(node, &words).await;
+    altered.map(drop).with_context(|| format!("failed to put {to} into etcd's store on {node}"))
+}
+
+async fn altered_member_is_caught(h: &Harness, member: &str) -> Result<()> {
+    let name = "altered-member";
+    h.create(name, isolate(&["r1"])).await?;
+    let status = ended(h, name).await?;
+    let findings = &status.findings;
+    let accused: Vec<&Finding> = violated(findings).filter(|f| f.check == Check::StoreAgreement).collect();
+    let is_caught = matches!(accused[..], [found] if found.subject == member);
+    ensure!(is_caught, "{member}, and nobody else, holds something else: {}", told(findings));
+    ensure!(status.verdict == Some(Verdict::Fail), "{:?}: {}", status.verdict, told(findings));
+    let runbook = status.runbook.context("no runbook")?;
+    for words in [format!("etcd on {member}\n"), "member remove".into(), format!("member add {member} --peer-urls=")] {
+        ensure!(runbook.contains(&words), "no {words:?} in\n{runbook}");
+    }
+    h.no_tables(Duration::from_secs(30)).await
+}
+
+/// The example without its cut.
+pub async fn a_rehearsal(h: &Harness) -> Result<()> {
+    h.spread_workload().await?;
+    h.lab.gather_leaders("r1").await?;
+    let before = started(h).await?;
+    let name = "rehearsal";
+    let mut spec = example_spec()?;
+    spec["rehearsal"] = json!(true);
+    h.create(name, spec).await?;
+    let schedule = h.phase(name, &[Phase::Cut], ARMING).await?.schedule.context("no schedule")?;
+    for node in h.lab.nodes() {
+        let tables = h.tables_on(&node.name).await?;
+        let is_armed = tables.iter().any(|table| table.contains("inet rackpartition-"));
+        ensure!(is_armed, "{} is not armed: {tables:?}", node.name);
+    }
+    h.all_hear_each_other().await.context("in a rehearsal")?;
+    ensure!(seconds_until(schedule.heal_at.0) > 0.0, "looked for too long: the windows are over");
+    let status = ended(h, name).await?;
+    let findings = &status.findings;
+    ensure!(status.verdict == Some(Verdict::Pass), "{:?}: {}", status.verdict, told(findings));
+    // One connection that timed out on a busy machine is told of any pair that is not cut, and nothing that happened.
+    let is_stray = |f: &&Finding| {
+        f.check == Check::FaultProven && f.result == FindingResult::Noted && f.observed.contains("stray timeout")
+    };
+    let odd: Vec<Finding> =
+        findings.iter().filter(|f| f.result != FindingResult::Held && !is_stray(f)).cloned().collect();
+    ensure!(odd.is_empty(), "found where nothing happened: {}", told(&odd));
+    let plan = status.plan.as_ref().context("no plan")?;
+    let is_said = plan.cut == "rehearsal of isolate r1" && plan.edges == 0;
+    ensure!(is_said, "{}: {} edges", plan.cut, plan.edges);
+    ensure!(status.onset.is_none(), "nobody fell silent: {:?}", status.onset);
+    let is_injected = status.conditions.iter().find(|c| c.type_ == "Injected").map(|c| c.status.as_str());
+    ensure!(is_injected == Some("False"), "nothing was injected: {is_injected:?}");
+    let after = started(h).await?;
+    ensure!(after == before, "pods were made or started anew: {before:?} and then {after:?}");
+    h.no_tables(Duration::from_secs(30)).await
+}
+
+/// Every pod but agents', with its uid and how often its containers were started anew.
+async fn started(h: &Harness) -> Result<BTreeMap<String, (String, i32)>> {
+    let pods: Api<Pod> = Api::all(h.client.clone());
+    let pods = h.until("the pods", Duration::from_secs(30), async |_: &Harness| {
+        Ok(Some(pods.list(&ListParams::default()).await?.items))
+    });
+    let of = |pod: Pod| {
+        let containers = pod.status.as_ref().and_then(|s| s.container_statuses.as_deref()).unwrap_or_default();
+        let restarts: i32 = containers.iter().map(|c| c.restart_count).sum();
+        let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
+        (name, (pod.uid().unwrap_or_default(), restarts))
+    };
+    let is_agent = |pod: &Pod| pod.namespace().as_deref() == Some(AGENTS);
+    Ok(pods.await?.into_iter().filter(|pod| !is_agent(pod)).map(of).collect())
+}
+
+/// Deletes what a scenario has made, until an API server has taken it.
+async fn removed<K>(h: &Harness, of: &Api<K>, name: &str) -> Result<()>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    h.until(&format!("{name} to be removed"), Duration::from_secs(45), async |_: &Harness| {
+        match of.delete(name, &DeleteParams::background()).await {
+            Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(Some(())),
+            other => Ok(Some(other.map(drop)?)),
+        }
+    })
+    .await
+}
+
+/// The node of this kind in a rack.
+fn node(h: &Harness, rack: &str, control_plane: bool) -> Result<String> {
+    let found = h.lab.nodes().iter().find(|n| n.rack == rack && n.control_plane == control_plane);
+    Ok(found.with_context(|| format!("{rack} has no such node"))?.name.clone())
+}
+
+/// Waits until so many seconds after the beginning of the cut.
+async fn into_the_cut(h: &Harness, name: &str, seconds: f64) -> Result<Schedule> {
+    let status = h.phase(name, &[Phase::Scheduled, Phase::Cut], ARMING).await?;
+    let schedule = status.schedule.context("no schedule")?;
+    let left = seconds_until(schedule.cut_at.0) + seconds;
+    let late = -left;
+    ensure!(late < 1.0, "the cut was seen {late:.1} s too late");
+    sleep(Duration::from_secs_f64(left.max(0.0))).await;
+    Ok(schedule)
+}
+
+/// Holds a process, as `pgrep -f` knows it, for as long as `meanwhile` takes. Whatever comes of that, it goes on afterwards.
+async fn while_held(h: &Harness, node: &str, process: &str, meanwhile: impl Future<Output = Result<()>>) -> Result<()> {
+    let ended = match h.lab.exec(node, &["pkill", "-STOP", "-f", process]).await {
+        Ok(_) => meanwhile.await,
+        Err(error) => Err(error.context(format!("failed to hold {process} on {node}"))),
+    };
+    // What is gone, which `pkill` ends with 1 for, need not go on.
+    let script = r#"pkill -CONT -f "$1" || [ $? = 1 ]"#;
+    let what = format!("{process} on {node} to go on");
+    let released = h.until(&what, Duration::from_secs(30), async |h: &Harness| {
+        h.lab.exec(node, &["bash", "-c", script, "go-on", process]).await.map(Some)
+    });
+    ended.and(released.await.map(drop))
+}
+
+/// The run when it is judged.
+async fn ended(h: &Harness, name: &str) -> Result<RackPartitionStatus> {
+    let status = h.phase(name, &[Phase::Done], WHOLE_RUN).await?;
+    println!("{}", rackpartition::report::findings_table(&status, Some(160)));
+    if status.findings.is_empty() {
+        bail!("{name} was judged without a finding");
+    }
+    Ok(status)
+}
+
+fn violated(findings: &[Finding]) -> impl Iterator<Item = &Finding> {
+    findings.iter().filter(|f| f.result == FindingResult::Violated)
+}

@@ -1,0 +1,110 @@
+//! ApiServerReady: API servers that no majority of etcd reaches say that they are not ready, and their kubelets start them anew; by what
+//! the agents beside them saw.
+
+use super::{
+    Case, MAX_UNWATCHED, Said,
+    cite::{cite, when},
+    node::TOLERANCE,
+    pairs::seen_by,
+    timeline::{Seen, Track, longest_hole},
+};
+use crate::{
+    api::{Check, Finding, FindingResult, SpanKind},
+    predict::{ApiServerForecast, Certainty, interval, seconds},
+};
+
+/// As spans call it.
+const COMPONENT: &str = "kube-apiserver";
+/// A health check near the heal may have been answered after it, seconds.
+const BEFORE_HEAL: f64 = 1.0;
+
+pub fn check(case: &Case<'_>) -> Vec<Finding> {
+    let of = |server: &ApiServerForecast| {
+        let said = judged(case, server).unwrap_or_else(Said::open);
+        said.about(Check::ApiServerReady, &server.server, server.prediction().expected)
+    };
+    case.forecast.api_servers.iter().map(of).collect()
+}
+
+/// # Errors
+/// With what is missing.
+fn judged(case: &Case<'_>, server: &ApiServerForecast) -> Result<Said, String> {
+    let track = seen_by(case, &server.server)?;
+    let (ready, started) = (readiness(case, track, server)?, restart(case, track, server)?);
+    let evidence = if started.result > ready.result { started.evidence } else { ready.evidence };
+    Ok(Said::new(ready.result.max(started.result), format!("{}; {}", ready.observed, started.observed), evidence))
+}
+
+fn readiness(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast) -> Result<Said, String> {
+    let (heal, node) = (case.timeline.heal, track.node);
+    let spans = track.series(SpanKind::Health, COMPONENT);
+    let before = spans.iter().rfind(|s| s.from <= 0.0);
+    let before = before.ok_or_else(|| format!("{node}: its API server was not seen before the cut"))?;
+    if !before.is("ok") {
+        // One that tells nobody without a token says 401.
+        let said = before.span.detail.as_deref().map_or(String::new(), |d| format!(" ({d})"));
+        return Err(format!("{}{said}: it was not ready before the cut, as far as it says", cite(track, before)));
+    }
+    if longest_hole(spans, 0.0, heal) > MAX_UNWATCHED {
+        return Err(format!("{node}: its API server was not seen all through the cut"));
+    }
+    let Some(at) = spans.iter().position(|s| s.from > 0.0 && s.from <= heal && !s.is("ok")) else {
+        let (result, observed) = match server.not_ready {
+            Certainty::Must => (FindingResult::Degraded, "ready all through the cut"),
+            _ => (FindingResult::Held, "stayed ready"),
+        };
+        return Ok(Said::new(result, observed, cite(track, before)));
+    };
+    let (lost, seen_ready) = (&spans[at], spans[at - 1].to);
+    let edge = case.edge(BEFORE_HEAL, track);
+    let again = spans[at..].iter().find(|s| s.is("ok") && s.from < heal - edge);
+    let observed = format!("not ready from {}", when(lost.from, heal));
+    let limit = server.readiness.latest_seconds;
+    Ok(match again {
+        Some(again) => {
+            let observed = format!("{observed}, ready again {}", when(again.from, heal));
+            Said::new(FindingResult::Degraded, observed, cite(track, again))
+        }
+        None if seen_ready > limit + TOLERANCE + edge => {
+            Said::new(FindingResult::Degraded, format!("{observed}, later than {}", seconds(limit)), cite(track, lost))
+        }
+        None => Said::new(FindingResult::Held, observed, cite(track, lost)),
+    })
+}
+
+/// Whether and when its container ended while the cut lasted, by the container runtime.
+fn restart(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast) -> Result<Said, String> {
+    let heal = case.timeline.heal;
+    let own = |s: &&Seen<'_>| {
+        let subject = s.span.subject.as_str();
+        subject.starts_with("kube-system/kube-apiserver-") && subject.ends_with("/kube-apiserver")
+    };
+    let in_the_cut = |s: &&Seen<'_>| !s.is("running") && s.to > 0.0 && s.to <= heal;
+    let ended = track.of_kind(SpanKind::Container).filter(own).filter(in_the_cut);
+    let Some(first) = ended.min_by(|a, b| a.to.total_cmp(&b.to)) else {
+        let is_read = track.status.reads_containers && track.status.spans_left_out == 0;
+        return match server.restarted {
+            Certainty::Must if !is_read => Err(format!("{}: the container runtime is not read", track.who)),
+            Certainty::Must => {
+                let last = track.series(SpanKind::Health, COMPONENT).last();
+                let evidence = last.map_or(String::new(), |s| cite(track, s));
+                Ok(Said::new(FindingResult::Degraded, "not started anew", evidence))
+            }
+            _ if is_read => Ok(Said::new(FindingResult::Held, "not started anew", "")),
+            _ => Ok(Said::new(FindingResult::Held, "whether it was started anew is not known", "")),
+        };
+    };
+    let unsure = TOLERANCE + case.edge(0.0, track);
+    let window = &server.restart;
+    let observed = format!("its container ended {}", when(first.to, heal));
+    let is_early = first.to < window.earliest_seconds - unsure;
+    let is_late = first.to > window.latest_seconds + unsure;
+    Ok(match server.restarted {
+        Certainty::MustNot => Said::new(FindingResult::Degraded, observed, cite(track, first)),
+        _ if is_early || is_late => {
+            let observed = format!("{observed}, outside of {}", interval(window));
+            Said::new(FindingResult::Degraded, observed, cite(track, first))
+        }
+        _ => Said::new(FindingResult::Held, observed, cite(track, first)),
+    })
+}

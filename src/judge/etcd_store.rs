@@ -1,0 +1,235 @@
+//! StoreAgreement: after the heal every member of etcd holds the same.
+//!
+//! Compared are hashes at one revision where the same was thrown away (`etcdctl endpoint hashkv` compares nothing else). What speaks
+//! against one member is told of that member, so that the runbook knows whom to rebuild; where nobody can say which one is wrong, it is
+//! told of etcd as a whole.
+
+use super::{
+    Case, Said,
+    cite::{some, when},
+    etcd_members::{Voter, voters},
+    timeline::Seen,
+};
+use crate::{
+    api::{
+        CORRUPT, Check, ETCD, Finding, FindingResult, STORE_ALARMS, STORE_HASH_AFTER, STORE_HASH_BEFORE, STORE_PANIC,
+        STORE_RAFT, STORE_UNREAD, StoreHash,
+    },
+    predict::majority,
+};
+use std::collections::BTreeMap;
+
+const PREDICTED: &str = "every member holds the same";
+
+/// Sizes in use may differ by this factor and by so many bytes without a word: pages that compaction frees come back at their own time.
+/// Ours.
+const SIZE_FACTOR: i64 = 2;
+const SIZE_SLACK: i64 = 16 << 20;
+
+pub fn check(case: &Case<'_>) -> Vec<Finding> {
+    let Some(voters) = voters(case) else { return Vec::new() };
+    let (before, after) = (compare(&voters, STORE_HASH_BEFORE), compare(&voters, STORE_HASH_AFTER));
+    let mut signs = alarms(case, &voters);
+    signs.extend(panics(case, &voters));
+    for (comparison, added) in [(&before, ", before the cut already"), (&after, "")] {
+        if let Comparison::Differ { signs: differ, .. } = comparison {
+            signs.extend(differ.iter().map(|s| Sign { observed: format!("{}{added}", s.observed), ..s.clone() }));
+        }
+    }
+    // In the order of the members, and what is told of etcd first.
+    let whom = std::iter::once(ETCD).chain(voters.iter().map(|v| v.node));
+    let mut findings: Vec<Finding> = whom.filter_map(|subject| against(subject, &signs)).collect();
+    let is_told = findings.iter().any(|f| f.subject == ETCD);
+    match after {
+        Comparison::Differ { unseen, .. } => {
+            let open = |(node, why): (String, String)| Said::open(why).about(Check::StoreAgreement, node, PREDICTED);
+            findings.extend(unseen.into_iter().map(open));
+        }
+        _ if is_told => {}
+        Comparison::Same { revision, evidence } => {
+            let said = same(case, &voters, &before, revision, evidence);
+            findings.push(said.about(Check::StoreAgreement, ETCD, PREDICTED));
+        }
+        Comparison::Open(why) => {
+            findings.push(Said::open(some(&why)).about(Check::StoreAgreement, ETCD, PREDICTED));
+        }
+    }
+    findings
+}
+
+/// What speaks against a member, or against etcd where nobody can say which one.
+#[derive(Clone, Debug)]
+struct Sign {
+    subject: String,
+    observed: String,
+    evidence: String,
+}
+
+/// One finding of all that speaks against one.
+fn against(subject: &str, signs: &[Sign]) -> Option<Finding> {
+    let of = || signs.iter().filter(move |s| s.subject == subject);
+    let join = |text: fn(&Sign) -> &str| of().map(text).collect::<Vec<_>>().join("; ");
+    of().next()?;
+    let said = Said::new(FindingResult::Violated, join(|s| &s.observed), join(|s| &s.evidence));
+    Some(said.about(Check::StoreAgreement, subject, PREDICTED))
+}
+
+/// What came of comparing.
+enum Comparison {
+    Same {
+        revision: i64,
+        evidence: String,
+    },
+    /// With those of whom nobody knows, and why.
+    Differ {
+        signs: Vec<Sign>,
+        unseen: Vec<(String, String)>,
+    },
+    Open(Vec<String>),
+}
+
+/// One member's hash.
+struct Hashed<'v, 'c, 'a> {
+    voter: &'v Voter<'c, 'a>,
+    hash: u32,
+    seen: &'c Seen<'a>,
+}
+
+fn compare(voters: &[Voter<'_, '_>], subject: &str) -> Comparison {
+    // By revision and compact revision, of each member the latest.
+    let mut groups: BTreeMap<(i64, i64), BTreeMap<&str, Hashed<'_, '_, '_>>> = BTreeMap::new();
+    for voter in voters {
+        for seen in voter.seen(subject) {
+            let Some(StoreHash { hash, revision, compact }) = StoreHash::parse(&seen.span.state) else { continue };
+            groups.entry((revision, compact)).or_default().insert(voter.node, Hashed { voter, hash, seen });
+        }
+    }
+    let differs = |group: &&BTreeMap<&str, Hashed<'_, '_, '_>>| {
+        group.values().next().is_some_and(|first| group.values().any(|other| other.hash != first.hash))
+    };
+    if let Some(group) = groups.values().filter(differs).max_by_key(|group| group.len()) {
+        return differ(voters, group, subject);
+    }
+    match groups.iter().find(|(_, group)| group.len() == voters.len()) {
+        Some(((revision, _), group)) => {
+            let evidence = group.values().next().map(|h| h.voter.cite(h.seen)).unwrap_or_default();
+            Comparison::Same { revision: *revision, evidence }
+        }
+        None => Comparison::Open(not_comparable(voters, subject)),
+    }
+}
+
+fn names(members: &[&Hashed<'_, '_, '_>]) -> String {
+    members.iter().map(|h| h.voter.node).collect::<Vec<_>>().join(", ")
+}
+
+fn differ(voters: &[Voter<'_, '_>], group: &BTreeMap<&str, Hashed<'_, '_, '_>>, subject: &str) -> Comparison {
+    let mut sides: BTreeMap<u32, Vec<&Hashed<'_, '_, '_>>> = BTreeMap::new();
+    for member in group.values() {
+        sides.entry(member.hash).or_default().push(member);
+    }
+    let enough = majority(u32::try_from(voters.len()).unwrap_or(u32::MAX)) as usize;
+    let unseen = voters.iter().filter(|v| !group.contains_key(v.node));
+    let unseen = unseen.map(|v| (v.node.to_owned(), why_no_hash(v, subject))).collect();
+    let Some(good) = sides.values().find(|side| side.len() >= enough) else {
+        let hold: Vec<String> = sides.iter().map(|(hash, side)| format!("{} {hash:08x}", names(side))).collect();
+        let observed = format!("members differ and no majority of {} agrees: {}", voters.len(), hold.join(" | "));
+        let evidence = group.values().map(|h| h.voter.cite(h.seen)).collect::<Vec<_>>().join("; ");
+        return Comparison::Differ { signs: vec![Sign { subject: ETCD.into(), observed, evidence }], unseen };
+    };
+    let hash = good[0].hash;
+    let bad = group.values().filter(|h| h.hash != hash);
+    let signs = bad.map(|h| Sign {
+        subject: h.voter.node.to_owned(),
+        observed: format!("holds {:08x} where {} hold {hash:08x}{}", h.hash, names(good), size(h.voter)),
+        evidence: format!("{}; {}", h.voter.cite(h.seen), good[0].voter.cite(good[0].seen)),
+    });
+    Comparison::Differ { signs: signs.collect(), unseen }
+}
+
+/// Whose hash is missing, or that they can't be compared.
+fn not_comparable(voters: &[Voter<'_, '_>], subject: &str) -> Vec<String> {
+    let without = voters.iter().filter(|v| !v.seen(subject).iter().any(|s| StoreHash::parse(&s.span.state).is_some()));
+    let why: Vec<String> = without.map(|v| why_no_hash(v, subject)).collect();
+    match why.is_empty() {
+        true => vec!["no two looks were at one revision with the same thrown away".into()],
+        false => why,
+    }
+}
+
+fn why_no_hash(voter: &Voter<'_, '_>, subject: &str) -> String {
+    match voter.seen(subject).last().filter(|s| s.is(STORE_UNREAD)) {
+        Some(seen) => format!("{}: not hashed: {}", voter.node, seen.span.detail.as_deref().unwrap_or("no answer")),
+        None if voter.seen(STORE_RAFT).is_empty() => voter.why_unseen(),
+        None => format!("{}: not hashed in time", voter.node),
+    }
+}
+
+fn same(case: &Case<'_>, voters: &[Voter<'_, '_>], before: &Comparison, revision: i64, evidence: String) -> Said {
+    let silent = voters.iter().filter(|v| !v.seen(STORE_ALARMS).iter().any(|s| s.to >= case.timeline.heal));
+    let silent: Vec<String> = silent.map(|v| format!("{}, and so not its alarms", v.why_unseen())).collect();
+    if !silent.is_empty() {
+        return Said::open(some(&silent));
+    }
+    let mut observed = format!("{} members hold the same at revision {revision}", voters.len());
+    if let Comparison::Same { revision, .. } = before {
+        observed += &format!(", and before the cut at {revision}");
+    }
+    let sizes: Vec<(&str, i64)> = voters.iter().filter_map(|v| Some((v.node, used(v)?))).collect();
+    let (least, most) = (sizes.iter().map(|s| s.1).min(), sizes.iter().map(|s| s.1).max());
+    match least.zip(most) {
+        Some((least, most)) if most > SIZE_FACTOR * least && most - least > SIZE_SLACK => {
+            let told: Vec<String> = sizes.iter().map(|(node, bytes)| format!("{node} {}", mebibytes(*bytes))).collect();
+            Said::new(FindingResult::Noted, format!("{observed}; in use are {}", some(&told)), evidence)
+        }
+        _ => Said::new(FindingResult::Held, observed, evidence),
+    }
+}
+
+/// Bytes in use when a member was last asked.
+fn used(voter: &Voter<'_, '_>) -> Option<i64> {
+    let detail = voter.seen(STORE_ALARMS).last()?.span.detail.as_deref()?;
+    detail.split(' ').find_map(|word| word.strip_prefix("used="))?.parse().ok()
+}
+
+fn size(voter: &Voter<'_, '_>) -> String {
+    used(voter).map_or_else(String::new, |bytes| format!(", {} in use", mebibytes(bytes)))
+}
+
+fn mebibytes(bytes: i64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// Members that etcd itself calls corrupt. All members know of each alarm; it is told once.
+fn alarms(case: &Case<'_>, voters: &[Voter<'_, '_>]) -> Vec<Sign> {
+    let mut nodes: BTreeMap<&str, &str> = BTreeMap::new();
+    for voter in voters {
+        nodes.extend(voter.seen(STORE_RAFT).iter().filter_map(|s| Some((s.span.id.as_deref()?, voter.node))));
+    }
+    let mut signs: BTreeMap<&str, Sign> = BTreeMap::new();
+    for voter in voters {
+        for seen in voter.seen(STORE_ALARMS) {
+            let all = seen.span.state.split(", ");
+            for id in all.filter_map(|alarm| alarm.strip_prefix(CORRUPT)?.strip_prefix(' ')) {
+                let subject = nodes.get(id).copied().unwrap_or(ETCD);
+                let since = when(seen.from, case.timeline.heal);
+                let observed = format!("alarm {CORRUPT}, seen {since}");
+                let sign = || Sign { subject: subject.into(), observed, evidence: voter.cite(seen) };
+                signs.entry(subject).or_insert_with(sign);
+            }
+        }
+    }
+    signs.into_values().collect()
+}
+
+/// Components that could not read what their own member gave them, or the member itself.
+fn panics(case: &Case<'_>, voters: &[Voter<'_, '_>]) -> Vec<Sign> {
+    let of = |voter: &Voter<'_, '_>| {
+        let seen = voter.seen(STORE_PANIC).first()?;
+        let (component, at) = (&seen.span.state, when(seen.from, case.timeline.heal));
+        let why = seen.span.detail.as_deref().unwrap_or("its store can't be read");
+        let observed = format!("{component} panicked {at}: {why}");
+        Some(Sign { subject: voter.node.to_owned(), observed, evidence: voter.cite(seen) })
+    };
+    voters.iter().filter_map(of).collect()
+}

@@ -1,0 +1,108 @@
+//! WorkloadEvicted: when pods of the losing side are deleted, against the interval in which their toleration ends.
+
+use super::{
+    Case, MAX_UNWATCHED, Said,
+    cite::{cite, some, when},
+    node::TOLERANCE,
+    timeline::{Seen, Track, longest_hole},
+};
+use crate::{
+    api::{Check, Finding, FindingResult},
+    predict::{Certainty, WorkloadForecast, constants::KUBELET_RECONNECT, count},
+    topology::Pod,
+};
+
+pub fn check(case: &Case<'_>) -> Vec<Finding> {
+    case.forecast.workloads.iter().filter_map(|owner| of(case, owner)).collect()
+}
+
+fn of(case: &Case<'_>, owner: &WorkloadForecast) -> Option<Finding> {
+    let said = match case.operator() {
+        Err(why) => Said::open(why),
+        Ok(track) => evicted(case, track, owner),
+    };
+    // That nothing is deleted of what need not be is no news.
+    let worth = owner.evicted != Certainty::MustNot || said.result > FindingResult::Held;
+    worth.then(|| said.about(Check::WorkloadEvicted, owner.subject(), predicted(owner)))
+}
+
+fn predicted(owner: &WorkloadForecast) -> String {
+    let predicted = owner.predictions().into_iter().find(|p| p.check == Check::WorkloadEvicted);
+    predicted.map_or_else(|| format!("{} not deleted", count(owner.pods.len(), "pod")), |p| p.expected)
+}
+
+/// What was seen of one pod.
+enum Deletion<'c, 'a> {
+    /// Not at the first of these moments, and at the second, seconds after the cut.
+    Between(f64, f64, &'c Seen<'a>),
+    /// It was there until then, and not being deleted.
+    Kept(&'c Seen<'a>),
+}
+
+fn evicted(case: &Case<'_>, track: &Track<'_>, owner: &WorkloadForecast) -> Said {
+    let heal = case.timeline.heal;
+    // Later than this whoever deletes it does so for another reason.
+    let last = heal + KUBELET_RECONNECT;
+    let unsure = TOLERANCE + case.edge(0.0, track);
+    let (mut deleted, mut amiss, mut evidence, mut worst) = (Vec::new(), Vec::new(), None, None);
+    for pod in &owner.pods {
+        match deletion(case, pod) {
+            Err(why) => return Said::open(why),
+            Ok(Deletion::Between(before, from, seen)) if before <= last => {
+                let is_outside = owner
+                    .eviction
+                    .is_none_or(|w| from < w.earliest_seconds - unsure || before > w.latest_seconds + unsure);
+                // After the heal somebody else may have had a reason.
+                let is_unpredicted = owner.evicted == Certainty::MustNot && from <= heal;
+                let words = format!("{} deleted {}", pod.name, when(from, heal));
+                if is_unpredicted || (owner.evicted != Certainty::MustNot && is_outside) {
+                    worst.get_or_insert_with(|| cite(track, seen));
+                    amiss.push(words);
+                } else {
+                    deleted.push(words);
+                }
+                evidence = Some(cite(track, seen));
+            }
+            Ok(Deletion::Between(_, _, seen) | Deletion::Kept(seen)) => {
+                if owner.evicted == Certainty::Must {
+                    worst.get_or_insert_with(|| cite(track, seen));
+                    amiss.push(format!("{} not deleted", pod.name));
+                }
+                evidence.get_or_insert_with(|| cite(track, seen));
+            }
+        }
+    }
+    match (worst, evidence) {
+        (Some(worst), _) => Said::new(FindingResult::Degraded, some(&amiss), worst),
+        (None, None) => Said::open("it has no pods"),
+        (None, Some(evidence)) if deleted.is_empty() => Said::new(FindingResult::Held, "not deleted", evidence),
+        (None, Some(evidence)) => Said::new(FindingResult::Held, some(&deleted), evidence),
+    }
+}
+
+fn deletion<'c, 'a>(case: &'c Case<'a>, pod: &Pod) -> Result<Deletion<'c, 'a>, String> {
+    let subject = pod.subject();
+    let seen = case.pods.api_pod(&pod.uid).map_or(&[][..], |p| p.seen.as_slice());
+    let Some(before) = seen.iter().rfind(|s| s.from <= 0.0) else {
+        return Err(format!("operator: pod {subject} was not seen before the cut"));
+    };
+    let is_deleted = |s: &&Seen<'_>| s.span.state.ends_with("/Terminating");
+    if is_deleted(&before) {
+        return Err(format!("operator: pod {subject} was being deleted before the cut"));
+    }
+    let at = seen.iter().position(|s| is_deleted(&s));
+    let until = at.map_or(case.timeline.heal, |at| seen[at].from);
+    let gone = seen.iter().map(|s| s.to).fold(f64::NEG_INFINITY, f64::max);
+    // Deleted by force it is gone at once, and nobody sees it being deleted.
+    let by_force = case.pods.next_look(gone).filter(|_| at.is_none());
+    let watched = by_force.map_or(until, |_| gone.min(until));
+    if longest_hole(seen, 0.0, watched) > MAX_UNWATCHED {
+        return Err(format!("operator: pod {subject} was not seen all through the cut"));
+    }
+    match (at, by_force, seen.last()) {
+        (Some(at), ..) => Ok(Deletion::Between(seen[..at].last().map_or(0.0, |s| s.to), seen[at].from, &seen[at])),
+        (None, Some(next), Some(last)) => Ok(Deletion::Between(gone, next, last)),
+        (None, None, Some(last)) => Ok(Deletion::Kept(last)),
+        (None, _, None) => Err(format!("operator: pod {subject} was not seen")),
+    }
+}

@@ -1,0 +1,148 @@
+//! HealDamage: what ran well on the cut side and is ended when the network is whole again, and whether a workload loses its last ready pod
+//! by that. Damage often comes at the heal: kubelets hear of evictions, controllers of a second copy.
+
+use super::{
+    Case, Said,
+    cite::{cite, some, when},
+    pods::reader,
+    timeline::{Track, merged},
+};
+use crate::{
+    api::{Check, Finding, FindingResult, SpanKind},
+    predict::{Certainty, WorkloadForecast, count, seconds},
+    topology::Pod,
+};
+
+/// For so long after the heal whatever ends is put down to it, seconds (theory C15).
+const AFTER_HEAL: f64 = 120.0;
+/// A workload without a ready pod lost it by the heal where one of its pods was ended within this, seconds (theory C15).
+const TOGETHER: f64 = 60.0;
+/// The operator looks every second, and an answer may take two: what it saw ready may have been so for that much longer, and what it
+/// sees ready may have been for that much before.
+const LOOK: f64 = 3.0;
+
+/// A pod that ran well on the cut side and was ended after the heal.
+struct Ended<'a> {
+    pod: &'a Pod,
+    /// Seconds after the cut.
+    at: f64,
+    evidence: String,
+}
+
+pub fn check(case: &Case<'_>) -> Vec<Finding> {
+    if case.forecast.workloads.is_empty() {
+        return Vec::new();
+    }
+    let until = AFTER_HEAL.min((case.timeline.end - case.timeline.heal).max(0.0));
+    let predicted = format!("no workload loses its last ready pod within {} of the heal", seconds(until));
+    let said = match case.operator() {
+        Err(why) => Said::open(why),
+        Ok(operator) => judged(case, operator),
+    };
+    vec![said.about(Check::HealDamage, "workloads of the cut side", predicted)]
+}
+
+fn judged(case: &Case<'_>, operator: &Track<'_>) -> Said {
+    let (mut outages, mut first, mut doubt, mut unpredicted) = (Vec::new(), None, None, 0);
+    let (mut all, mut example) = (0, None);
+    for owner in &case.forecast.workloads {
+        let ended = match ended(case, owner) {
+            Ok(ended) => ended,
+            Err(why) => return Said::open(why),
+        };
+        let Some(one) = ended.first() else { continue };
+        all += ended.len();
+        unpredicted += if owner.evicted == Certainty::MustNot { ended.len() } else { 0 };
+        example.get_or_insert_with(|| one.evidence.clone());
+        match outage(case, operator, owner) {
+            Outage::None => {}
+            Outage::Unseen(why) => {
+                doubt.get_or_insert(why);
+            }
+            Outage::From(at, seen) => {
+                if let Some(cause) = ended.iter().find(|e| (e.at - at).abs() <= TOGETHER) {
+                    let (owner, pod, at) = (owner.subject(), &cause.pod.name, when(at, case.timeline.heal));
+                    outages.push(format!("{owner} without a ready pod {at}, when {pod} ended"));
+                    first.get_or_insert_with(|| format!("{seen}; {}", cause.evidence));
+                }
+            }
+        }
+    }
+    let (ended, evidence) = (count(all, "pod"), example.unwrap_or_else(|| whole(case, operator)));
+    match (first, doubt) {
+        (Some(evidence), _) => {
+            Said::new(FindingResult::Violated, format!("heal-induced outage: {}", some(&outages)), evidence)
+        }
+        (None, Some(why)) => Said::open(why),
+        (None, None) if all == 0 => Said::new(FindingResult::Held, "none ended", evidence),
+        (None, None) if unpredicted > 0 => {
+            Said::new(FindingResult::Noted, format!("{ended} ended, {unpredicted} of them not to be evicted"), evidence)
+        }
+        (None, None) => Said::new(FindingResult::Held, format!("{ended} ended that had been evicted"), evidence),
+    }
+}
+
+/// Pods that ran all through the cut, were well before it, and of which a container was ended after the heal.
+fn ended<'c>(case: &'c Case<'_>, owner: &'c WorkloadForecast) -> Result<Vec<Ended<'c>>, String> {
+    let heal = case.timeline.heal;
+    let mut all = Vec::new();
+    for pod in owner.pods.iter().filter(|p| p.ready) {
+        let track = reader(&case.timeline, &pod.node)?;
+        if !track.clock_known() {
+            return Err(format!("the clock of {} was not compared with the operator's", track.who));
+        }
+        let ran = case.pods.containers(&pod.uid).iter().filter(|c| c.seen.from <= 0.0);
+        let after = |at: f64, error: f64| at + error >= heal && at - error <= heal + AFTER_HEAL;
+        let mut ended = ran.filter(|c| !c.seen.is("running") && after(c.seen.to, c.seen.to_error));
+        if let Some(container) = ended.next() {
+            all.push(Ended { pod, at: container.seen.to, evidence: cite(track, &container.seen) });
+        }
+    }
+    Ok(all)
+}
+
+enum Outage {
+    None,
+    /// From when on it certainly had no ready pod any more, seconds after the cut, and who saw it.
+    From(f64, String),
+    Unseen(String),
+}
+
+/// Whether a workload that had a ready pod at the heal or after it had none any more.
+fn outage(case: &Case<'_>, operator: &Track<'_>, owner: &WorkloadForecast) -> Outage {
+    let heal = case.timeline.heal;
+    let until = (heal + AFTER_HEAL).min(case.timeline.end);
+    let (mut ready, mut other) = (Vec::new(), Vec::new());
+    for seen in case.pods.of_owner(owner).flat_map(|p| &p.seen) {
+        match seen.span.state.ends_with("/Ready") {
+            true => ready.push((seen.from - LOOK, seen.to + LOOK)),
+            false => other.push(seen),
+        }
+    }
+    if ready.is_empty() && other.is_empty() {
+        return Outage::Unseen(format!("operator: no pod of {} was seen", owner.subject()));
+    }
+    // Between two times at which one was ready, and after the last of them.
+    let ready = merged(ready);
+    let starts = ready.iter().map(|r| r.0).skip(1).chain([until]);
+    for (from, to) in ready.iter().map(|r| r.1).zip(starts) {
+        let to = to.min(until);
+        if from - LOOK < heal || from >= to {
+            continue;
+        }
+        // Somebody must have looked and seen none: a pod that is not ready, or the nodes, which are listed in the same look.
+        let seen = other.iter().find(|s| s.meets(from, to)).copied();
+        let others = || operator.of_kind(SpanKind::Node).find(|s| s.meets(from, to));
+        if let Some(seen) = seen.or_else(others) {
+            return Outage::From(from - LOOK, cite(operator, seen));
+        }
+    }
+    Outage::None
+}
+
+/// The last that the operator saw of the pods.
+fn whole(case: &Case<'_>, operator: &Track<'_>) -> String {
+    let pods = case.forecast.workloads.iter().flat_map(|owner| case.pods.of_owner(owner));
+    let last = pods.flat_map(|p| &p.seen).max_by(|a, b| a.to.total_cmp(&b.to));
+    last.map_or_else(|| "operator: none of their pods was seen".into(), |s| cite(operator, s))
+}

@@ -1,0 +1,209 @@
+//! Pods as the API had them and containers as the runtimes of all nodes had them, by owner, name and uid.
+
+use super::timeline::{Seen, Timeline, Track, merged};
+use crate::{
+    api::SpanKind,
+    fault::RunPlan,
+    predict::WorkloadForecast,
+    topology::{Pod, Snapshot},
+};
+use std::collections::{BTreeMap, HashMap};
+
+/// Namespace, kind and name of who made a pod; of a bare pod `Pod` and its own name, as a forecast has it.
+type Owner<'a> = (&'a str, &'a str, &'a str);
+
+/// Between two looks of the operator that make one span may lie this much, seconds (`observe::Recorder::MAX_GAP`).
+const LOOK_GAP: f64 = 6.0;
+/// What one look saw is written down within this, seconds: half of the operator's period.
+const ONE_LOOK: f64 = 0.5;
+
+/// A container, and the node whose runtime had it.
+#[derive(Clone, Copy, Debug)]
+pub struct Container<'a> {
+    pub node: &'a str,
+    pub seen: Seen<'a>,
+}
+
+impl<'a> Container<'a> {
+    /// Its name in the pod.
+    pub fn name(&self) -> &'a str {
+        self.seen.span.subject.rsplit('/').next().unwrap_or_default()
+    }
+    pub fn uid(&self) -> &'a str {
+        self.seen.span.uid.as_deref().unwrap_or_default()
+    }
+}
+
+/// What the API said of one pod.
+#[derive(Debug)]
+pub struct ApiPod<'a> {
+    /// `<namespace>/<pod>`.
+    pub subject: &'a str,
+    pub uid: &'a str,
+    /// Where it is bound; empty until it is.
+    pub node: &'a str,
+    pub owner: Owner<'a>,
+    /// By time.
+    pub seen: Vec<Seen<'a>>,
+}
+
+impl<'a> ApiPod<'a> {
+    fn new(seen: &Seen<'a>) -> Option<Self> {
+        let span = seen.span;
+        let (namespace, name) = span.subject.split_once('/')?;
+        let (kind, owner) = span.detail.as_deref().and_then(|d| d.split_once('/')).unwrap_or(("Pod", name));
+        Some(ApiPod {
+            subject: &span.subject,
+            uid: span.uid.as_deref()?,
+            node: "",
+            owner: (namespace, kind, owner),
+            seen: Vec::new(),
+        })
+    }
+    /// When it was last there, seconds after the cut.
+    pub fn last(&self) -> f64 {
+        self.seen.iter().map(|s| s.to).fold(f64::NEG_INFINITY, f64::max)
+    }
+}
+
+pub struct Pods<'a> {
+    planned: HashMap<Owner<'a>, Vec<&'a Pod>>,
+    planned_uids: HashMap<&'a str, &'a Pod>,
+    api: BTreeMap<&'a str, ApiPod<'a>>,
+    of_owner: HashMap<Owner<'a>, Vec<&'a str>>,
+    of_uid: HashMap<&'a str, Vec<Container<'a>>>,
+    of_name: HashMap<&'a str, Vec<Container<'a>>>,
+    /// When the operator went on looking at pods, seconds after the cut.
+    looks: Vec<(f64, f64)>,
+    unread: Option<String>,
+}
+
+impl<'a> Pods<'a> {
+    pub fn new(snapshot: &'a Snapshot, plan: &RunPlan, timeline: &Timeline<'a>) -> Self {
+        let mut pods = Pods {
+            planned: HashMap::new(),
+            planned_uids: snapshot.pods.iter().map(|p| (p.uid.as_str(), p)).collect(),
+            api: BTreeMap::new(),
+            of_owner: HashMap::new(),
+            of_uid: HashMap::new(),
+            of_name: HashMap::new(),
+            looks: Vec::new(),
+            unread: plan.agents().into_iter().find_map(|node| unread(timeline, node)),
+        };
+        for pod in &snapshot.pods {
+            let name = pod.owner_name.as_deref().unwrap_or(&pod.name);
+            let owner = (pod.namespace.as_str(), pod.owner_kind.as_deref().unwrap_or("Pod"), name);
+            pods.planned.entry(owner).or_default().push(pod);
+        }
+        if let Some(operator) = &timeline.operator {
+            pods.add_api(operator);
+        }
+        for track in timeline.agents() {
+            pods.add_containers(track);
+        }
+        pods
+    }
+
+    fn add_api(&mut self, operator: &Track<'a>) {
+        for seen in operator.of_kind(SpanKind::Pod) {
+            let Some(new) = ApiPod::new(seen) else { continue };
+            let pod = self.api.entry(new.uid).or_insert(new);
+            if let Some(node) = &seen.span.node {
+                pod.node = node;
+            }
+            pod.seen.push(*seen);
+        }
+        for pod in self.api.values_mut() {
+            pod.seen.sort_by(|a, b| a.from.total_cmp(&b.from));
+            self.of_owner.entry(pod.owner).or_default().push(pod.uid);
+        }
+        // Nodes are listed in the same look as pods, or neither is.
+        let looks = operator.of_kind(SpanKind::Node).chain(operator.of_kind(SpanKind::Pod));
+        self.looks = merged(looks.map(|s| (s.from, s.to)).collect());
+    }
+
+    fn add_containers(&mut self, track: &Track<'a>) {
+        for seen in track.of_kind(SpanKind::Container) {
+            let span = seen.span;
+            let (Some(uid), Some((pod, _))) = (span.uid.as_deref(), span.subject.rsplit_once('/')) else { continue };
+            let container = Container { node: track.node, seen: *seen };
+            self.of_uid.entry(uid).or_default().push(container);
+            self.of_name.entry(pod).or_default().push(container);
+        }
+    }
+
+    /// Why not every node's containers are known, where that is so. What runs once may run on any node a second time.
+    pub fn unread(&self) -> Option<&str> {
+        self.unread.as_deref()
+    }
+
+    /// Pods that this owner had when the run was planned.
+    pub fn planned<'s>(&'s self, owner: &'s WorkloadForecast) -> &'s [&'a Pod] {
+        self.planned.get(&key(owner)).map_or(&[], Vec::as_slice)
+    }
+    pub fn planned_pod(&self, uid: &str) -> Option<&'a Pod> {
+        self.planned_uids.get(uid).copied()
+    }
+    /// Pods that an owner of this name had when the run was planned.
+    pub fn planned_of<'s>(&'s self, owner: Owner<'s>) -> &'s [&'a Pod] {
+        self.planned.get(&owner).map_or(&[], Vec::as_slice)
+    }
+
+    /// Pods of this owner that the API had at any time.
+    pub fn of_owner<'s>(&'s self, owner: &'s WorkloadForecast) -> impl Iterator<Item = &'s ApiPod<'a>> + use<'s, 'a> {
+        let uids = self.of_owner.get(&key(owner)).map_or(&[][..], Vec::as_slice);
+        uids.iter().filter_map(|uid| self.api.get(uid))
+    }
+    /// Every pod that the API had at any time.
+    pub fn in_api(&self) -> impl Iterator<Item = &ApiPod<'a>> {
+        self.api.values()
+    }
+    pub fn api_pod(&self, uid: &str) -> Option<&ApiPod<'a>> {
+        self.api.get(uid)
+    }
+
+    /// Containers of one pod, wherever they ran.
+    pub fn containers(&self, uid: &str) -> &[Container<'a>] {
+        self.of_uid.get(uid).map_or(&[], Vec::as_slice)
+    }
+    /// Containers of every pod of this `<namespace>/<pod>`.
+    pub fn containers_named(&self, pod: &str) -> &[Container<'a>] {
+        self.of_name.get(pod).map_or(&[], Vec::as_slice)
+    }
+
+    /// When the operator looked again after this moment at the latest, seconds after the cut: what it had seen until then and no
+    /// longer saw was gone by that time. `None` where it looked no more.
+    pub fn next_look(&self, after: f64) -> Option<f64> {
+        let (from, to) = self.looks.get(self.looks.partition_point(|(_, to)| *to <= after + ONE_LOOK))?;
+        Some(if *from > after { *from } else { (after + LOOK_GAP).min(*to) })
+    }
+}
+
+fn key(owner: &WorkloadForecast) -> Owner<'_> {
+    (&owner.namespace, &owner.kind, &owner.owner)
+}
+
+/// The record of a node that reads its container runtime.
+///
+/// # Errors
+/// With what is missing.
+pub fn reader<'c, 'a>(timeline: &'c Timeline<'a>, node: &str) -> Result<&'c Track<'a>, String> {
+    let track = timeline.agent(node).ok_or_else(|| format!("no record of {node}"))?;
+    if !track.status.reads_containers {
+        return Err(format!("{node}: the container runtime is not read"));
+    }
+    if track.status.spans_left_out > 0 {
+        return Err(format!("{node}: its record is full"));
+    }
+    Ok(track)
+}
+
+fn unread(timeline: &Timeline<'_>, node: &str) -> Option<String> {
+    match reader(timeline, node) {
+        Err(why) => Some(why),
+        Ok(track) if track.of_kind(SpanKind::Container).next().is_none() => {
+            Some(format!("{node}: no container was seen"))
+        }
+        Ok(_) => None,
+    }
+}

@@ -1,0 +1,111 @@
+//! StaleRead: no consistent read returns less than what was acknowledged before it was asked for; and how old the watch cache gets.
+
+use super::{
+    Case, MAX_UNWATCHED, Said,
+    cite::{cite, when},
+    pairs::seen_by,
+    register::{Written, by_side, earliest, value},
+    timeline::{Seen, Track, longest_hole},
+};
+use crate::{
+    api::{Check, Finding, FindingResult, SpanKind, register},
+    predict::seconds,
+};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
+
+/// What an API server beside a member of etcd without a leader may be behind, seconds: up to two until its leader is known to be lost
+/// and three election timeouts until the watch ends. Derived from the code (`cacher.go`); where an API server itself is cut off from a
+/// member elsewhere it is up to 40 s.
+const CACHE_AGE: f64 = 5.0;
+/// A write that was begun before the cut may be acknowledged in it, seconds: the writer's period.
+const BEGUN_BEFORE: f64 = 1.0;
+
+pub fn check(case: &Case<'_>) -> Vec<Finding> {
+    let predicted = format!(
+        "no consistent read older than what was acknowledged; the watch cache at most {} behind",
+        seconds(CACHE_AGE)
+    );
+    by_side(case, Check::StaleRead, &predicted, |node| server(case, node).unwrap_or_else(Said::open))
+}
+
+/// An answer, and for how long something newer had been acknowledged when it was asked for: seconds at least, and their error.
+struct Answer<'s, 'a> {
+    seen: &'s Seen<'a>,
+    behind: f64,
+    error: f64,
+}
+
+/// # Errors
+/// With what is missing.
+fn server(case: &Case<'_>, node: &str) -> Result<Said, String> {
+    let track = seen_by(case, node)?;
+    let whose = whose(track).ok_or_else(|| format!("{node}: no register was read through its API server"))?;
+    let written = Written::by(case, whose)?;
+    let heal = case.timeline.heal;
+    let consistent = track.series(SpanKind::Reading, &register::subject(whose, register::CONSISTENT));
+    let cached = track.series(SpanKind::Reading, &register::subject(whose, register::CACHED));
+
+    if let Some(seen) = consistent.iter().find(|s| s.is(register::BACKWARDS)) {
+        let numbers = seen.span.detail.as_deref().unwrap_or_default();
+        let observed = format!("{node}: a consistent read went back {}: {numbers}", when(seen.to, heal));
+        return Ok(Said::new(FindingResult::Violated, observed, cite(track, seen)));
+    }
+    // Only what is beyond all doubt of the clocks accuses.
+    if let Some(stale) = stalest(&written, consistent).filter(|answer| answer.behind > answer.error) {
+        let (behind, asked) = (seconds(stale.behind), when(stale.seen.to, heal));
+        let observed = format!("{node}: a consistent read {asked} lacked what had been acknowledged {behind} before");
+        return Ok(Said::new(FindingResult::Violated, observed, cite(track, stale.seen)));
+    }
+
+    let doubt = track.error + written.track.error;
+    if doubt > 2.0 * case.allowed_clock_error() {
+        return Err(format!("{node}: its clock and that of {whose} may be {} apart", seconds(doubt)));
+    }
+    for (way, spans) in [(register::CONSISTENT, consistent), (register::CACHED, cached)] {
+        let hole = longest_hole(spans, 0.0, heal);
+        if hole > MAX_UNWATCHED {
+            return Err(format!("{node}: no {way} read was tried for {} of the cut", seconds(hole)));
+        }
+        // One that refuses all of them, as for want of a right, has shown nothing.
+        if !spans.iter().any(|s| s.is(register::READ) && s.from <= heal) {
+            return Err(format!("{node}: no {way} read was answered"));
+        }
+    }
+    let example = consistent.iter().rfind(|s| s.is(register::READ)).or(consistent.last());
+    if !written.is_acknowledged_within(case.edge(BEGUN_BEFORE, written.track), heal) {
+        let observed = format!("{node}: nothing was acknowledged in the cut that a read could lack");
+        let evidence = written.spans().last().map_or_else(String::new, |seen| cite(written.track, seen));
+        return Ok(Said::new(FindingResult::Noted, observed, evidence));
+    }
+    let oldest = stalest(&written, cached);
+    let behind = oldest.as_ref().map_or(0.0, |answer| answer.behind.max(0.0));
+    let is_old = oldest.as_ref().is_some_and(|answer| answer.behind - answer.error > CACHE_AGE);
+    let result = if is_old { FindingResult::Noted } else { FindingResult::Held };
+    let observed = format!("{node}: no stale read, its watch cache up to {} behind", seconds(behind));
+    let seen = oldest.filter(|_| is_old).map(|answer| answer.seen).or(example);
+    Ok(Said::new(result, observed, seen.map_or_else(String::new, |seen| cite(track, seen))))
+}
+
+/// Whose register a node read.
+fn whose<'a>(track: &Track<'a>) -> Option<&'a str> {
+    track.of_kind(SpanKind::Reading).find_map(|s| Some(s.span.subject.rsplit_once('/')?.0))
+}
+
+/// The stalest of some answers. The last one of each stretch is among them, and of all others the one that the agent found to be the
+/// stalest.
+fn stalest<'s, 'a>(written: &Written<'_, '_>, spans: &'s [Seen<'a>]) -> Option<Answer<'s, 'a>> {
+    let answers = spans.iter().filter(|s| s.is(register::READ)).filter_map(|seen| answer(written, seen));
+    answers.max_by(|a, b| (a.behind - a.error).total_cmp(&(b.behind - b.error)))
+}
+
+/// `None` where nothing newer was ever acknowledged.
+fn answer<'s, 'a>(written: &Written<'_, '_>, seen: &'s Seen<'a>) -> Option<Answer<'s, 'a>> {
+    let returned = value(seen, "n")?.parse().ok()?;
+    // What the object itself said of the next number is exact; what follows from the writer's record reaches further back.
+    let told = || {
+        let at: Timestamp = value(seen, "acknowledged")?.parse().ok()?;
+        written.track.read_wall(&MicroTime(at))
+    };
+    let (next, error) = earliest([written.next_after(returned), told()])?;
+    Some(Answer { seen, behind: seen.to - next, error: seen.to_error + error })
+}

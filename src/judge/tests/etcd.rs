@@ -1,0 +1,260 @@
+//! Members of etcd that lead together or hold different things.
+
+use super::{
+    fixture::{CUT, END, Run, START, passing, span},
+    mutations::expect,
+};
+use crate::api::{
+    Check, Finding, FindingResult, STORE, STORE_ALARMS, STORE_HASH_AFTER, STORE_HASH_BEFORE, STORE_OFF, STORE_PANIC,
+    STORE_RAFT, STORE_UNREAD, Span, SpanKind, Verdict,
+};
+
+const MEMBERS: [&str; 3] = ["cp1", "cp2", "cp3"];
+/// What all hold after the heal.
+const SAME: &str = "0a1b2c3d at 4711 from 4000";
+const OTHER: &str = "ffffffff at 4711 from 4000";
+/// When they were hashed, seconds after the cut.
+const HASHED: f64 = CUT + 6.0;
+
+/// What the agent of the passing run on this node saw of its member: cp2 leads throughout, cp1 is cut off and asks.
+pub fn spans(node: &str) -> Vec<Span> {
+    let raft = match node {
+        "cp1" => vec![("follows 2", START, 1.0), ("asks 2", 1.5, CUT + 0.8), ("follows 2", CUT + 1.5, END)],
+        "cp2" => vec![("leads 2", START, END)],
+        "cp3" => vec![("follows 2", START, END)],
+        _ => return Vec::new(),
+    };
+    let seen = |subject: &str, state: &str, from, to| span(0.2, SpanKind::Store, subject, state, from, to);
+    let mut spans: Vec<Span> = raft.into_iter().map(|(state, from, to)| seen(STORE_RAFT, state, from, to)).collect();
+    spans.iter_mut().for_each(|s| s.id = Some(id(node)));
+    let detail = "version=3.6.5 revision=4800 applied=9 committed=9 size=41943040 used=23068672";
+    spans.push(Span { detail: Some(detail.into()), ..seen(STORE_ALARMS, "none", START, END) });
+    spans.push(seen(STORE_HASH_AFTER, SAME, HASHED, HASHED));
+    spans
+}
+
+/// Of the member on this node.
+fn id(node: &str) -> String {
+    node.replace("cp", "c")
+}
+
+fn of(run: &Run, check: Check) -> Vec<Finding> {
+    run.judge().findings.into_iter().filter(|f| f.check == check).collect()
+}
+
+fn results(run: &Run, check: Check) -> Vec<(String, FindingResult)> {
+    of(run, check).into_iter().map(|f| (f.subject, f.result)).collect()
+}
+
+fn hash(run: &mut Run, node: &str, state: &str) {
+    run.rewrite(node, SpanKind::Store, STORE_HASH_AFTER, &[(state, HASHED, HASHED)]);
+}
+
+/// cp1 led in term 1 until so many seconds after the cut, cp2 in term 2 from 1.2 s on.
+fn two_terms(run: &mut Run, until: f64) {
+    let old = [("leads 1", START, until), ("asks 1", until + 0.5, CUT + 0.8), ("follows 2", CUT + 1.5, END)];
+    run.rewrite("cp1", SpanKind::Store, STORE_RAFT, &old);
+    run.rewrite("cp2", SpanKind::Store, STORE_RAFT, &[("follows 1", START, 0.8), ("leads 2", 1.2, END)]);
+    run.rewrite("cp3", SpanKind::Store, STORE_RAFT, &[("follows 1", START, 0.8), ("follows 2", 1.2, END)]);
+}
+
+#[test]
+fn two_that_lead_in_one_term_at_whatever_time() {
+    let leads = |run: &mut Run, at: f64| {
+        let history = [("follows 2", START, at - 1.0), ("leads 2", at, at), ("follows 2", at + 1.0, END)];
+        run.rewrite("cp3", SpanKind::Store, STORE_RAFT, &history);
+    };
+    for at in [-20.0, 30.0, CUT + 20.0] {
+        let amiss = [(Check::EtcdLeaders, "etcd", FindingResult::Violated)];
+        expect(|run| leads(run, at), Verdict::Fail, &amiss);
+    }
+    let mut run = passing();
+    leads(&mut run, 30.0);
+    let found = &of(&run, Check::EtcdLeaders)[0];
+    assert_eq!(found.observed, "cp2 and cp3 both led in term 2");
+    assert!(found.evidence.contains("cp2: store") && found.evidence.contains("cp3: store"), "{found:?}");
+}
+
+#[test]
+fn two_that_lead_in_two_terms_for_as_long_as_a_leader_may_not_notice() {
+    let mut run = passing();
+    two_terms(&mut run, 2.0);
+    let found = &of(&run, Check::EtcdLeaders)[0];
+    assert_eq!((found.result, run.judge().verdict), (FindingResult::Held, Verdict::Pass), "{found:?}");
+    assert!(found.observed.starts_with("cp1 in term 1 and cp2 in term 2 both led for 0.8 s"), "{found:?}");
+    let late = [(Check::EtcdLeaders, "etcd", FindingResult::Degraded)];
+    expect(|run| two_terms(run, 12.0), Verdict::Degraded, &late);
+}
+
+#[test]
+fn a_member_at_which_nobody_looked_may_have_led() {
+    let unseen = |run: &mut Run| {
+        run.rewrite("cp3", SpanKind::Store, STORE_RAFT, &[("follows 2", START, 10.0), ("follows 2", 40.0, END)]);
+    };
+    expect(unseen, Verdict::Inconclusive, &[(Check::EtcdLeaders, "etcd", FindingResult::Inconclusive)]);
+    // One that was not there did not.
+    let mut run = passing();
+    unseen(&mut run);
+    run.status("cp3").spans.push(span(0.2, SpanKind::Health, "etcd", "down", 10.5, 39.5));
+    assert_eq!(of(&run, Check::EtcdLeaders)[0].result, FindingResult::Held);
+}
+
+#[test]
+fn a_member_that_does_not_follow_after_the_heal() {
+    let stray = |run: &mut Run, from: f64| {
+        let cut = [("follows 2", START, 1.0), ("asks 2", 1.5, from - 0.5)];
+        let healed = [("asks 9", from, END - 4.0), ("follows 9", END - 3.0, END)];
+        run.rewrite("cp1", SpanKind::Store, STORE_RAFT, &[cut, healed].concat());
+    };
+    let amiss = [(Check::EtcdLeaders, "cp1", FindingResult::Violated)];
+    expect(|run| stray(run, CUT + 1.0), Verdict::Fail, &amiss);
+    let open = [(Check::EtcdLeaders, "etcd after the heal", FindingResult::Inconclusive)];
+    let late = |run: &mut Run| {
+        let cut = [("follows 2", START, 1.0), ("asks 2", 1.5, CUT)];
+        let healed = [("follows 2", CUT + 1.0, END - 6.0), ("asks 3", END - 5.0, END)];
+        run.rewrite("cp1", SpanKind::Store, STORE_RAFT, &[cut, healed].concat());
+    };
+    expect(late, Verdict::Inconclusive, &open);
+}
+
+#[test]
+fn one_that_holds_something_else_is_named() {
+    let amiss = [(Check::StoreAgreement, "cp1", FindingResult::Violated)];
+    expect(|run| hash(run, "cp1", OTHER), Verdict::Fail, &amiss);
+    let mut run = passing();
+    hash(&mut run, "cp1", OTHER);
+    let found = &of(&run, Check::StoreAgreement)[0];
+    assert_eq!(found.observed, "holds ffffffff where cp2, cp3 hold 0a1b2c3d, 22.0 MiB in use");
+    assert!(found.evidence.contains(OTHER) && found.evidence.contains(SAME), "{found:?}");
+}
+
+#[test]
+fn where_no_majority_agrees_nobody_is_named() {
+    let three = |run: &mut Run| {
+        hash(run, "cp1", OTHER);
+        hash(run, "cp2", "00000001 at 4711 from 4000");
+    };
+    expect(three, Verdict::Fail, &[(Check::StoreAgreement, "etcd", FindingResult::Violated)]);
+    let one_unknown = |run: &mut Run| {
+        hash(run, "cp1", OTHER);
+        run.rewrite("cp3", SpanKind::Store, STORE_HASH_AFTER, &[]);
+    };
+    expect(
+        one_unknown,
+        Verdict::Fail,
+        &[
+            (Check::StoreAgreement, "etcd", FindingResult::Violated),
+            (Check::StoreAgreement, "cp3", FindingResult::Inconclusive),
+        ],
+    );
+}
+
+#[test]
+fn only_what_is_comparable_is_compared() {
+    // Another was thrown away in between.
+    let between = |run: &mut Run| hash(run, "cp1", "ffffffff at 4711 from 4600");
+    let open = [(Check::StoreAgreement, "etcd", FindingResult::Inconclusive)];
+    expect(between, Verdict::Inconclusive, &open);
+    let twice = |run: &mut Run, of_cp2: &str| {
+        between(run);
+        for node in MEMBERS {
+            let state = if node == "cp2" { of_cp2 } else { "ffffffff at 4711 from 4600" };
+            let second = span(0.2, SpanKind::Store, STORE_HASH_AFTER, state, HASHED + 20.0, HASHED + 20.0);
+            run.status(node).spans.push(second);
+        }
+    };
+    expect(|run| twice(run, "ffffffff at 4711 from 4600"), Verdict::Pass, &[]);
+    let amiss = [(Check::StoreAgreement, "cp2", FindingResult::Violated)];
+    expect(|run| twice(run, "0a1b2c3d at 4711 from 4600"), Verdict::Fail, &amiss);
+}
+
+#[test]
+fn a_hash_that_could_not_be_had_is_open_and_says_why() {
+    let mut run = passing();
+    run.rewrite("cp2", SpanKind::Store, STORE_HASH_AFTER, &[(STORE_UNREAD, HASHED, END)]);
+    let spans = run.status("cp2").spans.iter_mut();
+    spans.filter(|s| s.subject == STORE_HASH_AFTER).for_each(|s| s.detail = Some("no answer in time".into()));
+    let found = &of(&run, Check::StoreAgreement)[0];
+    assert_eq!((found.result, run.judge().verdict), (FindingResult::Inconclusive, Verdict::Inconclusive));
+    assert_eq!(found.evidence, "cp2: not hashed: no answer in time");
+}
+
+#[test]
+fn an_alarm_of_etcd_itself_names_the_member() {
+    let alarm = |run: &mut Run, state: &str| {
+        for node in MEMBERS {
+            run.rewrite(node, SpanKind::Store, STORE_ALARMS, &[("none", START, 40.0), (state, 41.0, END)]);
+        }
+    };
+    let amiss = |subject| [(Check::StoreAgreement, subject, FindingResult::Violated)];
+    // The hashes agree all the same.
+    let mut run = passing();
+    alarm(&mut run, "CORRUPT c1");
+    let expected = [("cp1".to_owned(), FindingResult::Violated), ("etcd".to_owned(), FindingResult::Held)];
+    assert_eq!(results(&run, Check::StoreAgreement), expected);
+    assert_eq!(of(&run, Check::StoreAgreement)[0].observed, "alarm CORRUPT, seen 41 s after the cut");
+    expect(|run| alarm(run, "CORRUPT c1"), Verdict::Fail, &amiss("cp1"));
+    expect(|run| alarm(run, "CORRUPT 0"), Verdict::Fail, &amiss("etcd"));
+    expect(|run| alarm(run, "NOSPACE c1"), Verdict::Pass, &[]);
+    expect(
+        |run| run.rewrite("cp3", SpanKind::Store, STORE_ALARMS, &[("none", START, 10.0)]),
+        Verdict::Inconclusive,
+        &[(Check::StoreAgreement, "etcd", FindingResult::Inconclusive)],
+    );
+}
+
+#[test]
+fn a_panic_over_a_broken_store_names_its_member() {
+    let panic = |run: &mut Run| {
+        let seen = span(0.2, SpanKind::Store, STORE_PANIC, "kube-apiserver", 80.0, 80.0);
+        let detail = Some("failed to unmarshal mvccpb.KeyValue".into());
+        run.status("cp3").spans.push(Span { detail, ..seen });
+    };
+    expect(panic, Verdict::Fail, &[(Check::StoreAgreement, "cp3", FindingResult::Violated)]);
+}
+
+#[test]
+fn what_differed_before_the_cut_is_told_as_such() {
+    let before = |run: &mut Run, of_cp1: &str| {
+        for node in MEMBERS {
+            let state = if node == "cp1" { of_cp1 } else { "00000007 at 4000 from 3000" };
+            run.rewrite(node, SpanKind::Store, STORE_HASH_BEFORE, &[(state, -15.0, -15.0)]);
+        }
+    };
+    let mut run = passing();
+    before(&mut run, "00000007 at 4000 from 3000");
+    let same = &of(&run, Check::StoreAgreement)[0];
+    assert_eq!(same.observed, "3 members hold the same at revision 4711, and before the cut at 4000");
+    before(&mut run, "00000008 at 4000 from 3000");
+    let differs = &of(&run, Check::StoreAgreement)[0];
+    assert_eq!((differs.subject.as_str(), differs.result), ("cp1", FindingResult::Violated));
+    assert!(differs.observed.ends_with(", before the cut already"), "{differs:?}");
+}
+
+#[test]
+fn sizes_that_differ_by_far_are_noted() {
+    let mut run = passing();
+    let alarms = run.status("cp3").spans.iter_mut().find(|s| s.subject == STORE_ALARMS).unwrap();
+    alarms.detail = Some("version=3.6.5 used=67108864".into());
+    let found = &of(&run, Check::StoreAgreement)[0];
+    assert_eq!((found.result, run.judge().verdict), (FindingResult::Noted, Verdict::Pass));
+    assert!(found.observed.ends_with("in use are cp1 22.0 MiB, cp2 22.0 MiB, cp3 64.0 MiB"), "{found:?}");
+}
+
+#[test]
+fn where_nobody_was_to_look_there_is_no_finding() {
+    let mut run = passing();
+    for node in MEMBERS {
+        let spans = &mut run.status(node).spans;
+        spans.retain(|s| s.kind != SpanKind::Store);
+        spans.push(span(0.2, SpanKind::Store, STORE, STORE_OFF, START, START));
+    }
+    assert_eq!(run.judge().verdict, Verdict::Pass);
+    assert!(of(&run, Check::EtcdLeaders).is_empty() && of(&run, Check::StoreAgreement).is_empty());
+    // Whoever was to look and says nothing is missing evidence.
+    for node in MEMBERS {
+        run.status(node).spans.retain(|s| s.kind != SpanKind::Store);
+    }
+    let open = |check| results(&run, check).iter().any(|(_, result)| *result == FindingResult::Inconclusive);
+    assert!(open(Check::EtcdLeaders) && open(Check::StoreAgreement));
+}

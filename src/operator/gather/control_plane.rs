@@ -1,0 +1,119 @@
+//! What static pods of the control plane say beside their flags: versions and probes.
+
+use super::{is, node_of};
+use crate::{operator::flags::Flags, predict::constants::ETCD_CHECK_TIMEOUT, topology::Timer};
+use k8s_openapi::api::core::v1::{Container, Pod};
+use kube::ResourceExt;
+
+/// PreVote is on by default from this version of etcd on (CHANGELOG-3.5, #12770).
+const WITH_PRE_VOTE: (u32, u32) = (3, 5);
+
+/// Nodes of members of etcd that ask for votes without asking first whether they would get them. One whose version its image does not
+/// tell is taken for a new one.
+pub fn without_pre_vote(components: &[Pod]) -> Vec<String> {
+    let asks_at_once = |pod: &&Pod| match Flags::of(pod).get("pre-vote") {
+        Some(value) => value == "false",
+        None => container(pod).and_then(|c| version(c.image.as_deref()?)).is_some_and(|v| v < WITH_PRE_VOTE),
+    };
+    components.iter().filter(|p| is(p, "etcd")).filter(asks_at_once).filter_map(node_of).collect()
+}
+
+fn container(pod: &Pod) -> Option<&Container> {
+    pod.spec.as_ref()?.containers.first()
+}
+
+/// `3.5` of `registry.k8s.io/etcd:3.5.21-0`; None where the tag is no version.
+fn version(image: &str) -> Option<(u32, u32)> {
+    let (_, tag) = image.split('@').next()?.rsplit_once(':')?;
+    let mut parts = tag.trim_start_matches('v').split(['.', '-']);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// The longer of the two times that an API server's health checks wait for etcd.
+pub fn etcd_check(api_server: &Flags) -> Timer {
+    let timer = |flag| api_server.timer(flag, ETCD_CHECK_TIMEOUT, "apiserver server/options/etcd.go");
+    let (health, ready) = (timer("etcd-healthcheck-timeout"), timer("etcd-readycheck-timeout"));
+    if ready.seconds > health.seconds { ready } else { health }
+}
+
+/// The liveness probe of the first API server that has one. Kubernetes' defaults stand for what it leaves out.
+#[derive(Debug, Default)]
+pub struct Liveness {
+    pub period: Option<Timer>,
+    pub failures: Option<Timer>,
+    pub grace: Option<Timer>,
+}
+
+impl Liveness {
+    pub fn of(components: &[Pod]) -> Self {
+        let probed = components.iter().filter(|p| is(p, "kube-apiserver")).find_map(|pod| {
+            let probe = container(pod)?.liveness_probe.as_ref()?;
+            Some((pod, probe))
+        });
+        let Some((pod, probe)) = probed else { return Liveness::default() };
+        let of = |seconds: f64, field: &str| Some(Timer::read(seconds, format!("{field} of {}", pod.name_any())));
+        let of_pod = pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds);
+        Liveness {
+            period: of(f64::from(probe.period_seconds.unwrap_or(10)), "livenessProbe.periodSeconds"),
+            failures: of(f64::from(probe.failure_threshold.unwrap_or(3)), "livenessProbe.failureThreshold"),
+            grace: of(
+                probe.termination_grace_period_seconds.or(of_pod).unwrap_or(30) as f64,
+                "terminationGracePeriodSeconds",
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn etcd(node: &str, image: &str, command: &[&str]) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": format!("etcd-{node}"), "labels": {"component": "etcd"}},
+            "spec": {"nodeName": node, "containers": [{"name": "etcd", "image": image, "command": command}]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn pre_vote_by_flag_or_else_by_version() {
+        let asks_at_once = |image, command: &[&str]| !without_pre_vote(&[etcd("n1", image, command)]).is_empty();
+        assert!(asks_at_once("registry.k8s.io/etcd:3.4.13-0", &["etcd"]));
+        assert!(!asks_at_once("registry.k8s.io/etcd:3.4.13-0", &["etcd", "--pre-vote=true"]));
+        assert!(!asks_at_once("registry.k8s.io/etcd:3.5.21-0", &["etcd"]));
+        assert!(asks_at_once("registry.k8s.io/etcd:v3.6.1", &["etcd", "--pre-vote=false"]));
+        for unknown in ["example.com:5000/etcd", "etcd:latest", "etcd@sha256:00"] {
+            assert!(!asks_at_once(unknown, &["etcd"]), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn the_probe_is_read_and_what_it_leaves_out_is_the_default() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "kube-apiserver-n1", "labels": {"component": "kube-apiserver"}},
+            "spec": {"terminationGracePeriodSeconds": 20, "containers": [
+                {"name": "kube-apiserver", "livenessProbe": {"failureThreshold": 8, "periodSeconds": 5}}]},
+        }))
+        .unwrap();
+        let probe = Liveness::of(std::slice::from_ref(&pod));
+        let seconds = |timer: Option<Timer>| timer.map(|t| (t.seconds, t.assumed));
+        assert_eq!(seconds(probe.period), Some((5.0, false)));
+        assert_eq!(seconds(probe.failures), Some((8.0, false)));
+        assert_eq!(seconds(probe.grace), Some((20.0, false)));
+        assert!(Liveness::of(&[etcd("n1", "etcd:3.5.0", &["etcd"])]).period.is_none());
+    }
+
+    #[test]
+    fn the_longer_of_two_waits_for_etcd_counts() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "kube-apiserver-n1"},
+            "spec": {"containers": [{"name": "api", "command": ["kube-apiserver", "--etcd-readycheck-timeout=5s"]}]},
+        }))
+        .unwrap();
+        assert_eq!(etcd_check(&Flags::of(&pod)).seconds, 5.0);
+        let unknown = etcd_check(&Flags::default());
+        assert_eq!((unknown.seconds, unknown.assumed), (2.0, true));
+    }
+}

@@ -1,0 +1,393 @@
+//! The way back where the stores of etcd's members differ: whom to rebuild from whom, step by step, with the cluster's own names.
+
+use crate::{
+    api::{Check, ETCD, Finding, FindingResult},
+    predict::majority,
+    topology::{EtcdMember, Snapshot},
+};
+use std::{collections::BTreeSet, net::SocketAddr};
+
+/// kubeadm's folders and files (`cmd/kubeadm/app/constants`, ManifestsSubDirName and EtcdDataDir).
+const MANIFESTS: &str = "/etc/kubernetes/manifests";
+const DATA: &str = "/var/lib/etcd";
+const CERTIFICATES: &str = "/etc/kubernetes/pki/etcd";
+
+/// What to do about members that findings name, or that nobody can say which ones are good; `None` where no finding says that any
+/// differs.
+pub fn runbook(snapshot: &Snapshot, findings: &[Finding]) -> Option<String> {
+    let cluster = Cluster(snapshot);
+    let told = |check: Check, result: FindingResult, subject: &str| {
+        findings.iter().any(|f| f.check == check && f.result == result && f.subject == subject)
+    };
+    let is_bad = |node: &str| {
+        [Check::StoreAgreement, Check::EtcdLeaders].iter().any(|check| told(*check, FindingResult::Violated, node))
+    };
+    let is_unknown = |node: &str| told(Check::StoreAgreement, FindingResult::Inconclusive, node);
+    let bad: Vec<&EtcdMember> = snapshot.etcd.iter().filter(|m| is_bad(&m.node)).collect();
+    let good: Vec<&EtcdMember> = snapshot.etcd.iter().filter(|m| !is_bad(&m.node) && !is_unknown(&m.node)).collect();
+    let nobody_knows = told(Check::StoreAgreement, FindingResult::Violated, ETCD);
+    if bad.is_empty() && !nobody_knows {
+        return None;
+    }
+    let enough = majority(u32::try_from(snapshot.etcd.len()).unwrap_or(u32::MAX)) as usize;
+    let seen = seen(findings);
+    match good.first() {
+        Some(helper) if !nobody_knows && good.len() >= enough => {
+            // Alarms and panics name who is broken, and not who is whole.
+            let compared = !told(Check::StoreAgreement, FindingResult::Inconclusive, ETCD);
+            Some(cluster.rebuild(&seen, &bad, &good, helper, compared))
+        }
+        _ => Some(cluster.refuse(&seen)),
+    }
+}
+
+/// What was found, a line each.
+fn seen(findings: &[Finding]) -> String {
+    let is_of = |f: &&Finding| {
+        matches!(f.check, Check::StoreAgreement | Check::EtcdLeaders) && f.result == FindingResult::Violated
+    };
+    findings.iter().filter(is_of).map(|f| format!("- {}: {}\n", f.subject, f.observed)).collect()
+}
+
+struct Cluster<'a>(&'a Snapshot);
+
+impl Cluster<'_> {
+    fn rebuild(
+        &self,
+        seen: &str,
+        bad: &[&EtcdMember],
+        good: &[&EtcdMember],
+        helper: &EtcdMember,
+        compared: bool,
+    ) -> String {
+        let (total, nodes) = (self.0.etcd.len(), names(good));
+        let mut text = format!("The way back for etcd on {}\n\n{seen}\n", names(bad));
+        text += &match compared {
+            true => format!("{nodes} are {} of {total} members, and nothing speaks against them.\n", good.len()),
+            false => format!(
+                "Nothing speaks against {nodes}, {} of {total} members, but their stores were not compared in this run: go on only \
+                 if step 1 shows that their hashes are the same.\n",
+                good.len()
+            ),
+        };
+        text += "What is rebuilt loses what it holds and gets it anew from them. One member at a time, as root, and read each \
+                 command first.\n";
+        text += &self.assumed();
+        let mut steps = Steps { text, count: 0 };
+        // By the runtime and not by kubectl: with an alarm raised the API does not answer.
+        let e = format!(
+            "e() {{ crictl exec \"$(crictl ps -q --name '^etcd$')\" etcdctl --endpoints=https://127.0.0.1:{} \
+             --cacert={CERTIFICATES}/ca.crt --cert={CERTIFICATES}/server.crt --key={CERTIFICATES}/server.key \
+             \"$@\"; }}",
+            helper.client_port
+        );
+        let copy = format!("e snapshot save {}/before-rebuild.db", data(helper));
+        steps.step(
+            &format!("On {}, in a shell that stays open: what all hold, and a copy of its own.", helper.node),
+            &[e, "e endpoint hashkv --cluster -w table".into(), copy],
+        );
+        for member in bad {
+            self.rebuild_one(&mut steps, member);
+        }
+        steps.step(
+            "In the shell of step 1: no alarm is left, and all hold the same.",
+            &["e alarm disarm".into(), "e alarm list".into(), "e endpoint hashkv --cluster -w table".into()],
+        );
+        steps.text
+    }
+
+    fn rebuild_one(&self, steps: &mut Steps, member: &EtcdMember) {
+        let (node, name, kept) = (&member.node, name(member), format!("/root/etcd-{}", member.node));
+        let server = self.0.api_servers.iter().find(|s| s.name == *node);
+        let (both, running) = match server {
+            Some(_) => (format!("{MANIFESTS}/kube-apiserver.yaml {MANIFESTS}/etcd.yaml"), "kube-apiserver|etcd"),
+            None => (format!("{MANIFESTS}/etcd.yaml"), "etcd"),
+        };
+        steps.step(
+            &format!("On {node}: its manifests go, and with them what runs of them."),
+            &[
+                format!("mkdir -p {kept} && mv {both} {kept}/"),
+                format!("until [ -z \"$(crictl ps -q --name '^({running})$')\" ]; do sleep 1; done"),
+            ],
+        );
+        steps.step(
+            &format!("In the shell of step 1: {name} leaves the cluster."),
+            &[format!("e member remove \"$(e member list | grep ', {name}, ' | cut -d, -f1)\"")],
+        );
+        steps.step(
+            &format!("On {node}: its data folder is emptied. What was in it is kept beside the manifests."),
+            &[format!("mv {}/member {kept}/member", data(member))],
+        );
+        steps.step(
+            &format!("In the shell of step 1: {name} comes again, as one that holds nothing."),
+            &[format!("e member add {name} --peer-urls={}", self.peer_urls(member).join(","))],
+        );
+        let cluster = self.initial_cluster();
+        steps.step(
+            &format!("On {node}: etcd first. Its manifest names the whole cluster, and says that it is there already."),
+            &[
+                format!(
+                    "sed -i -E -e '/--initial-cluster(-state)?=/d' -e 's|^( *)- etcd$|&\\n\\1- --initial-cluster={cluster}\\n\\1- \
+                     --initial-cluster-state=existing|' {kept}/etcd.yaml"
+                ),
+                format!("grep -e --initial-cluster {kept}/etcd.yaml"),
+                format!("mv {kept}/etcd.yaml {MANIFESTS}/"),
+            ],
+        );
+        steps.step(
+            "In the shell of step 1, until every member is healthy and all hashes are the same.",
+            &["e endpoint health --cluster".into(), "e endpoint hashkv --cluster -w table".into()],
+        );
+        if let Some(server) = server {
+            steps.step(
+                &format!("On {node}: and then the API server."),
+                &[
+                    format!("mv {kept}/kube-apiserver.yaml {MANIFESTS}/"),
+                    format!("kubectl --server=https://{} get --raw=/readyz", server.address),
+                ],
+            );
+        }
+    }
+
+    /// Nobody is named as good or bad: all are treated alike.
+    fn refuse(&self, seen: &str) -> String {
+        let members: Vec<&EtcdMember> = self.0.etcd.iter().collect();
+        let mut text = format!(
+            "No way back is known for etcd on {}\n\n{seen}\nNo majority of the {} members is known to agree, so nobody can say which \
+             stores are good, and none is named here: a rebuild from a wrong one would spread what is wrong. What helps whoever has to \
+             decide:\n",
+            names(&members),
+            members.len()
+        );
+        text += &self.assumed();
+        let mut steps = Steps { text, count: 0 };
+        let move_away = |file: &str| format!("mkdir -p /root/etcd-kept && mv {MANIFESTS}/{file}.yaml /root/etcd-kept/");
+        let servers: Vec<&str> = self.0.api_servers.iter().map(|s| s.name.as_str()).collect();
+        if !servers.is_empty() {
+            steps.step(&format!("On each of {}: no more writes.", servers.join(", ")), &[move_away("kube-apiserver")]);
+        }
+        let folders: BTreeSet<&str> = members.iter().map(|m| data(m)).collect();
+        let folder = folders.first().copied().filter(|_| folders.len() == 1).unwrap_or("ITS_DATA_FOLDER");
+        steps.step(
+            &format!("On each of {}: a copy of what it holds, with nobody writing to it.", names(&members)),
+            &[move_away("etcd"), format!("cp -a {folder} /root/etcd-kept/data")],
+        );
+        let file = "/root/etcd-kept/data/member/snap/db";
+        steps.step(
+            "Compare the copies with each other and with your backups, with etcd's own etcdutl. Hashes at several revisions tell \
+             since when they differ.",
+            &[format!("etcdutl snapshot status {file} -w table"), format!("etcdutl hashkv {file} --rev=REVISION")],
+        );
+        steps.step(
+            "Once it is known what to keep, all members are restored from that one copy: see \"Disaster recovery\" in etcd's \
+             documentation. etcd is started on all of them, and the API servers after it.",
+            &[],
+        );
+        steps.text
+    }
+
+    /// What stands in the commands and was not read from the cluster.
+    fn assumed(&self) -> String {
+        let unread = |m: &&EtcdMember| m.name.is_empty() || m.peer_urls.is_empty() || m.data_dir.is_empty();
+        let nodes: Vec<&EtcdMember> = self.0.etcd.iter().filter(unread).collect();
+        let own = format!("The folders {MANIFESTS} and {CERTIFICATES} are kubeadm's");
+        match nodes.is_empty() {
+            true => format!("{own}: see that they are yours.\n"),
+            false => format!(
+                "{own}, and so are the member's name, peer URL and data folder of {}, whose static pod could not be read: see that they \
+                 are yours.\n",
+                names(&nodes)
+            ),
+        }
+    }
+
+    /// Value of `--initial-cluster`: every URL of every member.
+    fn initial_cluster(&self) -> String {
+        let urls = |m: &EtcdMember| {
+            let name = name(m).to_owned();
+            self.peer_urls(m).into_iter().map(move |url| format!("{name}={url}")).collect::<Vec<_>>()
+        };
+        self.0.etcd.iter().flat_map(urls).collect::<Vec<_>>().join(",")
+    }
+
+    /// As its static pod has them, else by the first address by which nodes know each other.
+    fn peer_urls(&self, member: &EtcdMember) -> Vec<String> {
+        if !member.peer_urls.is_empty() {
+            return member.peer_urls.split(',').map(|url| url.trim().to_owned()).collect();
+        }
+        let node = self.0.node(&member.node);
+        let address = node.and_then(|n| n.internal.first().or(n.addresses.first()));
+        let host = address.map(|a| SocketAddr::new(*a, member.peer_port).to_string());
+        vec![format!("https://{}", host.unwrap_or_else(|| format!("{}:{}", member.node, member.peer_port)))]
+    }
+}
+
+fn name(member: &EtcdMember) -> &str {
+    if member.name.is_empty() { &member.node } else { &member.name }
+}
+
+fn data(member: &EtcdMember) -> &str {
+    if member.data_dir.is_empty() { DATA } else { &member.data_dir }
+}
+
+fn names(members: &[&EtcdMember]) -> String {
+    members.iter().map(|m| m.node.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Numbered steps.
+struct Steps {
+    text: String,
+    count: u32,
+}
+
+impl Steps {
+    fn step(&mut self, title: &str, commands: &[String]) {
+        self.count += 1;
+        self.text += &format!("\n{}. {title}\n", self.count);
+        for command in commands {
+            self.text += &format!("     {command}\n");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::tests::fixture::passing;
+
+    /// Three masters as kubeadm makes them.
+    fn stacked() -> Snapshot {
+        let mut snapshot = passing().snapshot;
+        for (i, member) in snapshot.etcd.iter_mut().enumerate() {
+            member.name = member.node.clone();
+            member.peer_urls = format!("https://198.18.0.{}:2380", i + 1);
+            member.data_dir = "/var/lib/etcd".into();
+        }
+        snapshot
+    }
+
+    fn finding(check: Check, subject: &str, result: FindingResult) -> Finding {
+        Finding {
+            check,
+            subject: subject.into(),
+            predicted: "every member holds the same".into(),
+            observed: "holds something else".into(),
+            result,
+            evidence: String::new(),
+        }
+    }
+
+    fn violated(subject: &str) -> Finding {
+        finding(Check::StoreAgreement, subject, FindingResult::Violated)
+    }
+
+    /// Where each of these stands, which must be in this order.
+    #[track_caller]
+    fn in_order(text: &str, parts: &[&str]) {
+        let mut from = 0;
+        for part in parts {
+            let rest = &text[from..];
+            from += part.len() + rest.find(part).unwrap_or_else(|| panic!("no {part:?} in\n{rest}"));
+        }
+    }
+
+    #[test]
+    fn a_member_is_rebuilt_from_the_majority() {
+        let text = runbook(&stacked(), &[violated("cp1")]).unwrap();
+        println!("{text}");
+        in_order(
+            &text,
+            &[
+                "The way back for etcd on cp1\n",
+                "- cp1: holds something else",
+                "cp2, cp3 are 2 of 3 members",
+                "1. On cp2, in a shell that stays open",
+                "etcdctl --endpoints=https://127.0.0.1:2379",
+                "e snapshot save /var/lib/etcd/before-rebuild.db",
+                "On cp1: its manifests go",
+                "mv /etc/kubernetes/manifests/kube-apiserver.yaml /etc/kubernetes/manifests/etcd.yaml /root/etcd-cp1/",
+                "e member remove \"$(e member list | grep ', cp1, ' | cut -d, -f1)\"",
+                "mv /var/lib/etcd/member /root/etcd-cp1/member",
+                "e member add cp1 --peer-urls=https://198.18.0.1:2380",
+                "--initial-cluster=cp1=https://198.18.0.1:2380,cp2=https://198.18.0.2:2380,cp3=https://198.18.0.3:2380\\n",
+                "--initial-cluster-state=existing",
+                "mv /root/etcd-cp1/etcd.yaml /etc/kubernetes/manifests/",
+                "e endpoint health --cluster",
+                "mv /root/etcd-cp1/kube-apiserver.yaml /etc/kubernetes/manifests/",
+                "kubectl --server=https://198.18.0.1:6443 get --raw=/readyz",
+                "e alarm disarm",
+            ],
+        );
+        assert!(!text.contains("could not be read") && !text.contains("not compared"), "{text}");
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_kubeadms_and_said() {
+        let text = runbook(&passing().snapshot, &[violated("cp3")]).unwrap();
+        assert!(text.contains("of cp1, cp2, cp3, whose static pod could not be read"), "{text}");
+        assert!(text.contains("e member add cp3 --peer-urls=https://198.18.0.3:2380"), "{text}");
+        assert!(text.contains("1. On cp1, in a shell"), "one that is good is asked: {text}");
+    }
+
+    #[test]
+    fn without_a_majority_nobody_is_named_as_good() {
+        let unknown = finding(Check::StoreAgreement, "cp3", FindingResult::Inconclusive);
+        for findings in [
+            vec![violated(ETCD)],
+            vec![violated("cp1"), violated("cp2")],
+            vec![violated("cp1"), violated(ETCD)],
+            vec![violated("cp1"), unknown],
+        ] {
+            let text = runbook(&stacked(), &findings).unwrap();
+            assert!(text.contains("No majority of the 3 members is known to agree"), "{text}");
+            for step in ["member remove", "member add", "--initial-cluster", "snapshot save", "speaks against"] {
+                assert!(!text.contains(step), "{step}: {text}");
+            }
+            in_order(&text, &["On each of cp1, cp2, cp3: no more writes", "On each of cp1, cp2, cp3: a copy"]);
+        }
+    }
+
+    #[test]
+    fn of_two_that_were_not_compared_that_is_said() {
+        let open = finding(Check::StoreAgreement, ETCD, FindingResult::Inconclusive);
+        let text = runbook(&stacked(), &[violated("cp2"), open]).unwrap();
+        assert!(text.contains("cp1, cp3") && text.contains("were not compared in this run"), "{text}");
+    }
+
+    #[test]
+    fn a_member_that_does_not_follow_is_rebuilt_too_and_each_by_itself() {
+        let mut snapshot = stacked();
+        for i in 4..=5 {
+            let peer_urls = format!("https://198.18.0.{i}:2380");
+            let node = format!("cp{i}");
+            let member = EtcdMember { name: node.clone(), node, peer_urls, ..snapshot.etcd[0].clone() };
+            snapshot.etcd.push(member);
+        }
+        let stray = finding(Check::EtcdLeaders, "cp4", FindingResult::Violated);
+        let text = runbook(&snapshot, &[violated("cp1"), stray]).unwrap();
+        in_order(
+            &text,
+            &["cp2, cp3, cp5 are 3 of 5", "e member add cp1", "hashkv", "On cp4: its manifests go", "e member add cp4"],
+        );
+        // Where there is no API server.
+        assert!(text.contains("mv /etc/kubernetes/manifests/etcd.yaml /root/etcd-cp4/"), "{text}");
+    }
+
+    #[test]
+    fn where_all_agree_there_is_nothing_to_do() {
+        let held = finding(Check::StoreAgreement, ETCD, FindingResult::Held);
+        let two_leaders = finding(Check::EtcdLeaders, ETCD, FindingResult::Violated);
+        assert_eq!(runbook(&stacked(), &[held, two_leaders]), None);
+        assert_eq!(runbook(&stacked(), &[]), None);
+    }
+
+    #[test]
+    fn what_the_judge_finds_is_what_the_runbook_reads() {
+        let mut run = passing();
+        let hash = crate::api::STORE_HASH_AFTER;
+        let differs = [("ffffffff at 4711 from 4000", 81.0, 81.0)];
+        run.rewrite("cp1", crate::api::SpanKind::Store, hash, &differs);
+        let text = runbook(&run.snapshot, &run.judge().findings).unwrap();
+        assert!(text.contains("- cp1: holds ffffffff where cp2, cp3 hold 0a1b2c3d"), "{text}");
+    }
+}

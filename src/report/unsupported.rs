@@ -1,0 +1,76 @@
+//! Checks of the theory that no run makes, so that nobody takes a verdict for more than it is.
+
+/// By their numbers in `docs/checks.md`, which says what each would be.
+pub const NOT_SUPPORTED: [&str; 9] = ["C6", "C11", "C17", "C20", "C21", "C23", "C24", "C25", "C27"];
+
+/// One line for the end of a report.
+pub fn not_supported() -> String {
+    format!("Not supported: {} (docs/checks.md)", NOT_SUPPORTED.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Check;
+    use serde_json::Value;
+    use std::{collections::BTreeSet, path::Path};
+
+    const PAGE: &str = include_str!("../../docs/checks.md");
+
+    /// Cells of every check's row: number, what it asks, findings, code, tolerance and source.
+    fn rows() -> Vec<Vec<&'static str>> {
+        let is_check = |line: &&str| line.starts_with("| C") && line.as_bytes().get(3).is_some_and(u8::is_ascii_digit);
+        PAGE.lines().filter(is_check).map(|l| l.trim_matches('|').split('|').map(str::trim).collect()).collect()
+    }
+
+    /// What stands between backticks.
+    fn named(cell: &str) -> BTreeSet<String> {
+        cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    /// Every name that a schema allows.
+    fn names(schema: &Value) -> BTreeSet<String> {
+        match schema {
+            Value::Object(fields) => {
+                let one = fields.get("const").into_iter();
+                let several = fields.get("enum").and_then(Value::as_array).into_iter().flatten();
+                let own = one.chain(several).filter_map(|name| name.as_str().map(str::to_owned));
+                fields.values().flat_map(names).chain(own).collect()
+            }
+            Value::Array(all) => all.iter().flat_map(names).collect(),
+            _ => BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn every_check_of_the_theory_has_its_row() {
+        let numbers: Vec<&str> = rows().iter().map(|row| row[0]).collect();
+        let all: Vec<String> = (0..=27).map(|i| format!("C{i}")).collect();
+        assert_eq!(numbers, all);
+        assert!(rows().iter().all(|row| row.len() == 5), "a cell too many or too few");
+    }
+
+    #[test]
+    fn what_is_not_supported_is_what_the_page_says() {
+        let rows = rows();
+        let of_page: Vec<&str> = rows.iter().filter(|row| row[2] == "not supported").map(|row| row[0]).collect();
+        assert_eq!(of_page, NOT_SUPPORTED);
+        assert!(not_supported().contains("C27") && not_supported().len() <= 80);
+    }
+
+    #[test]
+    fn every_finding_belongs_to_a_check_and_every_file_is_there() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/judge");
+        let mut told = BTreeSet::new();
+        for row in rows().iter().filter(|row| row[2] != "not supported") {
+            let (findings, files) = (named(row[2]), named(row[3]));
+            assert!(!findings.is_empty() && !files.is_empty(), "{row:?}");
+            for file in files {
+                assert!(folder.join(&file).is_file(), "{}: there is no {file}", row[0]);
+            }
+            told.extend(findings);
+        }
+        let schema = serde_json::to_value(schemars::schema_for!(Check)).unwrap();
+        assert_eq!(told, names(&schema));
+    }
+}
