@@ -129,9 +129,23 @@ pub async fn keep(own: OwnServer, route: Route, journal: Journal) {
     // Two writes are never less than a period apart: from when the last of a stretch was acknowledged follows when each of the others
     // was at the latest.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // A journal that says nothing may be one that a reboot has emptied: what is there was tried before.
+    let mut is_known = book.stretches > 0;
     while book.goes_on() {
         ticks.tick().await;
         let Some(leases) = connection.leases() else { continue };
+        if !is_known {
+            match timeout(DEADLINE, leases.get_opt(&name)).await {
+                Ok(Ok(found)) => {
+                    book.read(found.as_ref());
+                    is_known = true;
+                }
+                Ok(Err(_)) | Err(_) => {
+                    connection.hang_up();
+                    continue;
+                }
+            }
+        }
         let version = book.held.as_ref().map(|held| held.version.clone());
         let (number, register) = book.write();
         let answer = timeout(DEADLINE, write(&leases, &own, &name, version, &register)).await.ok();

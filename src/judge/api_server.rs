@@ -6,6 +6,7 @@ use super::{
     cite::{cite, when},
     node::TOLERANCE,
     pairs::seen_by,
+    pods::reader,
     timeline::{Seen, Track, longest_hole},
 };
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
 const COMPONENT: &str = "kube-apiserver";
 /// A health check near the heal may have been answered after it, seconds.
 const BEFORE_HEAL: f64 = 1.0;
+const UNREAD: &str = "whether it was started anew is not known";
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let of = |server: &ApiServerForecast| {
@@ -30,7 +32,7 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
 /// With what is missing.
 fn judged(case: &Case<'_>, server: &ApiServerForecast) -> Result<Said, String> {
     let track = seen_by(case, &server.server)?;
-    let (ready, started) = (readiness(case, track, server)?, restart(case, track, server)?);
+    let (ready, started) = (readiness(case, track, server)?, restart(case, track, server));
     let evidence = if started.result > ready.result { started.evidence } else { ready.evidence };
     Ok(Said::new(ready.result.max(started.result), format!("{}; {}", ready.observed, started.observed), evidence))
 }
@@ -73,7 +75,7 @@ fn readiness(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast) -> 
 }
 
 /// Whether and when its container ended while the cut lasted, by the container runtime.
-fn restart(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast) -> Result<Said, String> {
+fn restart(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast) -> Said {
     let heal = case.timeline.heal;
     let own = |s: &&Seen<'_>| {
         let subject = s.span.subject.as_str();
@@ -82,16 +84,17 @@ fn restart(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast) -> Re
     let in_the_cut = |s: &&Seen<'_>| !s.is("running") && s.to > 0.0 && s.to <= heal;
     let ended = track.of_kind(SpanKind::Container).filter(own).filter(in_the_cut);
     let Some(first) = ended.min_by(|a, b| a.to.total_cmp(&b.to)) else {
-        let is_read = track.status.reads_containers && track.status.spans_left_out == 0;
-        return match server.restarted {
-            Certainty::Must if !is_read => Err(format!("{}: the container runtime is not read", track.who)),
-            Certainty::Must => {
+        let unread = reader(&case.timeline, track.node).err();
+        return match (server.restarted, unread) {
+            // Either would be as predicted.
+            (Certainty::May, Some(_)) => Said::new(FindingResult::Held, UNREAD, ""),
+            (Certainty::Must | Certainty::MustNot, Some(why)) => Said::new(FindingResult::Inconclusive, UNREAD, why),
+            (Certainty::Must, None) => {
                 let last = track.series(SpanKind::Health, COMPONENT).last();
                 let evidence = last.map_or(String::new(), |s| cite(track, s));
-                Ok(Said::new(FindingResult::Degraded, "not started anew", evidence))
+                Said::new(FindingResult::Degraded, "not started anew", evidence)
             }
-            _ if is_read => Ok(Said::new(FindingResult::Held, "not started anew", "")),
-            _ => Ok(Said::new(FindingResult::Held, "whether it was started anew is not known", "")),
+            (Certainty::May | Certainty::MustNot, None) => Said::new(FindingResult::Held, "not started anew", ""),
         };
     };
     let unsure = TOLERANCE + case.edge(0.0, track);
@@ -99,12 +102,12 @@ fn restart(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast) -> Re
     let observed = format!("its container ended {}", when(first.to, heal));
     let is_early = first.to < window.earliest_seconds - unsure;
     let is_late = first.to > window.latest_seconds + unsure;
-    Ok(match server.restarted {
+    match server.restarted {
         Certainty::MustNot => Said::new(FindingResult::Degraded, observed, cite(track, first)),
         _ if is_early || is_late => {
             let observed = format!("{observed}, outside of {}", interval(window));
             Said::new(FindingResult::Degraded, observed, cite(track, first))
         }
         _ => Said::new(FindingResult::Held, observed, cite(track, first)),
-    })
+    }
 }

@@ -134,11 +134,20 @@ fn after_the_heal(case: &Case<'_>, voters: &[Voter<'_, '_>]) -> Vec<Finding> {
         return vec![Said::open(some(&unseen)).about(Check::EtcdLeaders, AFTER, predicted)];
     };
     let strays = |state: &RaftState| state.term != term || state.role == RaftRole::Asks;
+    // From when to when a majority was seen in that term: before and after it nobody can say whom a member should have followed.
+    let first = |voter: &Voter<'_, '_>| Some(voter.raft().into_iter().find(|(state, _)| !strays(state))?.1.from);
+    let mut entered: Vec<f64> = voters.iter().filter_map(first).collect();
+    entered.sort_by(f64::total_cmp);
+    let mut left: Vec<f64> = latest.iter().filter(|l| !strays(&l.state)).map(|l| l.seen.to).collect();
+    left.sort_by(|a, b| b.total_cmp(a));
+    let last_of_majority = enough as usize - 1;
+    let moved = entered.get(last_of_majority).copied().unwrap_or(end);
+    let until = left.get(last_of_majority).copied().unwrap_or(moved);
     let mut findings = Vec::new();
     for stray in latest.iter().filter(|l| strays(&l.state)) {
         let raft = stray.voter.raft();
         let first = raft.iter().rev().take_while(|(state, _)| strays(state)).last();
-        let since = first.map_or(end, |(_, seen)| seen.from).max(case.timeline.heal);
+        let since = first.map_or(end, |(_, seen)| seen.from).max(case.timeline.heal).max(moved);
         let does = match stray.state.role {
             RaftRole::Asks => "asks for votes",
             RaftRole::Leads => "leads",
@@ -146,8 +155,10 @@ fn after_the_heal(case: &Case<'_>, voters: &[Voter<'_, '_>]) -> Vec<Finding> {
         };
         let since_when = when(since, case.timeline.heal);
         let observed = format!("{does} in term {}, the others are in term {term}, from {since_when}", stray.state.term);
-        if end - since <= SETTLED {
-            unseen.push(format!("{} {observed}: watching ended too soon", stray.voter.node));
+        // What was seen of it accuses it, not that nobody looked any more.
+        if stray.seen.to.min(until) - since <= SETTLED {
+            let why = if stray.seen.to < since { "not looked at since" } else { "watching ended too soon" };
+            unseen.push(format!("{} {observed}: {why}", stray.voter.node));
             continue;
         }
         let said = Said::new(FindingResult::Violated, observed, stray.voter.cite(stray.seen));

@@ -1,6 +1,8 @@
 //! StoreAgreement: after the heal every member of etcd holds the same.
 //!
-//! Compared are hashes at one revision where the same was thrown away (`etcdctl endpoint hashkv` compares nothing else). What speaks
+//! Compared are hashes at one revision where the same was thrown away (`etcdctl endpoint hashkv` compares nothing else). Where they
+//! differ between members of different versions, as in an upgrade, that accuses nobody: versions differ in which of what was deleted
+//! they hash (etcd #18274). Where they are the same, so are the stores. What speaks
 //! against one member is told of that member, so that the runbook knows whom to rebuild; where nobody can say which one is wrong, it is
 //! told of etcd as a whole.
 
@@ -95,6 +97,32 @@ struct Hashed<'v, 'c, 'a> {
     seen: &'c Seen<'a>,
 }
 
+impl<'a> Hashed<'_, '_, 'a> {
+    /// Of etcd, when it was hashed.
+    fn version(&self) -> Option<&'a str> {
+        told(self.voter, "version=", self.seen.to)
+    }
+}
+
+/// Whether another hash of the same version is not the same. One whose version nobody told is taken for the same.
+fn is_belied(one: &Hashed<'_, '_, '_>, group: &BTreeMap<&str, Hashed<'_, '_, '_>>) -> bool {
+    let is_comparable =
+        |other: &Hashed<'_, '_, '_>| one.version().zip(other.version()).is_none_or(|(own, theirs)| own == theirs);
+    group.values().any(|other| other.hash != one.hash && is_comparable(other))
+}
+
+fn are_same(group: &BTreeMap<&str, Hashed<'_, '_, '_>>) -> bool {
+    let mut hashes = group.values().map(|h| h.hash);
+    hashes.next().is_none_or(|first| hashes.all(|hash| hash == first))
+}
+
+/// Why hashes that differ accuse nobody.
+fn versions(group: &BTreeMap<&str, Hashed<'_, '_, '_>>) -> String {
+    let told: Vec<String> =
+        group.values().map(|h| format!("{} {}", h.voter.node, h.version().unwrap_or("unknown"))).collect();
+    format!("hashes differ, and so do the versions of etcd, which may hash the same differently: {}", some(&told))
+}
+
 fn compare(voters: &[Voter<'_, '_>], subject: &str) -> Comparison {
     // By revision and compact revision, of each member the latest.
     let mut groups: BTreeMap<(i64, i64), BTreeMap<&str, Hashed<'_, '_, '_>>> = BTreeMap::new();
@@ -104,11 +132,12 @@ fn compare(voters: &[Voter<'_, '_>], subject: &str) -> Comparison {
             groups.entry((revision, compact)).or_default().insert(voter.node, Hashed { voter, hash, seen });
         }
     }
-    let differs = |group: &&BTreeMap<&str, Hashed<'_, '_, '_>>| {
-        group.values().next().is_some_and(|first| group.values().any(|other| other.hash != first.hash))
-    };
+    let differs = |group: &&BTreeMap<&str, Hashed<'_, '_, '_>>| group.values().any(|one| is_belied(one, group));
     if let Some(group) = groups.values().filter(differs).max_by_key(|group| group.len()) {
         return differ(voters, group, subject);
+    }
+    if let Some(group) = groups.values().find(|group| !are_same(group)) {
+        return Comparison::Open(vec![versions(group)]);
     }
     match groups.iter().find(|(_, group)| group.len() == voters.len()) {
         Some(((revision, _), group)) => {
@@ -130,7 +159,7 @@ fn differ(voters: &[Voter<'_, '_>], group: &BTreeMap<&str, Hashed<'_, '_, '_>>, 
     }
     let enough = majority(u32::try_from(voters.len()).unwrap_or(u32::MAX)) as usize;
     let unseen = voters.iter().filter(|v| !group.contains_key(v.node));
-    let unseen = unseen.map(|v| (v.node.to_owned(), why_no_hash(v, subject))).collect();
+    let mut unseen: Vec<(String, String)> = unseen.map(|v| (v.node.to_owned(), why_no_hash(v, subject))).collect();
     let Some(good) = sides.values().find(|side| side.len() >= enough) else {
         let hold: Vec<String> = sides.iter().map(|(hash, side)| format!("{} {hash:08x}", names(side))).collect();
         let observed = format!("members differ and no majority of {} agrees: {}", voters.len(), hold.join(" | "));
@@ -138,8 +167,10 @@ fn differ(voters: &[Voter<'_, '_>], group: &BTreeMap<&str, Hashed<'_, '_, '_>>, 
         return Comparison::Differ { signs: vec![Sign { subject: ETCD.into(), observed, evidence }], unseen };
     };
     let hash = good[0].hash;
-    let bad = group.values().filter(|h| h.hash != hash);
-    let signs = bad.map(|h| Sign {
+    let others = group.values().filter(|h| h.hash != hash);
+    let (bad, doubtful): (Vec<_>, Vec<_>) = others.partition(|h| is_belied(h, group));
+    unseen.extend(doubtful.into_iter().map(|h| (h.voter.node.to_owned(), versions(group))));
+    let signs = bad.into_iter().map(|h| Sign {
         subject: h.voter.node.to_owned(),
         observed: format!("holds {:08x} where {} hold {hash:08x}{}", h.hash, names(good), size(h.voter)),
         evidence: format!("{}; {}", h.voter.cite(h.seen), good[0].voter.cite(good[0].seen)),
@@ -188,8 +219,14 @@ fn same(case: &Case<'_>, voters: &[Voter<'_, '_>], before: &Comparison, revision
 
 /// Bytes in use when a member was last asked.
 fn used(voter: &Voter<'_, '_>) -> Option<i64> {
-    let detail = voter.seen(STORE_ALARMS).last()?.span.detail.as_deref()?;
-    detail.split(' ').find_map(|word| word.strip_prefix("used="))?.parse().ok()
+    told(voter, "used=", f64::INFINITY)?.parse().ok()
+}
+
+/// What a member told of itself at that time, or at first.
+fn told<'a>(voter: &Voter<'_, 'a>, key: &str, at: f64) -> Option<&'a str> {
+    let all = voter.seen(STORE_ALARMS);
+    let seen = all.iter().rfind(|s| s.from <= at).or(all.first())?;
+    seen.span.detail.as_deref()?.split(' ').find_map(|word| word.strip_prefix(key))
 }
 
 fn size(voter: &Voter<'_, '_>) -> String {

@@ -30,7 +30,7 @@ struct Ended<'a> {
 }
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
-    if case.forecast.workloads.is_empty() {
+    if lasting(case).next().is_none() {
         return Vec::new();
     }
     let until = AFTER_HEAL.min((case.timeline.end - case.timeline.heal).max(0.0));
@@ -42,10 +42,15 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
     vec![said.about(Check::HealDamage, "workloads of the cut side", predicted)]
 }
 
+/// Workloads whose pods don't end by themselves: that of another one ends is no damage.
+fn lasting<'c>(case: &'c Case<'_>) -> impl Iterator<Item = &'c WorkloadForecast> {
+    case.forecast.workloads.iter().filter(|owner| !owner.may_finish())
+}
+
 fn judged(case: &Case<'_>, operator: &Track<'_>) -> Said {
     let (mut outages, mut first, mut doubt, mut unpredicted) = (Vec::new(), None, None, 0);
     let (mut all, mut example) = (0, None);
-    for owner in &case.forecast.workloads {
+    for owner in lasting(case) {
         let ended = match ended(case, owner) {
             Ok(ended) => ended,
             Err(why) => return Said::open(why),
@@ -142,7 +147,7 @@ fn outage(case: &Case<'_>, operator: &Track<'_>, owner: &WorkloadForecast) -> Ou
 
 /// The last that the operator saw of the pods.
 fn whole(case: &Case<'_>, operator: &Track<'_>) -> String {
-    let pods = case.forecast.workloads.iter().flat_map(|owner| case.pods.of_owner(owner));
+    let pods = lasting(case).flat_map(|owner| case.pods.of_owner(owner));
     let last = pods.flat_map(|p| &p.seen).max_by(|a, b| a.to.total_cmp(&b.to));
     last.map_or_else(|| "operator: none of their pods was seen".into(), |s| cite(operator, s))
 }

@@ -43,7 +43,7 @@ mod workload_stuck;
 use crate::{
     api::{Check, Expect, Finding, FindingResult, NodeRecord, Onset, RackPartitionSpec, Schedule, Side, Verdict},
     fault::{Fault, RunPlan},
-    predict::{Forecast, predict, seconds},
+    predict::{Forecast, count, predict, seconds},
     topology::Snapshot,
 };
 use places::Places;
@@ -103,6 +103,13 @@ impl<'a> Case<'a> {
     /// The operator's record, if its times can be read to within what the run allowed.
     pub fn operator(&self) -> Result<&timeline::Track<'a>, String> {
         let track = self.timeline.operator.as_ref().ok_or("no record of the operator")?;
+        // What is missing in a full record would look as if it had gone.
+        if track.status.spans_left_out > 0 {
+            return Err(format!(
+                "operator: its record is full, {} were left out",
+                count(track.status.spans_left_out as usize, "span")
+            ));
+        }
         match track.error {
             error if error <= self.allowed_clock_error() => Ok(track),
             error if error.is_finite() => Err(format!(

@@ -12,6 +12,9 @@ use crate::{
     topology::Pod,
 };
 
+/// What is said of a container that ended where nobody restarts it.
+const FINISHED: &str = "may have finished by itself: its pods are not restarted";
+
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let of = |owner: &WorkloadForecast| {
         let predicted = format!("keeps running on the cut side ({})", count(owner.pods.len(), "pod"));
@@ -44,7 +47,11 @@ fn kept(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
                 Ok(Fate::Ended(seen)) => {
                     let words = format!("{}/{container} ended {}", pod.name, when(seen.to, case.timeline.heal));
                     evidence = cite(track, seen);
-                    if may_end(case, owner, pod) { excused.push(words) } else { ended.push(words) }
+                    match () {
+                        _ if may_end(case, owner, pod) => excused.push(words),
+                        _ if owner.may_finish() => excused.push(format!("{words}, {FINISHED}")),
+                        _ => ended.push(words),
+                    }
                 }
                 Ok(Fate::NotRunning) => {}
                 Err(why) => return Said::open(why),

@@ -51,6 +51,10 @@ impl WorkloadForecast {
             (kind, _) => format!("{}/{} ({kind})", self.namespace, self.owner),
         }
     }
+    /// Whether its pods may end by themselves for good: those of a Job, and bare ones that are not restarted always.
+    pub fn may_finish(&self) -> bool {
+        self.kind == "Job" || self.pods.iter().any(|p| !p.restart_always)
+    }
 }
 
 /// `pod-template-hash`: characters that can't form words (apimachinery `rand.SafeEncodeString`).

@@ -19,10 +19,12 @@ pub fn runbook(snapshot: &Snapshot, findings: &[Finding]) -> Option<String> {
     let told = |check: Check, result: FindingResult, subject: &str| {
         findings.iter().any(|f| f.check == check && f.result == result && f.subject == subject)
     };
-    let is_bad = |node: &str| {
-        [Check::StoreAgreement, Check::EtcdLeaders].iter().any(|check| told(*check, FindingResult::Violated, node))
+    let is_bad = |node: &str| told(Check::StoreAgreement, FindingResult::Violated, node);
+    // One that does not follow may hold what all hold: that is no reason to empty it, and none to rebuild another from it.
+    let is_unknown = |node: &str| {
+        told(Check::StoreAgreement, FindingResult::Inconclusive, node)
+            || told(Check::EtcdLeaders, FindingResult::Violated, node)
     };
-    let is_unknown = |node: &str| told(Check::StoreAgreement, FindingResult::Inconclusive, node);
     let bad: Vec<&EtcdMember> = snapshot.etcd.iter().filter(|m| is_bad(&m.node)).collect();
     let good: Vec<&EtcdMember> = snapshot.etcd.iter().filter(|m| !is_bad(&m.node) && !is_unknown(&m.node)).collect();
     let nobody_knows = told(Check::StoreAgreement, FindingResult::Violated, ETCD);
@@ -355,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_does_not_follow_is_rebuilt_too_and_each_by_itself() {
+    fn each_is_rebuilt_by_itself_and_one_that_only_does_not_follow_is_not() {
         let mut snapshot = stacked();
         for i in 4..=5 {
             let peer_urls = format!("https://198.18.0.{i}:2380");
@@ -363,14 +365,18 @@ mod tests {
             let member = EtcdMember { name: node.clone(), node, peer_urls, ..snapshot.etcd[0].clone() };
             snapshot.etcd.push(member);
         }
-        let stray = finding(Check::EtcdLeaders, "cp4", FindingResult::Violated);
-        let text = runbook(&snapshot, &[violated("cp1"), stray]).unwrap();
+        let text = runbook(&snapshot, &[violated("cp1"), violated("cp4")]).unwrap();
         in_order(
             &text,
             &["cp2, cp3, cp5 are 3 of 5", "e member add cp1", "hashkv", "On cp4: its manifests go", "e member add cp4"],
         );
         // Where there is no API server.
         assert!(text.contains("mv /etc/kubernetes/manifests/etcd.yaml /root/etcd-cp4/"), "{text}");
+        let stray = |node| finding(Check::EtcdLeaders, node, FindingResult::Violated);
+        let text = runbook(&snapshot, &[violated("cp1"), stray("cp4")]).unwrap();
+        in_order(&text, &["- cp4: ", "cp2, cp3, cp5 are 3 of 5", "e member add cp1"]);
+        assert!(!text.contains("e member add cp4") && !text.contains("On cp4"), "{text}");
+        assert_eq!(runbook(&snapshot, &[stray("cp4")]), None);
     }
 
     #[test]

@@ -171,7 +171,7 @@ impl Lease {
 }
 
 /// A pod of the observed workloads.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Pod {
     pub namespace: String,
@@ -182,12 +182,31 @@ pub struct Pod {
     pub owner_kind: Option<String>,
     pub owner_name: Option<String>,
     pub ready: bool,
+    /// Its containers are started anew however they end: restartPolicy Always, as where a snapshot does not say.
     pub restart_always: bool,
     /// Seconds for which it tolerates `node.kubernetes.io/unreachable:NoExecute`; None: for ever.
     pub tolerates_unreachable: Option<f64>,
     pub grace_period: f64,
     /// Containers of the pod, without init containers.
     pub containers: Vec<String>,
+}
+
+impl Default for Pod {
+    fn default() -> Self {
+        Pod {
+            namespace: String::new(),
+            name: String::new(),
+            uid: String::new(),
+            node: String::new(),
+            owner_kind: None,
+            owner_name: None,
+            ready: false,
+            restart_always: true,
+            tolerates_unreachable: None,
+            grace_period: 0.0,
+            containers: Vec::new(),
+        }
+    }
 }
 
 impl Pod {

@@ -31,7 +31,6 @@ const SCENARIOS: &[Scenario] = &[
     ("a_guard_unmet_is_refused", |h| refusals::each_says_what_to_do(h).boxed_local()),
     ("the_operator_leads_in_the_cut_rack", |h| leader::in_the_cut_rack(h).boxed_local()),
     ("a_node_dies_while_armed", |h| bad_luck::a_node_dies_while_armed(h).boxed_local()),
-    ("an_agent_image_can_t_start", |h| bad_luck::an_agent_image_can_t_start(h).boxed_local()),
     ("deleted_in_every_phase", |h| endings::deleted_in_every_phase(h).boxed_local()),
     ("deleted_in_a_survey", |h| endings::deleted_in_a_survey(h).boxed_local()),
     ("aborted_in_mid_cut", |h| endings::aborted_in_mid_cut(h).boxed_local()),
@@ -39,6 +38,7 @@ const SCENARIOS: &[Scenario] = &[
 
 /// Too long for every change.
 const LONG: &[Scenario] = &[
+    ("an_agent_image_can_t_start", |h| bad_luck::an_agent_image_can_t_start(h).boxed_local()),
     ("rights_are_those_reviewed", |h| rights::are_those_reviewed(h).boxed_local()),
     ("who_may_run_what", |h| policy::who_may_run_what(h).boxed_local()),
     ("crash_matrix_dozen", |h| matrix::a_dozen(h).boxed_local()),

@@ -4,7 +4,10 @@ use super::{
     fixture::{CUT, END, Run, START, passing},
     mutations::expect,
 };
-use crate::api::{Check, Finding, FindingResult, SpanKind, Verdict};
+use crate::{
+    api::{Check, Finding, FindingResult, SpanKind, Verdict},
+    topology::Pod,
+};
 
 const CUT_SIDE: &str = "workloads of the cut side";
 
@@ -43,6 +46,28 @@ fn a_pod_that_ends_after_the_heal_while_its_workload_goes_on_is_told() {
     let found = of(&run, Check::HealDamage, CUT_SIDE);
     assert_eq!((found.result, run.judge().verdict), (FindingResult::Noted, Verdict::Pass), "{found:?}");
     assert_eq!(found.observed, "3 pods ended, 1 of them not to be evicted");
+}
+
+#[test]
+fn a_pod_that_is_not_restarted_may_finish_by_itself() {
+    const DNS: &str = "default/dns (Deployment)";
+    let ended = |at: f64, restart_always: bool| {
+        let mut run = passing();
+        let pod = run.snapshot.pods.iter_mut().find(|p| p.uid == "dns-1").unwrap();
+        pod.restart_always = restart_always;
+        run.rewrite_containers("w1", "dns-1", &[("exited", -600.0, at)]);
+        run.rewrite_pod("dns-1", &[("Running/Ready", START, at), ("Succeeded/NotReady", at + 1.0, END)]);
+        run
+    };
+    let result = |run: &Run, check, subject| of(run, check, subject).result;
+    assert_eq!(result(&ended(CUT + 30.0, true), Check::HealDamage, CUT_SIDE), FindingResult::Violated);
+    assert_eq!(result(&ended(CUT + 30.0, false), Check::HealDamage, CUT_SIDE), FindingResult::Held);
+    assert_eq!(result(&ended(40.0, true), Check::WorkloadKept, DNS), FindingResult::Violated);
+    let found = of(&ended(40.0, false), Check::WorkloadKept, DNS);
+    assert_eq!(found.result, FindingResult::Noted, "{found:?}");
+    assert!(found.observed.ends_with("may have finished by itself: its pods are not restarted"), "{found:?}");
+    // A snapshot that does not say means what it always did.
+    assert!(serde_json::from_str::<Pod>("{}").unwrap().restart_always);
 }
 
 #[test]

@@ -80,3 +80,22 @@ fn a_restart_that_must_be_is_looked_for() {
     let found = findings.iter().find(|f| f.check == Check::ApiServerReady).unwrap();
     assert_eq!(found.result, FindingResult::Inconclusive, "{found:?}");
 }
+
+#[test]
+fn whether_one_that_must_not_be_started_anew_was_is_looked_for() {
+    let mut run = passing();
+    // Eight failures thirty seconds apart take longer than the cut.
+    run.snapshot.timers.liveness_period = Some(Timer::read(30.0, "livenessProbe"));
+    let of = |run: &Run| {
+        let findings = run.judge().findings;
+        findings.into_iter().find(|f| f.check == Check::ApiServerReady).unwrap()
+    };
+    let found = of(&run);
+    assert!(found.predicted.ends_with("; not started anew"), "{found:?}");
+    assert_eq!(found.result, FindingResult::Held, "{found:?}");
+    run.status("cp1").reads_containers = false;
+    let found = of(&run);
+    assert_eq!(found.result, FindingResult::Inconclusive, "{found:?}");
+    assert!(found.observed.ends_with("whether it was started anew is not known"), "{found:?}");
+    assert_eq!(found.evidence, "cp1: the container runtime is not read");
+}

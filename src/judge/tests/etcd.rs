@@ -117,6 +117,71 @@ fn a_member_that_does_not_follow_after_the_heal() {
     expect(late, Verdict::Inconclusive, &open);
 }
 
+/// cp1 led in term 2 and was last looked at there; the others went on to term 3 then.
+fn left_behind(run: &mut Run, last_look: f64, others: f64) {
+    run.rewrite("cp1", SpanKind::Store, STORE_RAFT, &[("leads 2", START, last_look)]);
+    run.rewrite("cp2", SpanKind::Store, STORE_RAFT, &[("follows 2", START, others - 1.0), ("leads 3", others, END)]);
+    run.rewrite("cp3", SpanKind::Store, STORE_RAFT, &[("follows 2", START, others - 1.0), ("follows 3", others, END)]);
+}
+
+fn after_the_heal(run: &Run) -> (String, FindingResult, String) {
+    let found = of(run, Check::EtcdLeaders).pop().unwrap();
+    (found.subject, found.result, found.evidence)
+}
+
+#[test]
+fn a_member_whose_term_the_others_left_at_the_end() {
+    // An election in the last second, and a leader that hung before the others elected.
+    for (last_look, others) in [(END - 0.9, END - 0.5), (END - 12.0, END - 11.0)] {
+        let mut run = passing();
+        left_behind(&mut run, last_look, others);
+        let (subject, result, why) = after_the_heal(&run);
+        assert_eq!((subject.as_str(), result), ("etcd after the heal", FindingResult::Inconclusive), "{why}");
+        assert!(why.contains("cp1 leads in term 2, the others are in term 3") && why.ends_with("since"), "{why}");
+    }
+    // It was looked at for as long as it may take, and for longer.
+    for (others, subject) in [(END - 9.0, "etcd after the heal"), (END - 12.0, "cp1")] {
+        let mut run = passing();
+        left_behind(&mut run, END, others);
+        let (seen, result, why) = after_the_heal(&run);
+        let expected = if subject == "cp1" { FindingResult::Violated } else { FindingResult::Inconclusive };
+        assert_eq!((seen.as_str(), result), (subject, expected), "{why}");
+    }
+    // Those whom it should have followed were not looked at any more.
+    let mut run = passing();
+    left_behind(&mut run, END - 12.5, END - 12.0);
+    run.rewrite("cp3", SpanKind::Store, STORE_RAFT, &[("follows 2", START, END - 12.5)]);
+    let (subject, result, why) = after_the_heal(&run);
+    assert_eq!((subject.as_str(), result), ("etcd after the heal", FindingResult::Inconclusive), "{why}");
+}
+
+#[test]
+fn versions_that_may_hash_differently_are_not_compared() {
+    let older = |run: &mut Run, node: &str| {
+        let mut spans = run.status(node).spans.iter_mut();
+        let alarms = spans.find(|s| s.subject == STORE_ALARMS).unwrap();
+        alarms.detail = Some("version=3.5.21 used=23068672".into());
+    };
+    let upgraded = |run: &mut Run| {
+        older(run, "cp1");
+        hash(run, "cp1", OTHER);
+    };
+    let open = [(Check::StoreAgreement, "etcd", FindingResult::Inconclusive)];
+    expect(upgraded, Verdict::Inconclusive, &open);
+    let mut run = passing();
+    upgraded(&mut run);
+    let found = &of(&run, Check::StoreAgreement)[0];
+    assert!(found.evidence.ends_with(": cp1 3.5.21, cp2 3.6.5, cp3 3.6.5"), "{found:?}");
+    // One hash is one store, whatever the versions.
+    expect(|run| older(run, "cp1"), Verdict::Pass, &[]);
+    // Two of one version differ.
+    let differ = |run: &mut Run| {
+        older(run, "cp3");
+        hash(run, "cp1", OTHER);
+    };
+    expect(differ, Verdict::Fail, &[(Check::StoreAgreement, "cp1", FindingResult::Violated)]);
+}
+
 #[test]
 fn one_that_holds_something_else_is_named() {
     let amiss = [(Check::StoreAgreement, "cp1", FindingResult::Violated)];

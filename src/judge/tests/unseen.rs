@@ -1,7 +1,7 @@
 //! Containers whose end nobody saw, and containers at which nobody looked.
 
 use super::{
-    fixture::{CUT, END, moment},
+    fixture::{CUT, END, moment, passing},
     mutations::{KCM, expect},
 };
 use crate::api::{Check, FindingResult, Verdict};
@@ -53,4 +53,20 @@ fn a_container_of_the_cut_side_whose_end_nobody_saw() {
         let (verdict, amiss) = if kept { (Verdict::Pass, &open[1..]) } else { (Verdict::Inconclusive, &open[..]) };
         expect(change, verdict, amiss);
     }
+}
+
+#[test]
+fn what_a_full_record_of_the_operator_leaves_out_is_not_known() {
+    let mut run = passing();
+    run.operator_status().spans_left_out = 1;
+    // A pod of which no change could be written down any more would seem to have gone.
+    run.operator_status()
+        .spans
+        .retain(|s| s.uid.as_deref() != Some("dns-1") || s.from.boot_us < moment(0.0, 5.0).boot_us);
+    let judgement = run.judge();
+    assert_eq!(judgement.verdict, Verdict::Inconclusive);
+    let accused: Vec<_> = judgement.findings.iter().filter(|f| f.result == FindingResult::Violated).collect();
+    assert!(accused.is_empty(), "{accused:#?}");
+    let why = judgement.findings.iter().find(|f| f.check == Check::LeaseStable).expect("a finding");
+    assert!(why.evidence.contains("its record is full, 1 span"), "{why:?}");
 }
