@@ -4,6 +4,7 @@ use super::{
     Case, MAX_UNWATCHED, Said,
     cite::{cite, when},
     leadership,
+    lease_history::counts,
     timeline::{Seen, Track, longest_unknown, unchanged},
 };
 use crate::{
@@ -63,8 +64,8 @@ fn history<'c, 'a>(case: &'c Case<'a>, lease: &LeaseForecast) -> Result<(&'c Tra
     if !before.is(&lease.lease.holder) {
         return Err(format!("{}: it had moved between the plan and the cut", cite(track, before)));
     }
-    // A Lease counts how often it changed hands.
-    if longest_unknown(spans, 0.0, case.timeline.heal, unchanged) > MAX_UNWATCHED {
+    let vouches = |before: &Seen<'_>, after: &Seen<'_>| counts(&lease.lease) && unchanged(before, after);
+    if longest_unknown(spans, 0.0, case.timeline.heal, vouches) > MAX_UNWATCHED {
         return Err("operator: the Lease was not seen all through the cut".into());
     }
     Ok((track, spans))

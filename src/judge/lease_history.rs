@@ -37,7 +37,7 @@ fn history(case: &Case<'_>, track: &Track<'_>, lease: &Lease) -> Option<Said> {
     let planned = Entry { holder: &lease.holder, transitions: i64::from(lease.transitions) };
     let (mut last, mut released, mut changes) = (planned, false, 0);
     let (mut worst, mut example): (Option<Said>, Option<String>) = (None, None);
-    let counts = !lease.candidate_nodes.is_empty() || planned.transitions > 0;
+    let counts = counts(lease);
     for seen in spans {
         if seen.span.state.is_empty() {
             released = true;
@@ -68,6 +68,12 @@ fn history(case: &Case<'_>, track: &Track<'_>, lease: &Lease) -> Option<Said> {
     }
     let held = format!("{}, each counted", count(changes, "change"));
     worst.or_else(|| example.map(|evidence| Said::new(FindingResult::Held, held, evidence)))
+}
+
+/// Whether those who take this Lease are known to count it: the control plane's own, which have candidates, and any that has been counted
+/// before. Of others an unchanged count says nothing.
+pub fn counts(lease: &Lease) -> bool {
+    !lease.candidate_nodes.is_empty() || lease.transitions > 0
 }
 
 fn change(last: Entry<'_>, seen: &Seen<'_>, counted: i64) -> String {

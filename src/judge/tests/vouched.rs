@@ -33,6 +33,18 @@ fn a_lease_that_counts_no_change_did_not_move_while_nobody_looked() {
     }
 }
 
+#[test]
+fn a_lease_that_nobody_is_known_to_count_says_nothing_by_not_counting() {
+    let open = [(Check::LeaseStable, STABLE, UNKNOWN)];
+    let change = |run: &mut Run| {
+        let lease = run.snapshot.leases.iter_mut().find(|l| l.subject() == STABLE).expect("a Lease of the fixture");
+        lease.candidate_nodes.clear();
+        let zero = "transitions=0";
+        tell(run, SpanKind::Lease, STABLE, &[("cp2_1", zero, START, 10.0), ("cp2_1", zero, 40.0, END)]);
+    };
+    expect(change, Verdict::Inconclusive, &open);
+}
+
 /// As nodes write it: to the second.
 fn since(at: f64) -> String {
     format!("{SINCE}{}", moment(0.0, at).wall.0.strftime("%Y-%m-%dT%H:%M:%SZ"))
