@@ -1,7 +1,9 @@
 //! Asks the member of etcd on this node by its client port, which wants a certificate.
 
-use super::{error::root_cause, health::Answer};
-use http_body_util::BodyExt;
+use super::{
+    error::root_cause,
+    health::{Answer, exchange},
+};
 use kube::{Client, Config, client::Body, config::AuthInfo};
 use std::{
     net::SocketAddr,
@@ -9,7 +11,6 @@ use std::{
     time::Duration,
 };
 use thiserror::Error;
-use tokio::time::timeout;
 
 /// Files of the folder, by kubeadm's names (`cmd/kubeadm/app/constants`, EtcdCACertName and EtcdHealthcheckClientCertName).
 const CA: &str = "ca.crt";
@@ -59,16 +60,7 @@ fn readable(folder: &Path, file: &'static str) -> Result<PathBuf, Error> {
 pub async fn post(client: &Client, path: &str, question: &serde_json::Value, deadline: Duration) -> Answer {
     let request = http::Request::post(path).header(http::header::CONTENT_TYPE, "application/json");
     let request = request.body(Body::from(question.to_string().into_bytes())).expect("a constant path");
-    let exchange = async {
-        let (head, body) = client.send(request).await?.into_parts();
-        let body = body.collect().await?.to_bytes();
-        Ok::<_, kube::Error>((head.status.as_u16(), String::from_utf8_lossy(&body).into_owned()))
-    };
-    match timeout(deadline, exchange).await {
-        Ok(Ok((code, body))) => Answer::Said { code, body },
-        Ok(Err(error)) => Answer::Broken(root_cause(&error)),
-        Err(_) => Answer::Late,
-    }
+    exchange(client, request, deadline).await
 }
 
 #[cfg(test)]

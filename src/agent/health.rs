@@ -149,12 +149,17 @@ async fn ask_all(client: &Client, paths: &[&str]) -> Answer {
 
 pub async fn ask(client: &Client, path: &str) -> Answer {
     let request = http::Request::get(path).body(Body::empty()).expect("a constant path");
+    exchange(client, request, DEADLINE).await
+}
+
+/// One question and all of its answer.
+pub async fn exchange(client: &Client, request: http::Request<Body>, deadline: Duration) -> Answer {
     let exchange = async {
         let (head, body) = client.send(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
         Ok::<_, kube::Error>((head.status.as_u16(), String::from_utf8_lossy(&body).into_owned()))
     };
-    match timeout(DEADLINE, exchange).await {
+    match timeout(deadline, exchange).await {
         Ok(Ok((code, body))) => Answer::Said { code, body },
         Ok(Err(error)) => Answer::Broken(root_cause(&error)),
         Err(_) => Answer::Late,

@@ -134,8 +134,7 @@ impl Memory {
         let mut own = journal.iter().filter(|s| s.kind == SpanKind::Reading && s.subject == subject);
         let stalest = own.find(|s| s.id.as_deref() == Some(register::STALEST));
         let stalest_us = stalest.and_then(|span| {
-            let acknowledged = span.detail.as_ref()?.split(' ').find_map(|word| word.strip_prefix("acknowledged="))?;
-            let acknowledged: Timestamp = acknowledged.parse().ok()?;
+            let acknowledged: Timestamp = span.told("acknowledged")?.parse().ok()?;
             Some(span.from.wall.0.as_microsecond() - acknowledged.as_microsecond())
         });
         Memory { subject: subject.into(), newest: 0, waiting: VecDeque::new(), stalest_us }

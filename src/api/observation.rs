@@ -84,8 +84,8 @@ pub const ETCD: &str = "etcd";
 pub const ETCD_LEADER: &str = "etcd/leader";
 pub const ETCD_DISK: &str = "etcd/disk";
 
-/// What the detail of a [`SpanKind::Node`] begins with.
-pub const SINCE: &str = "since=";
+/// What the detail of a [`SpanKind::Node`] tells.
+pub const SINCE: &str = "since";
 
 /// From when to when something was seen in one state.
 ///
@@ -115,4 +115,11 @@ pub struct Span {
     /// The latest detail seen, for people and for evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+}
+
+impl Span {
+    /// What follows `name=` in the detail, up to the next blank.
+    pub fn told(&self, name: &str) -> Option<&str> {
+        self.detail.as_deref()?.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+    }
 }

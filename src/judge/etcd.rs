@@ -2,7 +2,7 @@
 
 use super::{
     Case, MAX_UNWATCHED, Said,
-    cite::{cite, some, when},
+    cite::{cite, when},
     timeline::{Seen, Track, longest_hole},
 };
 use crate::{
@@ -22,13 +22,9 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
 }
 
 fn side_finding(case: &Case<'_>, side: &EtcdForecast) -> Finding {
-    let members: Vec<Said> = side.members.iter().map(|m| member(case, side, m)).collect();
-    let worst = members.iter().max_by_key(|m| m.result).map(|m| m.result).unwrap_or(FindingResult::Inconclusive);
-    let of_worst: Vec<&Said> = members.iter().filter(|m| m.result == worst).collect();
-    let observed: Vec<String> = of_worst.iter().map(|m| m.observed.clone()).collect();
-    let evidence = of_worst.first().map_or(String::new(), |m| m.evidence.clone());
-    let prediction = side.prediction();
-    Said::new(worst, some(&observed), evidence).about(Check::EtcdQuorum, &side.side, prediction.expected)
+    let members = side.members.iter().map(|m| member(case, side, m)).collect();
+    let said = Said::worst(members).unwrap_or_else(|| Said::open("no member of etcd"));
+    said.about(Check::EtcdQuorum, &side.side, side.prediction().expected)
 }
 
 fn member(case: &Case<'_>, side: &EtcdForecast, node: &str) -> Said {

@@ -12,18 +12,15 @@ use super::{
 };
 use crate::{
     api::{Check, ETCD, Finding, FindingResult, RaftRole, RaftState},
-    predict::{majority, seconds},
+    predict::{
+        constants::{ETCD_REJOIN, ETCD_STEP_DOWN},
+        majority, seconds,
+    },
 };
 use std::collections::BTreeMap;
 
 /// Between two looks of an agent, seconds.
 const PERIOD: f64 = 1.0;
-/// A leader that lost its majority steps down within so many election timeouts (`go.etcd.io/raft/v3`, CheckQuorum: at the second check
-/// at the latest).
-const STEPS_DOWN: f64 = 2.0;
-/// After the heal members follow one leader again within this, seconds: etcd's peers dial anew after 5 s at the latest
-/// (`server/etcdserver/api/rafthttp`, ConnReadTimeout), and an election takes no longer.
-const SETTLED: f64 = 10.0;
 /// Subject of what is so at the end.
 const AFTER: &str = "etcd after the heal";
 
@@ -81,7 +78,7 @@ fn in_one_term(case: &Case<'_>, voters: &[Voter<'_, '_>]) -> Said {
         let who = format!("{} in term {} and {} in term {}", a.voter.node, a.term, b.voter.node, b.term);
         let observed = format!("{who} both led for {}", seconds(overlap));
         let evidence = format!("{}; {}", a.cite(), b.cite());
-        let allowed = STEPS_DOWN * case.evidence.snapshot.timers.etcd_election.seconds + PERIOD;
+        let allowed = ETCD_STEP_DOWN * case.evidence.snapshot.timers.etcd_election.seconds + PERIOD;
         // A leader that is cut off by turns, or hears half of what it is sent, need not notice.
         if overlap > allowed && case.evidence.plan.pattern.is_steady() {
             let late = format!("{observed}: the first did not step down within {}", seconds(allowed));
@@ -156,7 +153,7 @@ fn after_the_heal(case: &Case<'_>, voters: &[Voter<'_, '_>]) -> Vec<Finding> {
         let since_when = when(since, case.timeline.heal);
         let observed = format!("{does} in term {}, the others are in term {term}, from {since_when}", stray.state.term);
         // What was seen of it accuses it, not that nobody looked any more.
-        if stray.seen.to.min(until) - since <= SETTLED {
+        if stray.seen.to.min(until) - since <= ETCD_REJOIN {
             let why = if stray.seen.to < since { "not looked at since" } else { "watching ended too soon" };
             unseen.push(format!("{} {observed}: {why}", stray.voter.node));
             continue;

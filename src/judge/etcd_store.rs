@@ -100,7 +100,7 @@ struct Hashed<'v, 'c, 'a> {
 impl<'a> Hashed<'_, '_, 'a> {
     /// Of etcd, when it was hashed.
     fn version(&self) -> Option<&'a str> {
-        told(self.voter, "version=", self.seen.to)
+        told(self.voter, "version", self.seen.to)
     }
 }
 
@@ -219,14 +219,14 @@ fn same(case: &Case<'_>, voters: &[Voter<'_, '_>], before: &Comparison, revision
 
 /// Bytes in use when a member was last asked.
 fn used(voter: &Voter<'_, '_>) -> Option<i64> {
-    told(voter, "used=", f64::INFINITY)?.parse().ok()
+    told(voter, "used", f64::INFINITY)?.parse().ok()
 }
 
 /// What a member told of itself at that time, or at first.
-fn told<'a>(voter: &Voter<'_, 'a>, key: &str, at: f64) -> Option<&'a str> {
+fn told<'a>(voter: &Voter<'_, 'a>, name: &str, at: f64) -> Option<&'a str> {
     let all = voter.seen(STORE_ALARMS);
     let seen = all.iter().rfind(|s| s.from <= at).or(all.first())?;
-    seen.span.detail.as_deref()?.split(' ').find_map(|word| word.strip_prefix(key))
+    seen.span.told(name)
 }
 
 fn size(voter: &Voter<'_, '_>) -> String {

@@ -82,7 +82,7 @@ fn first_takeover<'s, 'a>(lease: &LeaseForecast, spans: &'s [Seen<'a>]) -> Optio
 fn not_before_acquired<'s, 'a>(case: &Case<'_>, takeover: Takeover<'s, 'a>) -> Takeover<'s, 'a> {
     let acquired = || {
         let span = takeover.new.span;
-        let at = span.detail.as_ref()?.split(' ').find_map(|word| word.strip_prefix("acquired="))?;
+        let at = span.told("acquired")?;
         let host = span.state.split('_').next()?;
         let (at, error) = case.timeline.agent(host)?.read_wall(&MicroTime(at.parse().ok()?))?;
         Some(at - error)

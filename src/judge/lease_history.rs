@@ -87,5 +87,5 @@ fn change(last: Entry<'_>, seen: &Seen<'_>, counted: i64) -> String {
 }
 
 fn transitions(seen: &Seen<'_>) -> Option<i64> {
-    seen.span.detail.as_ref()?.split(' ').find_map(|word| word.strip_prefix("transitions="))?.parse().ok()
+    seen.span.told("transitions")?.parse().ok()
 }

@@ -208,6 +208,14 @@ impl Said {
         let why = why.into();
         Said { result: FindingResult::Inconclusive, observed: "not known".into(), evidence: why }
     }
+    /// Of several the worst result, and what was seen of those that it is true of; `None` of none.
+    pub fn worst(all: Vec<Said>) -> Option<Said> {
+        let result = all.iter().map(|said| said.result).max()?;
+        let of_worst: Vec<Said> = all.into_iter().filter(|said| said.result == result).collect();
+        let mut observed: Vec<String> = of_worst.iter().map(|said| said.observed.clone()).collect();
+        observed.dedup();
+        Some(Said { observed: cite::some(&observed), ..of_worst.into_iter().next()? })
+    }
     pub fn about(self, check: Check, subject: impl Into<String>, predicted: impl Into<String>) -> Finding {
         let (subject, predicted) = (subject.into(), predicted.into());
         Finding { check, subject, predicted, observed: self.observed, result: self.result, evidence: self.evidence }

@@ -97,7 +97,7 @@ fn cut_off(case: &Case<'_>, node: &NodeForecast) -> Said {
 /// Within which seconds after the cut a condition changed between two looks, in the words of whoever changed it: to the second, by a
 /// clock that may differ from the operator's as the run allowed.
 fn turned(case: &Case<'_>, track: &Track<'_>, before: &Seen<'_>, after: &Seen<'_>) -> Option<(f64, f64)> {
-    let at = track.after_cut(&MicroTime(after.span.detail.as_ref()?.strip_prefix(SINCE)?.parse().ok()?));
+    let at = track.after_cut(&MicroTime(after.span.told(SINCE)?.parse().ok()?));
     let error = case.allowed_clock_error() + track.error;
     let (from, until) = (before.to.max(at - error), after.from.min(at + 1.0 + error));
     (from <= until).then_some((from, until))

@@ -10,13 +10,10 @@ use super::{
 use crate::{
     api::{Check, Finding, FindingResult, Prospect},
     predict::{
-        constants::{KUBELET_RECONNECT, POD_STOP_SLACK},
+        constants::{KUBELET_RECONNECT, POD_STOP_SLACK, TERMINATION_GRACE},
         count, seconds,
     },
 };
-
-/// Grace period of pods that say none, seconds (`DefaultTerminationGracePeriodSeconds` of `core/v1`).
-const DEFAULT_GRACE: f64 = 30.0;
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     // Where no pods are watched there is nothing to say.
@@ -107,7 +104,7 @@ fn grace(case: &Case<'_>, pod: &ApiPod<'_>) -> f64 {
     let others = || case.pods.planned_of(pod.owner).iter().map(|p| p.grace_period).reduce(f64::max);
     let own = case.pods.planned_pod(pod.uid).map(|p| p.grace_period);
     own.or_else(others)
-        .unwrap_or_else(|| case.evidence.snapshot.pods.iter().map(|p| p.grace_period).fold(DEFAULT_GRACE, f64::max))
+        .unwrap_or_else(|| case.evidence.snapshot.pods.iter().map(|p| p.grace_period).fold(TERMINATION_GRACE, f64::max))
 }
 
 fn said(case: &Case<'_>, container: &Container<'_>) -> String {

@@ -2,7 +2,7 @@
 
 use super::{
     Case, Said,
-    cite::{cite, some},
+    cite::cite,
     pairs::seen_by,
     timeline::{Seen, Track},
 };
@@ -108,12 +108,6 @@ pub fn numbers(seen: &Seen<'_>) -> Option<Numbers> {
     Numbers::parse(seen.span.detail.as_deref()?.split(' ').next()?)
 }
 
-/// What follows `name=` in a span's detail.
-pub fn value<'a>(seen: &Seen<'a>, name: &str) -> Option<&'a str> {
-    let mut words = seen.span.detail.as_deref()?.split(' ');
-    words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
-}
-
 /// Numbers as people read them.
 pub fn shown(numbers: &Numbers) -> String {
     let text = numbers.to_string();
@@ -128,15 +122,7 @@ pub fn by_side(case: &Case<'_>, check: Check, predicted: &str, said: impl Fn(&st
     let registers: Vec<&str> = case.evidence.plan.registers().collect();
     let of = |side: &Side| {
         let own = registers.iter().filter(|node| side.nodes.iter().any(|n| n == *node));
-        Some(worst(own.map(|node| said(node)).collect())?.about(check, &side.name, predicted))
+        Some(Said::worst(own.map(|node| said(node)).collect())?.about(check, &side.name, predicted))
     };
     case.evidence.sides.iter().filter_map(of).collect()
-}
-
-fn worst(all: Vec<Said>) -> Option<Said> {
-    let result = all.iter().map(|said| said.result).max()?;
-    let worst: Vec<Said> = all.into_iter().filter(|said| said.result == result).collect();
-    let mut observed: Vec<String> = worst.iter().map(|said| said.observed.clone()).collect();
-    observed.dedup();
-    Some(Said::new(result, some(&observed), worst.first().map_or("", |said| said.evidence.as_str())))
 }

@@ -4,7 +4,7 @@ use super::{
     Case, MAX_UNWATCHED, Said,
     cite::{cite, when},
     pairs::seen_by,
-    register::{Written, by_side, earliest, value},
+    register::{Written, by_side, earliest},
     timeline::{Seen, Track, longest_hole},
 };
 use crate::{
@@ -100,10 +100,10 @@ fn stalest<'s, 'a>(written: &Written<'_, '_>, spans: &'s [Seen<'a>]) -> Option<A
 
 /// `None` where nothing newer was ever acknowledged.
 fn answer<'s, 'a>(written: &Written<'_, '_>, seen: &'s Seen<'a>) -> Option<Answer<'s, 'a>> {
-    let returned = value(seen, "n")?.parse().ok()?;
+    let returned = seen.span.told("n")?.parse().ok()?;
     // What the object itself said of the next number is exact; what follows from the writer's record reaches further back.
     let told = || {
-        let at: Timestamp = value(seen, "acknowledged")?.parse().ok()?;
+        let at: Timestamp = seen.span.told("acknowledged")?.parse().ok()?;
         written.track.read_wall(&MicroTime(at))
     };
     let (next, error) = earliest([written.next_after(returned), told()])?;

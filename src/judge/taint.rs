@@ -2,7 +2,7 @@
 
 use super::{
     Case, MAX_UNWATCHED, Said,
-    cite::{cite, some, when},
+    cite::{cite, when},
     node::TOLERANCE,
     timeline::longest_hole,
 };
@@ -25,18 +25,11 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
         let mut predictions = case.forecast.predictions.iter();
         let predicted = predictions.find(|p| p.check == Check::NodeTainted && p.subject == subject);
         let predicted = predicted.map_or(String::new(), |p| p.expected.clone());
-        judged(case, &nodes).about(Check::NodeTainted, subject, predicted)
+        let all = nodes.iter().map(|node| tainted(case, node)).collect();
+        let said = Said::worst(all).unwrap_or_else(|| Said::open("no node"));
+        said.about(Check::NodeTainted, subject, predicted)
     };
     sides.into_iter().map(of).collect()
-}
-
-/// The worst of several nodes, and what was seen of those that it is true of.
-fn judged(case: &Case<'_>, nodes: &[&NodeForecast]) -> Said {
-    let all: Vec<Said> = nodes.iter().map(|node| tainted(case, node)).collect();
-    let Some(worst) = all.iter().map(|s| s.result).max() else { return Said::open("no node") };
-    let of_worst: Vec<&Said> = all.iter().filter(|s| s.result == worst).collect();
-    let observed: Vec<String> = of_worst.iter().map(|s| s.observed.clone()).collect();
-    Said::new(worst, some(&observed), of_worst[0].evidence.clone())
 }
 
 fn tainted(case: &Case<'_>, node: &NodeForecast) -> Said {

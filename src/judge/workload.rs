@@ -7,7 +7,7 @@ use super::{
     timeline::{Seen, Track},
 };
 use crate::{
-    api::{Check, Finding, FindingResult, SpanKind},
+    api::{Check, Finding, FindingResult},
     predict::{Certainty, WorkloadForecast, count, seconds},
     topology::Pod,
 };
@@ -21,11 +21,6 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
         kept(case, owner).about(Check::WorkloadKept, owner.subject(), predicted)
     };
     case.forecast.workloads.iter().map(of).collect()
-}
-
-/// Containers of one pod on its node, by the pod's uid.
-fn containers<'c, 'a>(track: &'c Track<'a>, uid: &'c str) -> impl Iterator<Item = &'c Seen<'a>> {
-    track.of_kind(SpanKind::Container).filter(move |s| s.span.uid.as_deref() == Some(uid))
 }
 
 fn kept(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
@@ -74,13 +69,14 @@ enum Fate<'c, 'a> {
 }
 
 fn container_kept<'c, 'a>(
-    case: &Case<'_>,
-    track: &'c Track<'a>,
-    pod: &'c Pod,
+    case: &'c Case<'a>,
+    track: &Track<'a>,
+    pod: &Pod,
     name: &str,
 ) -> Result<Fate<'c, 'a>, String> {
     let subject = format!("{}/{name}", pod.subject());
-    let of = || containers(track, &pod.uid).filter(|s| s.span.subject == subject);
+    let own = || case.pods.containers(&pod.uid).iter().filter(|c| c.node == track.node).map(|c| &c.seen);
+    let of = || own().filter(|s| s.span.subject == subject);
     if of().next().is_none() {
         return Err(format!("{}: container {subject} was never seen", track.who));
     }

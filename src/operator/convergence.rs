@@ -50,7 +50,7 @@ pub async fn watch_cluster(
         };
         for node in &seen.nodes {
             let since = ready_condition(node).and_then(|c| c.last_transition_time.as_ref());
-            let detail = since.map(|time| format!("{SINCE}{}", time.0));
+            let detail = since.map(|time| format!("{SINCE}={}", time.0));
             record.observe(SpanKind::Node, Observation { detail, ..Observation::new(node.name_any(), ready(node)) });
             record.observe(SpanKind::Taint, Observation::new(node.name_any(), taints(node)));
         }

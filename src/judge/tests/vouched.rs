@@ -47,7 +47,7 @@ fn a_lease_that_nobody_is_known_to_count_says_nothing_by_not_counting() {
 
 /// As nodes write it: to the second.
 fn since(at: f64) -> String {
-    format!("{SINCE}{}", moment(0.0, at).wall.0.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    format!("{SINCE}={}", moment(0.0, at).wall.0.strftime("%Y-%m-%dT%H:%M:%SZ"))
 }
 
 #[test]
