@@ -30,11 +30,13 @@ pub struct BudgetForecast {
     pub window: Window,
 }
 
-/// Budgets that have said what they want and select a pod of the losing side.
-pub fn budgets(scene: &Scene<'_>, nodes: &[NodeForecast]) -> Vec<BudgetForecast> {
+/// Budgets that have said what they want and select a pod of the losing side. `kubelets_told`: until when kubelets know which pods
+/// were evicted, seconds after the heal.
+pub fn budgets(scene: &Scene<'_>, nodes: &[NodeForecast], kubelets_told: f64) -> Vec<BudgetForecast> {
     let pods: HashMap<String, &Pod> = scene.snapshot.pods.iter().map(|p| (p.subject(), p)).collect();
     let nodes = by_name(nodes);
-    scene.snapshot.budgets.iter().filter_map(|budget| forecast(scene, budget, &pods, &nodes)).collect()
+    let of = |budget| forecast(scene, budget, &pods, &nodes, kubelets_told);
+    scene.snapshot.budgets.iter().filter_map(of).collect()
 }
 
 fn forecast(
@@ -42,6 +44,7 @@ fn forecast(
     budget: &Budget,
     pods: &HashMap<String, &Pod>,
     nodes: &HashMap<&str, &NodeForecast>,
+    kubelets_told: f64,
 ) -> Option<BudgetForecast> {
     let desired = budget.desired_healthy?;
     let (mut least, mut most, mut grace, mut is_concerned) = (0, 0, 0.0_f64, false);
@@ -77,7 +80,7 @@ fn forecast(
         healthy: budget.healthy.len() as u32,
         left: (least, most),
         crossed,
-        window: window(0.0, KUBELET_RECONNECT + grace + POD_STOP_SLACK),
+        window: window(0.0, kubelets_told + grace + POD_STOP_SLACK),
     })
 }
 
@@ -110,13 +113,12 @@ impl BudgetForecast {
         let left = if least == most { least.to_string() } else { format!("{least} to {most}") };
         let verb = if self.crossed == Certainty::Must { "is" } else { "may be" };
         format!(
-            "disruption budget {} {verb} crossed within {} of the heal: {left} of {} left, {} wanted; kubelets are heard again within \
-             {} and end evicted pods, whatever a budget says",
+            "disruption budget {} {verb} crossed within {} of the heal: {left} of {} left, {} wanted; kubelets end evicted pods, \
+             whatever a budget says",
             self.subject,
             seconds(self.window.latest_seconds),
             count(self.healthy as usize, "healthy pod"),
-            self.desired,
-            seconds(KUBELET_RECONNECT)
+            self.desired
         )
     }
 }

@@ -62,6 +62,7 @@ pub fn predict(snapshot: &Snapshot, fault: &Fault, sides: &[Side], duration: Dur
     let manager = lease::manager(&scene, &elected);
     let nodes = node::nodes(&scene, manager.as_ref());
     let workloads = workload::workloads(&scene, &nodes);
+    let recovery = recovery::recovery(&scene, &elected, &workloads);
     let mut forecast = Forecast {
         predictions: Vec::new(),
         assumptions: Vec::new(),
@@ -71,8 +72,8 @@ pub fn predict(snapshot: &Snapshot, fault: &Fault, sides: &[Side], duration: Dur
         stale: api_server::stale(&scene),
         endpoints: endpoints::endpoints(&scene, &nodes),
         service: endpoints::service(&scene),
-        budgets: budget::budgets(&scene, &nodes),
-        recovery: recovery::recovery(&scene, &elected, &workloads),
+        budgets: budget::budgets(&scene, &nodes, recovery.kubelets_told),
+        recovery,
         leases: elected.iter().filter(|l| l.unpredicted.is_none()).cloned().collect(),
         nodes,
         workloads,

@@ -18,6 +18,8 @@ pub struct RecoveryForecast {
     pub window: Window,
     /// The same for each part that the cut may have hit, in their order.
     pub milestones: Vec<Milestone>,
+    /// Until every kubelet knows what was decided while it was cut off, seconds after the heal.
+    pub kubelets_told: f64,
     reason: String,
 }
 
@@ -49,6 +51,9 @@ struct Terms {
     crashed: f64,
     /// Until a kubelet renews its Lease, beside the API server that it asks.
     renewal: f64,
+    /// Until every kubelet knows what was decided while it was cut off: the API server that it asks may be one that lost etcd, and
+    /// then it must notice that its connection is dead.
+    kubelets_told: f64,
     /// Until evicted pods have ended and started again; None: none is evicted.
     pods: Option<f64>,
 }
@@ -67,13 +72,17 @@ impl Terms {
             .fold(0.0, f64::max);
         let evicted = workloads.iter().filter(|w| w.evicted != Certainty::MustNot);
         let grace = evicted.flat_map(|w| &w.pods).map(|p| p.grace_period).reduce(f64::max);
+        let etcd = if scene.sides.iter().any(|s| s.quorum) { ETCD_REJOIN } else { ETCD_REELECTION };
+        let api_server = with_start(api_server);
+        let kubelets_told = if loses_api_servers { etcd + api_server } else { 0.0 } + KUBELET_RECONNECT;
         Terms {
-            etcd: if scene.sides.iter().any(|s| s.quorum) { ETCD_REJOIN } else { ETCD_REELECTION },
-            api_server: with_start(api_server),
+            etcd,
+            api_server,
             loses_api_servers,
-            crashed: with_start(api_server.max(leader)),
+            crashed: api_server.max(with_start(leader)),
             renewal: renewal_after_heal(scene.snapshot),
-            pods: grace.map(|g| KUBELET_RECONNECT + g + POD_STOP_SLACK + POD_START),
+            kubelets_told,
+            pods: grace.map(|g| kubelets_told + g + POD_STOP_SLACK + POD_START),
         }
     }
 
@@ -97,7 +106,7 @@ pub fn recovery(scene: &Scene<'_>, leases: &[LeaseForecast], workloads: &[Worklo
         reason += &format!("; evicted pods end and start again {}", seconds(pods));
     }
     let longest = milestones.iter().map(|m| m.window.latest_seconds).fold(terms.taints(), f64::max);
-    RecoveryForecast { window: window(0.0, longest), milestones, reason }
+    RecoveryForecast { window: window(0.0, longest), milestones, kubelets_told: terms.kubelets_told, reason }
 }
 
 fn milestones(scene: &Scene<'_>, terms: &Terms, leases: &[LeaseForecast]) -> Vec<Milestone> {
@@ -153,7 +162,7 @@ fn milestones(scene: &Scene<'_>, terms: &Terms, leases: &[LeaseForecast]) -> Vec
                 evicted.max(kept),
                 format!(
                     "kubelets are heard again within {}, then the grace period, {} to be gone and {} for another one",
-                    seconds(KUBELET_RECONNECT),
+                    seconds(terms.kubelets_told),
                     seconds(POD_STOP_SLACK),
                     seconds(POD_START)
                 ),

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 pub const CUT: f64 = 75.0;
 pub const START: f64 = -30.0;
-pub const END: f64 = 165.0;
+pub const END: f64 = 225.0;
 /// The instant of the cut by the operator's wall clock, microseconds.
 const ZERO_US: i64 = 1_900_000_000_000_000;
 /// Seconds by which the clock of each node is behind the operator's.

@@ -29,9 +29,9 @@ const ISOLATED: [Stretch<'static>; 4] = [
 ];
 /// That of the others: 31 was under way when etcd lost its leader.
 const REST: [Stretch<'static>; 3] =
-    [("acknowledged", "1-30", START + 0.02, -0.98), ("unknown", "31", 2.0, 2.0), ("acknowledged", "32-194", 2.4, END)];
+    [("acknowledged", "1-30", START + 0.02, -0.98), ("unknown", "31", 2.0, 2.0), ("acknowledged", "32-254", 2.4, END)];
 /// All of them read that of cp2.
-const READ_ALL_ALONG: [Stretch<'static>; 1] = [(READ, "n=194", START + 0.5, END)];
+const READ_ALL_ALONG: [Stretch<'static>; 1] = [(READ, "n=254", START + 0.5, END)];
 
 fn series(behind: f64, kind: SpanKind, subject: &str, history: &[Stretch<'_>]) -> Vec<Span> {
     let of = |(state, detail, from, to): &Stretch<'_>| Span {
@@ -54,7 +54,7 @@ pub fn spans(node: &str) -> Vec<Span> {
     };
     let cut_off = |last: f64| {
         let silent = ("failed", "no answer in time", last + 1.0, CUT - 0.5);
-        [(READ, "n=30", START + 0.5, last), silent, (READ, "n=194", CUT + 0.5, END)]
+        [(READ, "n=30", START + 0.5, last), silent, (READ, "n=254", CUT + 0.5, END)]
     };
     match node {
         // Its watch cache went on answering until its etcd's leader was known to be lost.
@@ -74,7 +74,7 @@ fn stalest(way: &str, asked: f64, next: f64) -> Span {
 
 /// What the operator read.
 pub fn read_back() -> Vec<Span> {
-    let there = [("cp1", "1-30,68-156"), ("cp2", "1-194"), ("cp3", "1-30,32-194")];
+    let there = [("cp1", "1-30,68-156"), ("cp2", "1-254"), ("cp3", "1-30,32-254")];
     let of = |(node, numbers)| series(0.0, SpanKind::Reading, node, &[(READ, numbers, START, END)]);
     there.into_iter().flat_map(of).collect()
 }
@@ -108,8 +108,8 @@ fn what_is_told_of_a_run_that_passes() {
     assert_eq!(of(Check::LostWrites, "isolated"), "cp1: 119 acknowledged, 1 refused, 36 unknown and 0 of them there");
     assert_eq!(
         of(Check::LostWrites, "rest"),
-        "cp2: 193 acknowledged, 0 refused, 1 unknown and 1 of them there, \
-        cp3: 193 acknowledged, 0 refused, 1 unknown and 0 of them there"
+        "cp2: 253 acknowledged, 0 refused, 1 unknown and 1 of them there, \
+        cp3: 253 acknowledged, 0 refused, 1 unknown and 0 of them there"
     );
     assert_eq!(of(Check::StaleRead, "isolated"), "cp1: no stale read, its watch cache up to 0.1 s behind");
 }
@@ -117,21 +117,21 @@ fn what_is_told_of_a_run_that_passes() {
 #[test]
 fn an_acknowledged_write_that_is_gone() {
     let lost = [(Check::LostWrites, "rest", VIOLATED)];
-    for there in ["1-57,59-194", "2-194", "1-30,33-194", "1-100"] {
+    for there in ["1-57,59-254", "2-254", "1-30,33-254", "1-100"] {
         with_register("cp2", READ, there, Verdict::Fail, &lost);
     }
     with_register("cp3", GONE, "", Verdict::Fail, &lost);
     with_register("cp1", READ, "1-29,68-156", Verdict::Fail, &[(Check::LostWrites, "isolated", VIOLATED)]);
     let mut run = passing();
-    rewrite(&mut run, None, SpanKind::Reading, "cp2", &[(READ, "1-57,60-194", START, END)]);
+    rewrite(&mut run, None, SpanKind::Reading, "cp2", &[(READ, "1-57,60-254", START, END)]);
     assert_eq!(found(&run, Check::LostWrites, "rest").1, "cp2: acknowledged and lost: 58-59");
 }
 
 #[test]
 fn what_was_acknowledged_while_it_was_read_may_be_in_it_or_not() {
-    // Read within the two seconds before the end, when 192 to 194 were acknowledged.
-    with_register("cp2", READ, "1-191", Verdict::Pass, &[]);
-    with_register("cp2", READ, "1-185", Verdict::Fail, &[(Check::LostWrites, "rest", VIOLATED)]);
+    // Read within the two seconds before the end, when 252 to 254 were acknowledged.
+    with_register("cp2", READ, "1-251", Verdict::Pass, &[]);
+    with_register("cp2", READ, "1-245", Verdict::Fail, &[(Check::LostWrites, "rest", VIOLATED)]);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_refused_write_that_came_true() {
 #[test]
 fn a_write_of_which_nobody_knows_may_come_true() {
     with_register("cp1", READ, "1-30,40,68-156", Verdict::Pass, &[]);
-    with_register("cp2", READ, "1-30,32-194", Verdict::Pass, &[]);
+    with_register("cp2", READ, "1-30,32-254", Verdict::Pass, &[]);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn a_stale_consistent_read_of_which_no_later_answer_tells() {
     // 32 is the first that was acknowledged in the cut, and there the record is exact.
     expect(until("n=30", 2.5), Verdict::Fail, &stale);
     expect(until("n=30", 2.4), Verdict::Pass, &[]);
-    // In the middle of a stretch it says when 61 was acknowledged at the latest: 133 more followed, one a second.
+    // In the middle of a stretch it says when 61 was acknowledged at the latest: 193 more followed, one a second.
     expect(until("n=60", 34.0), Verdict::Fail, &stale);
     expect(until("n=60", 32.0), Verdict::Pass, &[]);
 }
@@ -239,7 +239,7 @@ fn reads_that_nobody_answered_or_tried() {
     for way in [CONSISTENT, CACHED] {
         for history in [
             &[("failed", "403 Forbidden", START, END)][..],
-            &[(READ, "n=30", START, 1.0), (READ, "n=194", 20.0, END)],
+            &[(READ, "n=30", START, 1.0), (READ, "n=254", 20.0, END)],
             &[],
         ] {
             let change = |run: &mut Run| rewrite(run, Some("cp3"), SpanKind::Reading, &subject("cp2", way), history);

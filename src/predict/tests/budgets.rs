@@ -46,7 +46,7 @@ fn crossed_ones_are_told_with_their_numbers() {
     let budgets = vec![budget("db", Some(1), &["db-0"]), budget("web", Some(2), &WEB), budget("new", None, &["db-0"])];
     let told = isolate(&Snapshot { budgets, ..snapshot() }, &["r1"], 75).assumptions;
     for words in [
-        "not judged: disruption budget default/db is crossed within 60 s of the heal: 0 of 1 healthy pod left, 1 want",
+        "not judged: disruption budget default/db is crossed within 110 s of the heal: 0 of 1 healthy pod left, 1 want",
         "not judged: 1 disruption budget with pods on the losing side not crossed at the heal",
         "not judged: nothing is predicted of disruption budgets whose status does not say what they want: default/new",
     ] {
