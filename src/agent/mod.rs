@@ -29,6 +29,8 @@ mod state;
 mod survey;
 mod watch;
 
+#[cfg(fuzzing)]
+pub use decide::read_any_state;
 pub use decide::{Order, Times};
 pub use error::Error;
 pub use journal::Journal;

@@ -115,6 +115,34 @@ impl Ns {
     }
 }
 
+/// A firewall in front of a namespace: of all that arrives it drops what is for the port of heal packets, whoever sends it.
+pub struct Firewall<'a>(&'a Ns);
+
+impl<'a> Firewall<'a> {
+    pub fn put_up(ns: &'a Ns) -> Self {
+        let chain = "add chain inet lossy c { type filter hook prerouting priority -400; }";
+        let rule = format!("add rule inet lossy c udp dport {PORT} counter drop");
+        ns.nft(&[&format!("add table inet lossy; {chain}; {rule}")]);
+        Self(ns)
+    }
+    /// Packets so far.
+    pub fn dropped(&self) -> u32 {
+        let listing = self.0.nft(&["list", "table", "inet", "lossy"]);
+        let counter = listing.split("packets ").nth(1).and_then(|rest| rest.split(' ').next());
+        counter.and_then(|packets| packets.parse().ok()).expect("a counter")
+    }
+    /// Waits until it has dropped more packets than so many.
+    pub fn drops_more_than(&self, packets: u32) {
+        eventually(&format!("more than {packets} packets are dropped"), || {
+            std::thread::sleep(Duration::from_millis(100));
+            self.dropped() > packets
+        });
+    }
+    pub fn take_down(self) {
+        self.0.nft(&["delete", "table", "inet", "lossy"]);
+    }
+}
+
 pub fn ip(args: &[&str]) {
     stdout(&format!("ip {args:?}"), Command::new("ip").args(args).output().unwrap());
 }

@@ -24,10 +24,19 @@ enum Moment {
     MidCut,
     /// About to remove its table.
     Heal,
+    /// Both have written down that they have healed, and their tables are gone.
+    Recovery,
 }
 
-const MOMENTS: [Moment; 6] =
-    [Moment::Arming, Moment::TableLoaded, Moment::Armed, Moment::BetweenTheBarriers, Moment::MidCut, Moment::Heal];
+const MOMENTS: [Moment; 7] = [
+    Moment::Arming,
+    Moment::TableLoaded,
+    Moment::Armed,
+    Moment::BetweenTheBarriers,
+    Moment::MidCut,
+    Moment::Heal,
+    Moment::Recovery,
+];
 
 /// What happens to it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,6 +77,7 @@ impl<'a> Run<'a> {
             }
             Moment::MidCut => sleep_until(self.cut.expect("scheduled").from + 200.milliseconds()),
             Moment::Heal => sleep_until(self.cut.expect("scheduled").to),
+            Moment::Recovery => self.nodes().into_iter().for_each(|node| node.ends("Healed")),
         }
     }
 
@@ -84,6 +94,16 @@ impl<'a> Run<'a> {
             _ if at > Moment::Armed => {}
             Some(cut) => self.right.load(cut),
             None => self.right.arm(),
+        }
+    }
+
+    /// Its part is over. Were it not for its disk, whoever goes on would arm when told to.
+    fn is_not_armed_again(&mut self) {
+        self.right.arm();
+        // The first may be no look but the beginning of a process, and the second one without the order.
+        for _ in 0..3 {
+            self.right.looks();
+            assert!(self.right.table().is_none(), "armed a second time");
         }
     }
 
@@ -134,6 +154,9 @@ fn nothing_has_effect_after_the_deadline(at: Moment, blow: Blow) {
         Blow::Held => run.right.let_go(),
         Blow::Killed => run.replace(at),
         Blow::Replaced => {}
+    }
+    if at == Moment::Recovery {
+        run.is_not_armed_again();
     }
     run.left.ends(if run.cut.is_some() { "Healed" } else { "Aborted" });
     run.right.ends(match (at, blow) {
@@ -195,4 +218,7 @@ cells! {
     fn a_stopped_agent_at_the_heal() = Heal, Held;
     fn a_killed_agent_at_the_heal() = Heal, Killed;
     fn a_replaced_agent_at_the_heal() = Heal, Replaced;
+    fn a_stopped_agent_in_recovery() = Recovery, Held;
+    fn a_killed_agent_in_recovery() = Recovery, Killed;
+    fn a_replaced_agent_in_recovery() = Recovery, Replaced;
 }

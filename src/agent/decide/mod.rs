@@ -1,7 +1,12 @@
 //! What an agent does next: a pure function of what it wrote down, what the kernel holds, what the run asks and what time it is.
 
+#[cfg(any(test, fuzzing))]
+mod any_state;
 #[cfg(test)]
 mod tests;
+
+#[cfg(fuzzing)]
+pub use any_state::read_any_state;
 
 use crate::{
     api::{RecordPhase, StoreRevisions},
@@ -9,6 +14,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// The instants of a run, by wall clock.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -16,6 +22,13 @@ use serde::{Deserialize, Serialize};
 pub struct Times {
     pub cut_at: Timestamp,
     pub heal_at: Timestamp,
+}
+
+impl Times {
+    /// So long after the beginning of the cut, and no later than its end.
+    pub fn after(self, begun: Duration) -> Timestamp {
+        self.cut_at.checked_add(begun).map_or(self.heal_at, |at| at.min(self.heal_at))
+    }
 }
 
 /// What the run asks of this node, as far as it is known.
@@ -89,11 +102,19 @@ pub enum Step {
 
 const LATE: &str = "the schedule came too late: this node was not cut";
 
-/// The next thing to do at `now`, by this node's wall clock.
+/// The next thing to do at `now`, by this node's wall clock. `lasts` is from the beginning of a cut to the end of this node's last
+/// window: of a staggered heal, or of a link that is up in the end, less than the cut of the run.
 ///
 /// The kernel is believed before the disk and the disk before the API: a table with windows carries the plan whatever else
 /// is known, and what was armed once is never armed again.
-pub fn decide(known: &Persisted, table: Option<&TableState>, boot_id: &str, order: &Order, now: Timestamp) -> Step {
+pub fn decide(
+    known: &Persisted,
+    table: Option<&TableState>,
+    boot_id: &str,
+    order: &Order,
+    lasts: Duration,
+    now: Timestamp,
+) -> Step {
     let Some(table) = table else { return without_table(known, boot_id, order, now) };
     let is_over = is_over(known, order, now).unwrap_or(false);
     match (&known.ended, &order.abort) {
@@ -103,13 +124,13 @@ pub fn decide(known: &Persisted, table: Option<&TableState>, boot_id: &str, orde
         (None, Some(reason)) if table.windows == 0 || !is_over => {
             Step::Abort(Ending::new(RecordPhase::Aborted, reason.clone()))
         }
-        (None, _) => with_table(known, table, order, now),
+        (None, _) => with_table(known, table, order, lasts, now),
     }
 }
 
-fn with_table(known: &Persisted, table: &TableState, order: &Order, now: Timestamp) -> Step {
+fn with_table(known: &Persisted, table: &TableState, order: &Order, lasts: Duration, now: Timestamp) -> Step {
     let cuts = table.windows > 0;
-    match if cuts { loaded(known, table, order, now) } else { armed(table, order, now) } {
+    match if cuts { loaded(known, table, order, lasts, now) } else { armed(table, order, now) } {
         Step::Hold(_) if order.done && cuts => Step::Remove(Ending::new(
             RecordPhase::Healed,
             "the run was done before the end of the cut by this node's wall clock",
@@ -121,10 +142,14 @@ fn with_table(known: &Persisted, table: &TableState, order: &Order, now: Timesta
     }
 }
 
-/// Whether the cut is over; `None` where its times are unknown. The disk first: what it has is in the kernel, whatever the
-/// object says by now.
+/// The times of the cut, where they are known. The disk first: what it has is in the kernel, whatever the object says by now.
+fn times(known: &Persisted, order: &Order) -> Option<Times> {
+    known.times.or(order.times)
+}
+
+/// Whether the cut is over, everywhere; `None` where its times are unknown.
 fn is_over(known: &Persisted, order: &Order, now: Timestamp) -> Option<bool> {
-    known.times.or(order.times).map(|times| now >= times.heal_at)
+    times(known, order).map(|times| now >= times.heal_at)
 }
 
 fn without_table(known: &Persisted, boot_id: &str, order: &Order, now: Timestamp) -> Step {
@@ -152,7 +177,9 @@ fn without_table(known: &Persisted, boot_id: &str, order: &Order, now: Timestamp
     }
 }
 
-fn loaded(known: &Persisted, table: &TableState, order: &Order, now: Timestamp) -> Step {
+fn loaded(known: &Persisted, table: &TableState, order: &Order, lasts: Duration, now: Timestamp) -> Step {
+    // The gate closes with this node's last window, whatever others still have to come.
+    let own_is_over = || times(known, order).is_some_and(|times| now >= times.after(lasts));
     match (is_over(known, order, now), table.gate.is_some()) {
         // Nobody looked in between, so nobody knows on which side of the end it came.
         (Some(true), _) if table.heal_packets > 0 => {
@@ -167,6 +194,7 @@ fn loaded(known: &Persisted, table: &TableState, order: &Order, now: Timestamp) 
         (_, false) if table.heal_packets > 0 => {
             Step::Remove(Ending::new(RecordPhase::Aborted, "a heal packet ended the cut early"))
         }
+        (Some(false), false) if own_is_over() => Step::Hold(None),
         (Some(false), false) => Step::Remove(Ending::new(
             RecordPhase::Healed,
             "the kernel's deadline came before the end of the cut by the wall clock, which must have been stepped back",

@@ -1,9 +1,10 @@
 //! Every way a node's part in a run can go on, as one table of cases.
 
 use super::*;
-use std::time::Duration;
 
 const BOOT: &str = "boot-1";
+/// From the beginning of the cut to its end.
+const WHOLE: Duration = Duration::from_secs(10);
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
@@ -43,7 +44,7 @@ fn closed(table: TableState, heal_packets: u64) -> TableState {
     TableState { gate: None, heal_packets, ..table }
 }
 fn go(known: Persisted, table: Option<TableState>, order: Order, second: i64) -> Step {
-    decide(&known, table.as_ref(), BOOT, &order, at(second))
+    decide(&known, table.as_ref(), BOOT, &order, WHOLE, at(second))
 }
 fn ending(step: Step) -> (&'static str, RecordPhase, String) {
     let (how, ending) = match step {
@@ -134,14 +135,14 @@ fn a_reboot_ends_the_part_for_good() {
     for known in [was_armed(), was_loaded()] {
         for order in [Order::default(), scheduled(), abort()] {
             for second in [5, 15, 25] {
-                let step = decide(&known, None, "boot-2", &order, at(second));
+                let step = decide(&known, None, "boot-2", &order, WHOLE, at(second));
                 let (how, phase, message) = ending(step);
                 assert_eq!((how, phase), ("end", RecordPhase::Unfit));
                 assert!(message.contains("rebooted"), "{message}");
             }
         }
     }
-    let healed = decide(&ended(RecordPhase::Healed), None, "boot-2", &scheduled(), at(30));
+    let healed = decide(&ended(RecordPhase::Healed), None, "boot-2", &scheduled(), WHOLE, at(30));
     assert_eq!(healed, Step::End(Ending::healed()), "a reboot after the heal changes nothing");
 }
 
@@ -212,4 +213,34 @@ fn a_gate_that_timed_out_is_not_opened_again() {
     let (_, phase, message) = ending(go(was_loaded(), Some(closed(cutting(), 0)), scheduled(), 15));
     assert_eq!(phase, RecordPhase::Healed);
     assert!(message.contains("stepped back"), "{message}");
+}
+
+/// Of a staggered heal: this node's window is from second 10 to second 14, and others are cut until second 20.
+#[test]
+fn a_gate_that_closed_with_this_nodes_last_window_is_no_clock_that_was_stepped_back() {
+    let go = |known: Persisted, table: TableState, order: Order, second: i64| {
+        decide(&known, Some(&table), BOOT, &order, Duration::from_secs(4), at(second))
+    };
+    // Also where only the run's object tells the times, or only the disk does.
+    for (known, order) in [(was_loaded(), scheduled()), (fresh(), scheduled()), (was_loaded(), Order::default())] {
+        for second in [14, 15, 19] {
+            assert_eq!(go(known.clone(), closed(cutting(), 0), order.clone(), second), Step::Hold(None), "{second}");
+        }
+        let healed = go(known, closed(cutting(), 0), order, 20);
+        assert_eq!(healed, Step::Remove(Ending::healed()), "with the run, and nothing is amiss");
+    }
+    let (how, phase, message) = ending(go(was_loaded(), closed(cutting(), 0), scheduled(), 13));
+    assert_eq!((how, phase), ("remove", RecordPhase::Healed));
+    assert!(message.contains("stepped back"), "{message}");
+    // Until the end of the run's cut an abort, and a heal packet, are those of a run that ended early.
+    assert_eq!(ending(go(was_loaded(), closed(cutting(), 0), abort(), 15)).0, "abort");
+    assert_eq!(ending(go(was_loaded(), closed(cutting(), 1), scheduled(), 15)).1, RecordPhase::Aborted);
+    let aborted = ended(RecordPhase::Aborted);
+    assert_eq!(ending(go(aborted, closed(cutting(), 0), Order::default(), 15)).0, "abort", "the others are told");
+}
+
+#[test]
+fn nothing_is_later_than_the_end_of_the_cut() {
+    assert_eq!([0, 4, 10, 11].map(|s| times().after(Duration::from_secs(s))), [at(10), at(14), at(20), at(20)]);
+    assert_eq!(times().after(Duration::MAX), at(20), "past the end of all times too");
 }

@@ -42,7 +42,7 @@ pub struct Setup {
     pub spec: TableSpec,
     /// How long the gate of an armed node lasts.
     pub longest: Duration,
-    /// How long the cut lasts.
+    /// How long the cut of the run lasts.
     pub duration: Duration,
     /// When it has effect on this node: from and to, both after its beginning.
     pub windows: Vec<(Duration, Duration)>,
@@ -51,6 +51,13 @@ pub struct Setup {
     pub boot_id: String,
     /// Exists while this node is armed or loaded.
     pub ready_file: PathBuf,
+}
+
+impl Setup {
+    /// From the beginning of the cut to the end of this node's last window, which is all that its gate has to outlive.
+    fn lasts(&self) -> Duration {
+        self.windows.iter().map(|(_, to)| *to).max().unwrap_or(self.duration)
+    }
 }
 
 /// The only task that touches the kernel.
@@ -156,7 +163,8 @@ impl<F: Firewall> Keeper<F> {
                 Err(error) => return self.not_seen(&error),
             };
             self.look(table.as_ref());
-            let step = decide(&self.known, table.as_ref(), &self.setup.boot_id, order, now);
+            let lasts = self.setup.lasts();
+            let step = decide(&self.known, table.as_ref(), &self.setup.boot_id, order, lasts, now);
             // What is left of the gate, and no more.
             let gate = table.as_ref().and_then(|t| t.gate).unwrap_or_default();
             match self.take(step, looked + gate) {
@@ -272,10 +280,11 @@ impl<F: Firewall> Keeper<F> {
             .setup
             .windows
             .iter()
-            .map(|(from, to)| TimeWindow { from: times.cut_at + *from, to: (times.cut_at + *to).min(times.heal_at) })
+            .map(|(from, to)| TimeWindow { from: times.after(*from), to: times.after(*to) })
             .collect();
-        // Read after the disk, which may be slow. The armed gate is never extended.
-        let left = self.time_until(times.heal_at)?;
+        // Read after the disk, which may be slow. The armed gate is never extended, and whoever heals before others must not be cut
+        // again by a wall clock that is stepped back.
+        let left = self.time_until(times.after(self.setup.lasts()))?;
         let gate = (left + GATE_MARGIN).min(gate_ends.saturating_duration_since(self.firewall.now().1));
         match self.firewall.cut(&self.setup.spec.name, &windows, gate) {
             Ok(()) => {
@@ -289,8 +298,8 @@ impl<F: Firewall> Keeper<F> {
         }
     }
 
-    fn time_until(&self, heal_at: Timestamp) -> Result<Duration, String> {
-        let left = heal_at.duration_since(self.firewall.now().0);
+    fn time_until(&self, end: Timestamp) -> Result<Duration, String> {
+        let left = end.duration_since(self.firewall.now().0);
         Duration::try_from(left).map_err(|_| "the cut was over before it was loaded".to_owned())
     }
 
@@ -315,7 +324,7 @@ impl<F: Firewall> Keeper<F> {
         }
     }
 
-    /// Until the end of the cut; where that is unknown or far, as long as a gate lasts.
+    /// Until the end of the cut, of whoever heals last; where that is unknown or far, as long as a gate lasts.
     fn others_may_be_cut_for(&self, order: &Order, now: Timestamp) -> Duration {
         let left = |times: Times| Duration::try_from(times.heal_at.duration_since(now)).unwrap_or_default();
         let longest = self.setup.longest;

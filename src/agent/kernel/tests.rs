@@ -221,6 +221,41 @@ fn a_wall_clock_that_was_stepped_back_is_refused() {
     }
 }
 
+/// This node's window is from second 10 to second 14, and others are cut until second 20.
+#[test]
+fn of_a_staggered_heal_the_gate_goes_with_the_nodes_own_window_and_the_table_with_the_run() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.setup.windows = vec![(Duration::ZERO, Duration::from_secs(4))];
+    keeper.turn(&arming(), in_seconds(0));
+    let order = scheduled();
+    keeper.turn(&order, in_seconds(1));
+    let gate = keeper.firewall.tables[TABLE].gate.unwrap().as_secs_f64();
+    assert!((14.0..14.3).contains(&gate), "until its own end and a quarter of a second: {gate}");
+    keeper.firewall.close_gate(TABLE).unwrap();
+    for (second, expected) in [(15, Loaded), (19, Loaded), (21, Healed)] {
+        keeper.turn(&order, in_seconds(second));
+        let report = keeper.journal.last_report();
+        assert_eq!((report.phase, report.message), (Some(expected), None), "{second}");
+    }
+    assert!(keeper.firewall.tables.is_empty());
+    assert_eq!(keeper.firewall.sent, 0);
+}
+
+/// Its own window was over two seconds before.
+#[test]
+fn whoever_heals_early_tells_the_others_of_an_abort_until_the_last_has_healed() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.setup.windows = vec![(Duration::ZERO, Duration::from_secs(4))];
+    keeper.turn(&arming(), in_seconds(0));
+    keeper.turn(&scheduled(), in_seconds(1));
+    keeper.firewall.close_gate(TABLE).unwrap();
+    let after_its_own = keeper.known.times.unwrap().heal_at - Duration::from_secs(4);
+    assert_eq!(rounds(&mut keeper, &aborted_run(), after_its_own, 30), 4);
+    assert_eq!((phase(&keeper), keeper.firewall.tables.len()), (Aborted, 0));
+}
+
 #[test]
 fn loading_never_extends_the_armed_gate() {
     let node = Node::new();
