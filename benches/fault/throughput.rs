@@ -103,7 +103,7 @@ fn watch(net: &Net) -> WatchSpec {
         name: "rackpartition_watch_bench".into(),
         ports: vec![PORT],
         senders: Vec::new(),
-        mark: [7; 16],
+        marks: vec![[7; 16]],
         strangers,
     }
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     api::{Moment, SpanKind, watch_table_name},
-    fault::{Effect, RunPlan, Sample},
+    fault::{Effect, RunPlan, Sample, is_operators},
     netfilter::{Error, Sight, Strangers, Watch, WatchSpec},
     observe::{Observation, Recorder, before, now},
 };
@@ -55,7 +55,7 @@ pub fn spec(plan: &RunPlan, node: &str) -> WatchSpec {
     WatchSpec {
         name: watch_table_name(&plan.run_uid),
         ports: std::iter::once(plan.heal.port).chain(plan.udp_port()).collect(),
-        mark: plan.heal.mark(),
+        marks: vec![plan.heal.mark(), plan.heal.mark_for(node)],
         senders: senders(plan, node).unwrap_or_default(),
         strangers: is_deaf.then_some(strangers),
     }
@@ -187,12 +187,15 @@ impl<'a> Tally<'a> {
                 0 => {}
                 new => {
                     got_through.insert(count.from, count.age);
+                    // The operator sends once a second, and only that it is heard counts.
+                    let max_gap = max_gap.filter(|_| !is_operators(subject));
                     news.push((SpanKind::Heard, before(now, count.age), seen(subject, "heard", new, max_gap)));
                 }
             }
         }
         for count in &sight.arrived {
-            let Some(subject) = self.senders.get(&count.from) else { continue };
+            // The operator's is not among the expected, whose counters are there from the start: its first datagram may go uncounted.
+            let Some(subject) = self.senders.get(&count.from).filter(|s| !is_operators(s)) else { continue };
             let lost = count.packets.saturating_sub(heard.get(&count.from).copied().unwrap_or_default());
             let looks = self.seemed_lost.entry(count.from).or_default();
             // Of several since the last look the last one may have got through. Where they were lost before, that one is the first after
@@ -272,6 +275,22 @@ mod tests {
         // One gets through, and right behind it one is lost.
         assert_eq!(news(2290, 16, 7), [(SpanKind::Heard, 2280, 1)]);
         assert_eq!(news(2540, 17, 7), [(SpanKind::Lost, 2280, 1)]);
+    }
+
+    #[test]
+    fn what_the_operator_sends_once_a_second_is_one_span_and_never_lost() {
+        let senders = HashMap::from([(9, "operator on w1/Ipv4".to_owned())]);
+        let (mut tally, start) = (Tally::new(&senders, MAX_GAP), now());
+        let mut news = |at_ms: i64, heard| {
+            let now = Moment { boot_us: start.boot_us + at_ms * 1000, ..start.clone() };
+            let (arrived, heard) = (vec![count(9, 2, 10)], vec![count(9, heard, 10)]);
+            let sight = Sight { arrived, heard, ..Default::default() };
+            let told = tally.news(&sight, &now, false).into_iter();
+            told.map(|(kind, _, o)| (kind, o.max_gap.unwrap_or(Recorder::MAX_GAP))).collect::<Vec<_>>()
+        };
+        assert_eq!(news(0, 0), []);
+        assert_eq!(news(500, 0), []);
+        assert_eq!(news(1000, 1), [(SpanKind::Heard, Recorder::MAX_GAP)]);
     }
 
     #[test]

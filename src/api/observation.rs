@@ -53,8 +53,9 @@ pub enum SpanKind {
     /// A pod of the observed workloads. Subject `<namespace>/<pod>`, uid: its uid, node: where it is bound, state
     /// `<phase>/Ready`, `<phase>/NotReady` or `<phase>/Terminating`, detail: `<owner kind>/<owner name>`.
     Pod,
-    /// Datagrams of another agent that got through to this node. Subject `<sender>/<way>`, state `heard`; every datagram is a
-    /// sample, from and to are the kernel's own stamps of the last one in each look.
+    /// Datagrams of another agent, or of the operator's pod while nodes are armed, that got through to this node. Subject
+    /// `<sender>/<way>`, of the operator `operator on <node>/<way>`, state `heard`; every datagram is a sample, from and to are the
+    /// kernel's own stamps of the last one in each look.
     Heard,
     /// Datagrams of another agent that came to this node and that its cut took. Subject and samples as before, state `lost`.
     Lost,

@@ -1,4 +1,5 @@
-//! Datagrams between agents: one direction at a time, which no connection can show.
+//! Datagrams between agents: one direction at a time, which no connection can show. And from the operator's pod to every node, the way
+//! that its heal packets take.
 
 use super::{Effect, Heal, Member, RunPlan};
 use crate::api::Protocol;
@@ -38,6 +39,8 @@ impl Way {
         Self::PortIpv4,
         Self::PortIpv6,
     ];
+    /// To node addresses, and so those of heal packets.
+    pub const OF_HEAL: [Self; 2] = [Self::Ipv4, Self::Ipv6];
 
     pub fn is_of_pods(self) -> bool {
         matches!(self, Self::PodIpv4 | Self::PodIpv6 | Self::LivePodIpv4 | Self::LivePodIpv6)
@@ -102,7 +105,15 @@ fn late_host(range: &IpNet) -> Option<IpAddr> {
     }
 }
 
-/// Of the member with this index in the plan.
+/// In front of the node on which a pod of the operator is, in the name of that sender. No node's name has a space.
+const OPERATOR: &str = "operator on ";
+
+/// Whether what is heard under this subject was sent by a pod of the operator.
+pub fn is_operators(subject: &str) -> bool {
+    subject.starts_with(OPERATOR)
+}
+
+/// Of the member with this index in the plan; behind them come the operator's pods.
 fn key(index: usize, way: Way) -> u32 {
     u32::try_from(index << 3 | way as usize).expect("a plan names fewer than a billion members")
 }
@@ -110,7 +121,17 @@ fn key(index: usize, way: Way) -> u32 {
 impl Heal {
     /// What marks a datagram of this run. Made from the token, which stays secret: whoever reads one of these can heal nobody.
     pub fn mark(&self) -> [u8; 16] {
-        let digest = Sha256::digest(format!("datagram {}", self.token));
+        self.digest("datagram")
+    }
+
+    /// The same for those of the operator's pod to this node. Each node has another, for the kernel of the node that the pod is on sees
+    /// all of them go by, and takes what has a mark of its own.
+    pub fn mark_for(&self, node: &str) -> [u8; 16] {
+        self.digest(&format!("datagram to {node}"))
+    }
+
+    fn digest(&self, what: &str) -> [u8; 16] {
+        let digest = Sha256::digest(format!("{what} {}", self.token));
         digest[..16].try_into().expect("32 bytes")
     }
 }
@@ -141,13 +162,43 @@ impl RunPlan {
 
     /// What a datagram on this way carries behind the mark, so that the receiver knows whose it is.
     pub fn key(&self, from: &str, way: Way) -> Option<u32> {
-        Some(key(self.members.iter().position(|m| m.name == from)?, way))
+        Some(key(self.place_of(from)?, way))
     }
 
     /// Every key, and the subject of what carries it.
     pub fn subjects(&self) -> impl Iterator<Item = (u32, String)> {
         let agents = self.members.iter().enumerate().filter(|(_, m)| m.has_agent);
-        agents.flat_map(|(i, m)| Way::ALL.map(|way| (key(i, way), way.subject(&m.name))))
+        let of_agents = agents.flat_map(|(i, m)| Way::ALL.map(|way| (key(i, way), way.subject(&m.name))));
+        let operators = (0..self.members.len()).map(Some).chain([None]);
+        of_agents.chain(operators.flat_map(move |place| {
+            let (index, sender) = self.operator_at(place);
+            Way::OF_HEAL.map(|way| (key(index, way), way.subject(&sender)))
+        }))
+    }
+
+    /// What the operator's pod on this node sends to another one to try the way of its heal packets, in that way's family.
+    pub fn operator_datagram(&self, node: &str, to: &str, way: Way) -> Vec<u8> {
+        let (index, _) = self.operator_at(self.place_of(node));
+        [&self.heal.mark_for(to)[..], &key(index, way).to_be_bytes()].concat()
+    }
+
+    /// The subject of what is heard of it.
+    pub fn operator_subject(&self, node: &str, way: Way) -> String {
+        way.subject(&self.operator_at(self.place_of(node)).1)
+    }
+
+    /// The operator's pod on the member with this index, as a sender: the index of its keys, and its name. A sender of its own for each
+    /// node, so that what was heard of one leader vouches for no other. `None`: on a node that joined after the plan was made.
+    fn operator_at(&self, place: Option<usize>) -> (usize, String) {
+        let count = self.members.len();
+        match place {
+            Some(i) => (count + i, format!("{OPERATOR}{}", self.members[i].name)),
+            None => (2 * count, format!("{OPERATOR}another node")),
+        }
+    }
+
+    fn place_of(&self, member: &str) -> Option<usize> {
+        self.members.iter().position(|m| m.name == member)
     }
 
     /// Share of the datagrams from one to the other that should be lost while the cut has effect on the receiver.
@@ -229,5 +280,24 @@ mod tests {
             ["a", "b"].iter().flat_map(|n| Way::ALL.map(|w| plan.key(n, w).unwrap())).collect();
         assert_eq!((keys.len(), plan.key("nobody", Way::Ipv4)), (2 * Way::ALL.len(), None));
         assert_ne!(plan.heal.mark(), plan.heal.token_bytes().unwrap());
+    }
+
+    #[test]
+    fn each_of_the_operators_pods_is_a_sender_of_its_own() {
+        let plan = plan(json!({}));
+        let subjects: std::collections::BTreeMap<u32, String> = plan.subjects().collect();
+        assert_eq!(subjects.len(), plan.subjects().count(), "no key twice");
+        for (node, subject) in [("a", "operator on a/Ipv6"), ("joined", "operator on another node/Ipv6")] {
+            let datagram = plan.operator_datagram(node, "b", Way::Ipv6);
+            let (mark, key) = datagram.split_at(16);
+            assert_eq!(mark, plan.heal.mark_for("b"));
+            let key = u32::from_be_bytes(key.try_into().unwrap());
+            assert_eq!(subjects[&key], subject);
+            assert_eq!(plan.operator_subject(node, Way::Ipv6), subject);
+            assert!(is_operators(subject));
+        }
+        assert!(!is_operators(&Way::Ipv4.subject("operator")), "a node may have that name");
+        let marks = [plan.heal.mark(), plan.heal.mark_for("a"), plan.heal.mark_for("b")];
+        assert_eq!(std::collections::BTreeSet::from(marks).len(), 3, "no node takes what is for another");
     }
 }

@@ -16,7 +16,7 @@ mod shape;
 mod tests;
 mod traffic;
 
-pub use datagram::{FLOWS, Way};
+pub use datagram::{FLOWS, Way, is_operators};
 pub use enforce::{Kind, enforcer, kind};
 pub use expand::{Fault, expand};
 pub use graph::{cut_off, sides};

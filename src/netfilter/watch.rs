@@ -37,8 +37,9 @@ pub struct WatchSpec {
     pub name: String,
     /// UDP destination ports of the datagrams.
     pub ports: Vec<u16>,
-    /// The first 16 bytes of their payload; the sender's key follows, four bytes in network order.
-    pub mark: [u8; 16],
+    /// The first 16 bytes of their payload, one of these; the sender's key follows, four bytes in network order. What has none of them
+    /// goes on: also what a pod here sends to another node comes by both hooks.
+    pub marks: Vec<[u8; 16]>,
     /// Keys of those who are expected. Their counters are there from the start: a packet that meets a new key needs per-CPU memory for
     /// one, which the kernel does not wait for (`nft_counter_clone`, GFP_ATOMIC), and goes uncounted while there is none at hand. In
     /// one of the two places that would look like a loss.
@@ -204,9 +205,9 @@ fn table(spec: &WatchSpec) -> Batch {
 
 /// Counts marked datagrams by their sender, and takes them if nobody is to see them after it.
 fn count_datagrams(w: &mut Writer<'_>, spec: &WatchSpec, chain: &str, set: &Set, take: bool) {
-    for port in &spec.ports {
+    for (port, mark) in spec.ports.iter().flat_map(|port| spec.marks.iter().map(move |mark| (*port, mark))) {
         w.rule(chain, "the rule for datagrams", None, |e| {
-            let e = e.datagram(*port, &spec.mark).payload(base::TRANSPORT, KEY_OFFSET, 4);
+            let e = e.datagram(port, mark).payload(base::TRANSPORT, KEY_OFFSET, 4);
             let e = e.count_in(set, KEPT.as_millis() as u64);
             // Nobody listens there, and the node would answer that the port is unreachable; or somebody else does.
             if take { e.drop() } else { e }

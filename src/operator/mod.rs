@@ -12,6 +12,7 @@ mod election;
 mod etcd;
 mod flags;
 mod gather;
+mod heal_path;
 mod metrics;
 mod objects;
 mod observer;

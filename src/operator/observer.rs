@@ -4,10 +4,10 @@ use super::{
     alarms::{self, Alarms},
     canary,
     context::Context,
-    convergence, objects, register,
+    convergence, heal_path, objects, register,
 };
 use crate::{
-    api::{NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RackPartition, Schedule, SpanKind},
+    api::{NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, Phase, RackPartition, Schedule, SpanKind},
     fault::RunPlan,
     observe::{Observation, Recorder, boot_id, now},
     topology::Snapshot,
@@ -167,6 +167,9 @@ impl Watching {
         looks.spawn(write_down(ctx.clone(), run.clone(), record.clone()));
         looks.spawn(register::read_back(ctx.clone(), plan.clone(), record.clone()));
         let (schedule, scheduled) = watch::channel(None);
+        if run.status.as_ref().and_then(|s| s.phase) == Some(Phase::Arming) {
+            looks.spawn(heal_path::try_nodes(plan.clone(), ctx.settings.node.clone(), scheduled.clone()));
+        }
         let acknowledged = canary::Acknowledged::default();
         let watched = alarms::Watched {
             run: run.clone(),

@@ -20,7 +20,7 @@ use rackpartition::{
         Clock, ClockAnchor, ClockPing, ETCD_DISK, ETCD_LEADER, Kernel, Moment, NodeRecord, NodeRecordSpec,
         NodeRecordStatus, Observer, Phase, RUN_LABEL, RackPartition, RecordPhase, Span, SpanKind,
     },
-    fault::{PortClass, RunPlan},
+    fault::{PortClass, RunPlan, Way},
     observe::{before, boot_id, now},
 };
 use serde_json::json;
@@ -80,10 +80,14 @@ pub struct Manner {
     pub walled_in: bool,
     /// No datagram arrives at its node.
     pub deaf: bool,
+    /// None of the operator's pod does.
+    pub deaf_to_operator: bool,
     /// How the member of etcd beside it looks, where there is one.
     pub etcd: Member,
     /// An interface of its node has this address.
     pub holds: Option<IpAddr>,
+    /// Its node hears this address, which is nobody's.
+    pub stranger: Option<IpAddr>,
     /// So many tables of earlier runs were on its node.
     pub leftovers: u32,
 }
@@ -203,8 +207,13 @@ impl Agent {
         };
         let receiver = plan.member(&node).expect("a member of the plan");
         let ways = plan.members.iter().flat_map(|m| plan.ways(m, receiver).map(move |way| way.subject(&m.name)));
-        let heard = ways.filter(|_| !manner.deaf).map(|subject| span(SpanKind::Heard, subject, "heard"));
+        // Whichever replica leads.
+        let operators = plan.agents().into_iter().map(|at| plan.operator_subject(at, Way::Ipv4));
+        let operators = operators.filter(|_| !manner.deaf_to_operator);
+        let heard = ways.chain(operators).filter(|_| !manner.deaf);
+        let heard = heard.map(|subject| span(SpanKind::Heard, subject, "heard"));
         let held = manner.holds.map(|address| span(SpanKind::Address, address.to_string(), "held"));
+        let stranger = manner.stranger.map(|address| span(SpanKind::Stranger, address.to_string(), "heard"));
         let is_member = plan.probes.iter().any(|p| p.member == node && p.class == PortClass::EtcdClient);
         let states = manner.etcd.states().filter(|_| is_member);
         let etcd = states.into_iter().flat_map(|states| [ETCD_LEADER, ETCD_DISK].into_iter().zip(states)).map(
@@ -228,6 +237,7 @@ impl Agent {
                 .chain(heard)
                 .chain(etcd)
                 .chain(held)
+                .chain(stranger)
                 .collect(),
             clock: Some(Clock { synchronised: true, ..Default::default() }),
             ..Default::default()

@@ -62,6 +62,7 @@ async fn who_is_unfit_walled_in_out_of_step_or_holds_what_is_elsewhere_is_named(
     let cluster = Cluster::start().await;
     let _replica = Replica::start_with(&cluster.plane, GOOD.0, GOOD.1, Duration::from_secs(15));
     let ahead = Manner { ahead_ms: 1500, ..Default::default() };
+    let hears_a_stranger = Manner { stranger: Some("198.18.0.99".parse().expect("an address")), ..Default::default() };
     // A virtual address that w1 holds, in the rack that is cut off, is planned to be outside of it.
     let vip = json!([{"name": "vip", "cidrs": ["198.18.0.100/32"]}]);
     let holds = Manner { holds: Some("198.18.0.100".parse().expect("an address")), ..Default::default() };
@@ -92,6 +93,19 @@ async fn who_is_unfit_walled_in_out_of_step_or_holds_what_is_elsewhere_is_named(
             Manner { deaf: true, ..Default::default() },
             &["w3 to hear c1 by Ipv4", "UDP port 40441"],
         ),
+        // A NetworkPolicy holds the operator's pod, and no agent.
+        (
+            "held",
+            json!({"maxClockError": "900ms"}),
+            Manner { deaf_to_operator: true, ..Default::default() },
+            &["w3 to hear the operator's pod on w2 by Ipv4", "NetworkPolicy", "UDP port 40441", "no field of the spec"],
+        ),
+        (
+            "stranger",
+            json!({"maxClockError": "900ms"}),
+            hears_a_stranger,
+            &["it hears 198.18.0.99", "spec.endpoints", "spec.guards.allowUnplacedSources"],
+        ),
         (
             "clock",
             json!({"maxClockError": "800ms"}),
@@ -113,9 +127,10 @@ async fn who_is_unfit_walled_in_out_of_step_or_holds_what_is_elsewhere_is_named(
         let run = cluster.until_wound_up(name).await.expect("a refused run stays");
         assert_eq!(condition(&run.status.expect("a status"), "Healed").0, "True", "{name}: every agent has said so");
     }
-    // The same cluster with every clock in step.
-    cluster.begin("in-step", json!({})).await;
-    let _agents = Agents::play(&cluster, "in-step", &[]);
+    // The same cluster with every clock in step, and the stranger let in.
+    let guards = json!({"allowUnplacedSources": true, "maxClockError": "900ms"});
+    cluster.begin("in-step", json!({"guards": guards})).await;
+    let _agents = Agents::play(&cluster, "in-step", &[("w3", hears_a_stranger)]);
     cluster.until_phase("in-step", &[Phase::Scheduled]).await;
 }
 

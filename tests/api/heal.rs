@@ -9,7 +9,7 @@ use crate::{
 use k8s_openapi::jiff::Timestamp;
 use rackpartition::{
     api::{Phase, RackPartitionStatus},
-    fault::Heal,
+    fault::{Heal, Way},
 };
 use serde_json::json;
 use std::{
@@ -18,6 +18,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use tokio::time::sleep;
 
 type Received = Arc<Mutex<Vec<(&'static str, Vec<u8>, Instant)>>>;
 
@@ -116,4 +117,27 @@ async fn an_abort_that_nobody_answers_ends_with_the_kernels_deadline_and_bars_ot
     let (value, message) = healed(&run.status.expect("a status"));
     assert_eq!(value, "Unknown", "nobody has said that it has healed");
     assert!(NODES.iter().all(|n| message.contains(n)), "{message}");
+}
+
+/// From the operator's own pod, the way of its heal packets; and only until the cut has a time, for in the cut it would prove nothing.
+#[tokio::test]
+async fn while_nodes_are_armed_the_operator_tries_the_way_of_its_heal_packets() {
+    let cluster = Cluster::start().await;
+    let _replica = Replica::start(&cluster.plane, GOOD.0, GOOD.1);
+    let packets = Packets::receive(&cluster);
+    cluster.begin("run", json!({})).await;
+    cluster.until_phase("run", &[Phase::Arming]).await;
+    let plan = cluster.plan_of("run").await.expect("a plan");
+    // Another for each node: the operator's own sees all of them go by.
+    let has = |node: &&str| packets.has(node, &plan.operator_datagram(GOOD.1, node, Way::Ipv4));
+    let everywhere = || async { NODES.iter().all(has).then_some(()) };
+    until("a marked datagram at every node", SOON, everywhere).await;
+    packets.forget();
+    until("another round", SOON, everywhere).await;
+    let _agents = Agents::play(&cluster, "run", &[]);
+    cluster.until_phase("run", &[Phase::Cut]).await;
+    packets.forget();
+    sleep(Duration::from_secs(3)).await;
+    assert!(!NODES.iter().any(has), "the operator goes on in the cut");
+    cluster.delete("run").await;
 }

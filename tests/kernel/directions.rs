@@ -1,7 +1,8 @@
 //! The agents' own datagrams, over every shape of `examples/shapes`: what they write down is the plan, direction by direction.
 
 use crate::{
-    fixture::{LONG, eventually_within},
+    fixture::{Firewall, LONG, Ns, PORT, TABLE, TOKEN, eventually, eventually_within, spec},
+    heal::heal,
     racks::{NODES, Racks, name, pod_ranges},
     shapes::example,
 };
@@ -9,10 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 use rackpartition::{
     agent::{Journal, Order, exchange_datagrams},
     api::{NodeRecordStatus, Protocol, RackPartitionSpec, SpanKind, Traffic, TrafficClass},
-    fault::{Effect, RunPlan, Way, pauses},
+    fault::{Effect, RunPlan, Way, is_operators, pauses},
     observe::boot_id,
 };
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, ops::Range, time::Duration};
 use tokio::sync::watch;
 
 /// Datagrams come every 200 ms and are looked at every 250 ms; the rest is for a busy machine.
@@ -256,6 +257,97 @@ fn pods_packets_that_go_round_the_hook_are_not_counted() {
         eventually_within(SOON, "everybody is heard whose datagrams come by", || {
             agents.seen(SpanKind::Heard, Timestamp::MIN) == seen
         });
+    });
+}
+
+/// A network policy or a host's own rules, on the way to one node: no agent's datagram is heard there, which is all that arming goes by
+/// when it waits for that node and names the port, and no heal packet would have healed it. It hears and heals once that is gone.
+#[test]
+fn what_stops_heal_packets_on_the_way_stops_the_agents_datagrams() {
+    let racks = Racks::new();
+    let plan = racks.plan(&example("isolate"));
+    let everything: Directions = planned(&plan, true).union(&planned(&plan, false)).cloned().collect();
+    let (unheard, heard): (Directions, Directions) =
+        everything.iter().cloned().partition(|(_, receiver, _)| *receiver == name(1));
+    assert!(unheard.len() >= NODES - 1);
+    let (node, other) = (&racks.members[1], &racks.members[0]);
+    let mut kernel = node.netfilter();
+    kernel.arm(&spec(&[&other.v4.to_string()]), 2 * LONG).unwrap();
+    let mut healed = || kernel.state(TABLE).unwrap().unwrap().heal_packets;
+    let firewall = Firewall::put_up(node);
+    std::thread::scope(|scope| {
+        let agents = Agents::start(scope, &racks, &plan);
+        eventually_within(SOON, "everybody else is heard", || agents.seen(SpanKind::Heard, Timestamp::MIN) == heard);
+        // As many as make a baseline of every direction, and more.
+        let before = firewall.dropped();
+        firewall.drops_more_than(before + 5 * unheard.len() as u32);
+        for v4 in [true, false] {
+            heal(other, node.address(v4), &TOKEN);
+        }
+        assert_eq!(healed(), 0);
+        assert_eq!(agents.seen(SpanKind::Heard, Timestamp::MIN), heard, "still nobody is heard there");
+        assert!(agents.seen(SpanKind::Lost, Timestamp::MIN).is_empty(), "no cut of ours took any");
+
+        firewall.take_down();
+        eventually_within(SOON, "everybody is heard", || agents.seen(SpanKind::Heard, Timestamp::MIN) == everything);
+        for (v4, packets) in [(true, 1), (false, 2)] {
+            heal(other, node.address(v4), &TOKEN);
+            eventually("the heal packet", || healed() == packets);
+        }
+    });
+}
+
+/// A pod of the first node, with a network of its own.
+fn pod(racks: &Racks) -> Ns {
+    let (node, mut pod) = (&racks.members[0], Ns::new("eth0", 7));
+    (pod.v4, pod.v6) = ("198.19.0.7".parse().unwrap(), "fd00:19:0::7".parse().unwrap());
+    node.ip(&["link", "add", "pod", "type", "veth", "peer", "name", "eth0", "netns", &pod.name]);
+    for (ns, device, v4, v6) in
+        [(node, "pod", "198.19.0.1/24", "fd00:19:0::1/64"), (&pod, "eth0", "198.19.0.7/24", "fd00:19:0::7/64")]
+    {
+        ns.ip(&["addr", "add", v4, "dev", device]);
+        ns.ip(&["addr", "add", v6, "dev", device, "nodad"]);
+        ns.ip(&["link", "set", device, "up"]);
+    }
+    for via in ["198.19.0.1", "fd00:19:0::1"] {
+        pod.ip(&["route", "add", "default", "via", via]);
+    }
+    node.run(|| {
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+    });
+    pod
+}
+
+/// All of it goes by the table on the pod's own node: that counts and takes what is for this node, and nothing that is for others.
+#[test]
+fn what_the_operators_pod_sends_is_heard_where_it_is_sent_to() {
+    let racks = Racks::new();
+    let plan = racks.plan(&example("isolate"));
+    let pod = pod(&racks);
+    let sockets = Way::OF_HEAL.map(|way| (way, pod.udp(pod.address(way.is_ipv4()))));
+    let send_to = |nodes: Range<usize>| {
+        for (node, (way, socket)) in nodes.flat_map(|node| sockets.iter().map(move |socket| (node, socket))) {
+            let datagram = plan.operator_datagram(&name(0), &name(node), *way);
+            socket.send_to(&datagram, SocketAddr::new(racks.address(node, way.is_ipv4()), PORT)).unwrap();
+        }
+    };
+    let heard_by = |nodes: Range<usize>| -> Directions {
+        let sender = format!("operator on {}", name(0));
+        nodes.flat_map(|node| Way::OF_HEAL.map(|way| (sender.clone(), name(node), format!("{way:?}")))).collect()
+    };
+    std::thread::scope(|scope| {
+        let agents = Agents::start(scope, &racks, &plan);
+        for nodes in [1..NODES, 0..NODES] {
+            eventually_within(SOON, "the operator is heard where it sends to, and nowhere else", || {
+                send_to(nodes.clone());
+                let heard = agents.seen(SpanKind::Heard, Timestamp::MIN).into_iter();
+                heard.filter(|(sender, ..)| is_operators(sender)).collect::<Directions>() == heard_by(nodes.clone())
+            });
+        }
+        let spans = agents.statuses().into_iter().flat_map(|s| s.spans);
+        let others: Vec<_> = spans.filter(|s| s.kind == SpanKind::Stranger || s.kind == SpanKind::Lost).collect();
+        assert!(others.is_empty(), "its address is its node's, and nothing is cut: {others:?}");
     });
 }
 

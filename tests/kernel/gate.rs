@@ -6,6 +6,7 @@ use crate::node::{Node, plan};
 use crate::stream::{ALLOWANCE, Stream, sleep_until};
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use rackpartition::netfilter::{Error, TimeWindow};
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 const GATE: Duration = Duration::from_millis(1200);
@@ -78,6 +79,29 @@ fn a_stopped_agent_heals_by_the_gate() {
 #[test]
 fn a_killed_agent_heals_by_the_gate() {
     the_gate_ends_a_cut_without_its_agent(|right| right.kill());
+}
+
+/// Of a staggered heal: the wall clock may be set to any time of the cut then, and this node is not cut again while others still are.
+#[test]
+fn the_gate_of_a_node_that_heals_early_closes_with_its_own_window() {
+    let net = Net::new();
+    let mut plan = plan(&net, LONG, LONG);
+    plan["members"][1]["rack"] = "r2".into();
+    plan["pattern"] = json!({"earlySeconds": {"r2": LONG.as_secs_f64() - 1.0}});
+    let stream = Stream::start(&net.left, &net.right, true);
+    let mut right = Node::new(&net.right, &plan);
+    let cut = right.cut(LONG);
+    let own = TimeWindow { from: cut.from, to: cut.from + 1.seconds() };
+    let asked = Timestamp::now();
+    let closes = asked + right.table().and_then(|table| table.gate).expect("the gate is open");
+    // A quarter of a second, and the rest is for a machine that is busy.
+    assert!(closes < own.to + 1.seconds(), "{closes} is not right after {}", own.to);
+    stream.run_past(own.to + 2.seconds());
+    assert!(right.is_open() && right.has_windows(), "the table stays until the others heal");
+    assert!(right.wrote()["ended"].is_null(), "nothing is amiss: {}", right.wrote());
+    right.abort();
+    right.ends("Aborted");
+    stream.stop().assert_lost_in("of its own window", &[own]);
 }
 
 /// Held in mid-cut, its process hears of nothing; the kernel takes the packet all the same.

@@ -1,6 +1,6 @@
 //! Heal packets open a node without any process there, and an aborted run can never cut.
 
-use crate::fixture::{LONG, Net, Ns, PORT, TABLE, TOKEN, always, eventually, window};
+use crate::fixture::{Firewall, LONG, Net, Ns, PORT, TABLE, TOKEN, always, eventually, window};
 use crate::node::{Node, plan};
 use crate::stream::Stream;
 use clap::Parser;
@@ -294,24 +294,14 @@ fn an_agent_that_hears_of_an_abort_repeats_its_heal_packets() {
     right.cut(LONG);
     left.cut(LONG);
     right.kill();
-    let chain = "add chain inet lossy c { type filter hook prerouting priority -400; }";
-    let rule = format!("add rule inet lossy c udp dport {PORT} counter drop");
-    net.right.nft(&[&format!("add table inet lossy; {chain}; {rule}")]);
-    let lost = || {
-        let listing = net.right.nft(&["list", "table", "inet", "lossy"]);
-        let counter = listing.split("packets ").nth(1).and_then(|rest| rest.split(' ').next());
-        counter.and_then(|packets| packets.parse::<u32>().ok()).expect("a counter")
-    };
+    let firewall = Firewall::put_up(&net.right);
 
     left.abort();
     left.ends("Aborted");
-    // Three rounds, to both addresses, are not the end of it. They are a second apart.
-    eventually("a fourth round", || {
-        std::thread::sleep(Duration::from_millis(100));
-        lost() > 6
-    });
+    // Three rounds, to both addresses, are not the end of it: a fourth comes. They are a second apart.
+    firewall.drops_more_than(6);
     assert!(!right.is_open());
-    net.right.nft(&["delete", "table", "inet", "lossy"]);
+    firewall.take_down();
     eventually("the next one opens right", || right.is_open());
     right.start();
     right.ends("Aborted");

@@ -121,6 +121,11 @@ impl<'a> Node<'a> {
     pub fn is_ready(&self) -> bool {
         ready(self.disk.path()).exists()
     }
+    /// Waits until an agent that holds nothing has looked again: it takes back a readiness that nobody meant.
+    pub fn looks(&self) {
+        fs::write(ready(self.disk.path()), "").unwrap();
+        eventually("the agent looks", || !self.is_ready());
+    }
     /// What the agent has on its disk against a second arming; null before it has.
     pub fn wrote(&self) -> Value {
         let state = state(self.disk.path()).join(RUN_UID).join("state.json");

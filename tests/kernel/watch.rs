@@ -14,7 +14,7 @@ const NAME: &str = "rackpartition_watch_test";
 
 fn spec(known: Option<&[&str]>) -> WatchSpec {
     let strangers = known.map(|known| Strangers { but: nets(known), ports: Vec::new() });
-    WatchSpec { name: NAME.into(), ports: vec![PORT], mark: MARK, senders: vec![1], strangers }
+    WatchSpec { name: NAME.into(), ports: vec![PORT], marks: vec![MARK], senders: vec![1], strangers }
 }
 
 fn open(ns: &Ns, known: Option<&[&str]>) -> Watch {

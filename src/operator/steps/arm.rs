@@ -8,7 +8,7 @@ use crate::{
     operator::{
         clocks::{self, Spread},
         context::Context,
-        convergence, objects,
+        convergence, heal_path, objects,
     },
 };
 use k8s_openapi::jiff::Timestamp;
@@ -30,7 +30,7 @@ pub async fn start(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
         return Ok(refuse(status, other.to_string()));
     }
     let Planned { plan, sides, .. } = planned(run, ctx).await?;
-    if let Some(next) = hand_over(ctx, &sides, &status, conditions::PLANNED) {
+    if let Some(next) = hand_over(run, ctx, &sides, &status, conditions::PLANNED) {
         return Ok(next);
     }
     let set = objects::daemon_set(run, &ctx.settings.agent.agent_namespace, &plan, &ctx.settings.agent);
@@ -56,7 +56,7 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     let planned = planned(run, ctx).await?;
     let (agents, operator) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
     // Whoever armed may have died since.
-    if let Some(next) = hand_over(ctx, &planned.sides, &status, conditions::ARMED) {
+    if let Some(next) = hand_over(run, ctx, &planned.sides, &status, conditions::ARMED) {
         return Ok(next);
     }
     ctx.observers.ensure(ctx, run, &planned.plan, &planned.snapshot, operator.as_ref());
@@ -90,11 +90,11 @@ async fn next(
             format!("etcd's leader moved from {planned} to {now} while nodes were armed: run it again"),
         ));
     }
-    Ok(arming(&run.spec, status, waits, arm_deadline(ctx), Timestamp::now()))
+    Ok(arming(&run.spec, status, waits, arm_deadline(run, ctx), Timestamp::now()))
 }
 
-fn arm_deadline(ctx: &Context) -> f64 {
-    Duration::from(ctx.settings.arm_deadline).as_secs_f64()
+fn arm_deadline(run: &RackPartition, ctx: &Context) -> f64 {
+    ctx.settings.arms_within(&run.spec.guards).as_secs_f64()
 }
 
 /// Tells of tables that this run's agents have found by the end of its arming, however it ends.
@@ -123,13 +123,19 @@ pub fn moved_leader(planned: &Planned, agents: &[NodeRecord]) -> Option<(String,
 }
 
 /// What follows where this replica is about to be cut off: another one leads, and where none comes in time, nobody is cut.
-fn hand_over(ctx: &Context, sides: &[Side], status: &RackPartitionStatus, since: &str) -> Option<Next> {
+fn hand_over(
+    run: &RackPartition,
+    ctx: &Context,
+    sides: &[Side],
+    status: &RackPartitionStatus,
+    since: &str,
+) -> Option<Next> {
     let writable: Vec<_> = Side::most_writable(sides).into_iter().flat_map(|s| s.nodes.iter().cloned()).collect();
     let is_planned = sides.iter().any(|s| s.nodes.contains(&ctx.settings.node));
     if writable.is_empty() || !is_planned || writable.contains(&ctx.settings.node) {
         return None;
     }
-    if is_late(status, since, arm_deadline(ctx), Timestamp::now()) {
+    if is_late(status, since, arm_deadline(run, ctx), Timestamp::now()) {
         let why = format!(
             "no replica of the operator on the side that stays writable ({}) has taken over: run two replicas in different racks, by \
              operator.replicas and rackLabel of the chart",
@@ -175,6 +181,10 @@ async fn waits_for(
     if let Some(waits) = baseline::lacks(&planned.plan, agents, &run.spec.guards) {
         return Ok(Some(waits));
     }
+    let families = heal_path::families(&planned.plan);
+    if let Some(waits) = baseline::deaf_to_operator(&planned.plan, agents, &ctx.settings.node, &families) {
+        return Ok(Some(waits));
+    }
     match ctx.observers.alarms(&planned.plan.run_uid) {
         None => return Ok(Some(("NoBaseline", "a first look at spec.abortWhen".into()))),
         Some(alarms) => {
@@ -189,7 +199,8 @@ async fn waits_for(
     // Members that are no nodes have no agent beside them.
     let members = planned.snapshot.etcd.iter().map(|m| m.node.as_str());
     let members = members.filter(|node| planned.snapshot.node(node).is_some());
-    if let Some((reason, waits)) = baseline::unrest(members, agents) {
+    let quiet = Duration::from(run.spec.guards.etcd_quiet_for).as_secs_f64();
+    if let Some((reason, waits)) = baseline::unrest(members, agents, quiet) {
         return Ok(Some((reason, format!("{waits} (or set spec.guards.allowUnhealthyBaseline)"))));
     }
     if ctx.observers.convergence(&planned.plan.run_uid).is_err() {

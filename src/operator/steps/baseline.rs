@@ -3,7 +3,7 @@
 
 use crate::{
     api::{ETCD, ETCD_DISK, ETCD_LEADER, Guards, NodeRecord, NodeRecordStatus, Span, SpanKind},
-    fault::{PortClass, ProbeTarget, RunPlan, Sample, Way},
+    fault::{Member, PortClass, ProbeTarget, RunPlan, Sample, Way},
 };
 use std::collections::BTreeMap;
 
@@ -11,10 +11,8 @@ use std::collections::BTreeMap;
 const SAMPLES: u32 = 3;
 /// What was seen last this long before the end of its record, seconds, is no longer so.
 const FRESH: f64 = 5.0;
-/// For so long every member of etcd beside an agent has been seen with a leader, without an election and without a slow write before
-/// anybody is cut, seconds: as many looks as tell a lasting trouble from one write. Members count and keep no times, so nobody knows
-/// how they were before the agents came, and every run waits for this; longer would cost each more than it tells. Ours.
-const QUIET: f64 = 15.0;
+/// Nodes that one sentence names.
+const NAMED: usize = 10;
 
 /// What is still missing, as a reason and a sentence.
 pub fn lacks(plan: &RunPlan, agents: &[NodeRecord], guards: &Guards) -> Option<(&'static str, String)> {
@@ -57,6 +55,52 @@ pub fn lacks(plan: &RunPlan, agents: &[NodeRecord], guards: &Guards) -> Option<(
     records.iter().find_map(|(node, status)| Some(("UnplacedSources", misplaced(plan, node, status)?)))
 }
 
+/// Which nodes have not heard the operator's pod on node `own` lately, as a reason and a sentence. Its heal packets take that way, and
+/// agents' datagrams say nothing of it. `families` are the ways on which that pod can send at all.
+pub fn deaf_to_operator(
+    plan: &RunPlan,
+    agents: &[NodeRecord],
+    own: &str,
+    families: &[Way],
+) -> Option<(&'static str, String)> {
+    let records: BTreeMap<&str, &NodeRecordStatus> =
+        agents.iter().filter_map(|r| Some((r.spec.node.as_str(), r.status.as_ref()?))).collect();
+    let those = |lacks: &dyn Fn(&Member) -> bool| {
+        let nodes = plan.members.iter().filter(|m| m.has_agent).filter(|m| lacks(m));
+        some(&nodes.map(|m| m.name.as_str()).collect::<Vec<_>>())
+    };
+    let no_way = |m: &Member| !families.iter().any(|way| way.destination(m).is_some());
+    if let Some(nodes) = those(&no_way) {
+        let why = format!(
+            "the operator's pod on {own} to have a way to {nodes}: it has no address of a family that they have, and none of \
+             its heal packets could leave for them; give the operator's pods one, no field of the spec or of the chart \
+             does without"
+        );
+        return Some(("NoBaseline", why));
+    }
+    families.iter().find_map(|way| {
+        let subject = plan.operator_subject(own, *way);
+        let heard = |m: &Member| records.get(m.name.as_str()).is_some_and(|s| hears(s, &subject));
+        let nodes = those(&|m: &Member| way.destination(m).is_some() && !heard(m))?;
+        let why = format!(
+            "{nodes} to hear the operator's pod on {own} by {way:?}: a NetworkPolicy on egress of the operator's pods, or a \
+             firewall, may stop UDP port {} from there, and would stop heal packets too; let it through to every node's \
+             addresses, no field of the spec or of the chart does without",
+            plan.heal.port
+        );
+        Some(("NoBaseline", why))
+    })
+}
+
+/// The first of these names, and how many more there are; `None` where there are none.
+fn some(names: &[&str]) -> Option<String> {
+    match names.len() {
+        0 => None,
+        1..=NAMED => Some(names.join(", ")),
+        n => Some(format!("{} and {} more", names[..NAMED].join(", "), n - NAMED)),
+    }
+}
+
 /// A virtual address goes the way of the node that holds it, whatever the plan says.
 fn misplaced(plan: &RunPlan, node: &str, status: &NodeRecordStatus) -> Option<String> {
     let held = status.spans.iter().filter(|s| s.kind == SpanKind::Address && is_fresh(status, s));
@@ -70,38 +114,44 @@ fn misplaced(plan: &RunPlan, node: &str, status: &NodeRecordStatus) -> Option<St
 }
 
 /// Why etcd is not known to be well, as a reason and a sentence. `members` are the nodes whose agents should see one beside them:
-/// silence is no health.
-pub fn unrest<'a>(members: impl IntoIterator<Item = &'a str>, agents: &[NodeRecord]) -> Option<(&'static str, String)> {
-    let sentence = |node: &str, why: &str| format!("etcd on {node} to be well for {QUIET} s: {why}");
-    let seen = agents.iter().find_map(|r| Some((&r.spec.node, trouble(r.status.as_ref()?)?)));
+/// silence is no health. `quiet` is `spec.guards.etcdQuietFor`, seconds. What was before an agent's first look nobody knows, and it is
+/// over for as long when the wait is.
+pub fn unrest<'a>(
+    members: impl IntoIterator<Item = &'a str>,
+    agents: &[NodeRecord],
+    quiet: f64,
+) -> Option<(&'static str, String)> {
+    let sentence =
+        |node: &str, why: &str| format!("etcd on {node} to be well for {quiet} s (spec.guards.etcdQuietFor): {why}");
+    let seen = agents.iter().find_map(|r| Some((&r.spec.node, trouble(r.status.as_ref()?, quiet)?)));
     if let Some((node, why)) = seen {
         return Some(("UnhealthyBaseline", sentence(node, why)));
     }
     members.into_iter().find_map(|node| {
         let status = agents.iter().find(|r| r.spec.node == node).and_then(|r| r.status.as_ref());
-        Some(("NoBaseline", sentence(node, &unproven(status)?)))
+        Some(("NoBaseline", sentence(node, &unproven(status, quiet)?)))
     })
 }
 
-/// What the member beside this agent did lately.
-fn trouble(status: &NodeRecordStatus) -> Option<&'static str> {
+/// What the member beside this agent did in the last `quiet` seconds.
+fn trouble(status: &NodeRecordStatus, quiet: f64) -> Option<&'static str> {
     let words = |span: &Span| match (span.subject.as_str(), span.state.as_str()) {
         (ETCD, "alone") => Some("it knew no leader"),
         (ETCD_LEADER, "changed") => Some("its leader changed, or it was started anew"),
         (ETCD_DISK, "slow") => Some("a write to its log took longer than half a second"),
         _ => None,
     };
-    let lately = status.spans.iter().filter(|s| s.kind == SpanKind::Etcd && age(status, s) <= QUIET);
+    let lately = status.spans.iter().filter(|s| s.kind == SpanKind::Etcd && age(status, s) <= quiet);
     lately.filter_map(words).next()
 }
 
-/// Why nobody can say that the member beside this agent has been well for long enough.
-fn unproven(status: Option<&NodeRecordStatus>) -> Option<String> {
+/// Why nobody can say that the member beside this agent has been well for `quiet` seconds.
+fn unproven(status: Option<&NodeRecordStatus>, quiet: f64) -> Option<String> {
     let well_for = |subject, state| well_for(status?, subject, state);
     match well_for(ETCD_LEADER, "steady").zip(well_for(ETCD_DISK, "fast")) {
         None if status.is_some_and(was_answered) => Some("so far for 0 s".into()),
         None => Some("no word of it yet at 127.0.0.1:2381, kubeadm's --listen-metrics-urls".into()),
-        Some((led, wrote)) if led.min(wrote) < QUIET => Some(format!("so far for {:.0} s", led.min(wrote))),
+        Some((led, wrote)) if led.min(wrote) < quiet => Some(format!("so far for {:.0} s", led.min(wrote))),
         Some(_) => None,
     }
 }
@@ -172,6 +222,7 @@ mod tests {
         api::{NodeRecordSpec, Observer},
         observe::{before, now},
     };
+    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::SignedDuration};
     use std::time::Duration;
 
     /// What the agent on c1 wrote down of the member beside it: subject, state, and from how long to how long ago, seconds.
@@ -201,14 +252,18 @@ mod tests {
         }
     }
 
+    /// What a run asks for that says nothing.
+    const QUIET: f64 = 15.0;
+
     fn waits(spans: &[(&str, &str, u64, u64)]) -> Option<(&'static str, String)> {
-        unrest(["c1"], &[record(spans)])
+        unrest(["c1"], &[record(spans)], QUIET)
     }
 
     fn assert_waits(spans: &[(&str, &str, u64, u64)], reason: &str, words: &str) {
         let (why, sentence) = waits(spans).unwrap_or_else(|| panic!("{spans:?} was taken for well"));
         assert_eq!(why, reason, "{sentence}");
-        assert!(sentence.starts_with("etcd on c1 to be well for 15 s: ") && sentence.contains(words), "{sentence}");
+        let head = "etcd on c1 to be well for 15 s (spec.guards.etcdQuietFor): ";
+        assert!(sentence.starts_with(head) && sentence.contains(words), "{sentence}");
     }
 
     const FAST: (&str, &str, u64, u64) = (ETCD_DISK, "fast", 20, 0);
@@ -238,12 +293,94 @@ mod tests {
         assert_waits(&alone, "UnhealthyBaseline", "no leader");
     }
 
+    /// Also of a member that was started, or changed its leader, just before its first look: what was then is over for as long.
+    #[test]
+    fn a_run_that_asks_for_longer_is_cut_no_sooner_after_the_first_look() {
+        let waits = |first: u64, quiet: f64| {
+            let spans = [(ETCD_LEADER, "unknown", first, first), (ETCD_DISK, "unknown", first, first)];
+            let since = [(ETCD_LEADER, "steady", first - 2, 0), (ETCD_DISK, "fast", first - 2, 0)];
+            unrest(["c1"], &[record(&[spans, since].concat())], quiet)
+        };
+        assert_eq!(waits(16, QUIET), None);
+        let (why, sentence) = waits(16, 60.0).expect("not watched for a minute");
+        assert_eq!(why, "NoBaseline");
+        assert!(sentence.contains("well for 60 s (spec.guards.etcdQuietFor): so far for 16 s"), "{sentence}");
+        assert_eq!(waits(61, 60.0), None);
+        let slow = [(ETCD_LEADER, "steady", 90, 0), (ETCD_DISK, "slow", 40, 40), (ETCD_DISK, "fast", 38, 0)];
+        assert_eq!(unrest(["c1"], &[record(&slow)], QUIET), None);
+        let waits = unrest(["c1"], &[record(&slow)], 60.0);
+        assert_eq!(waits.map(|(why, _)| why), Some("UnhealthyBaseline"), "forty seconds ago is within the last minute");
+    }
+
     #[test]
     fn silence_is_no_health_where_a_member_should_be() {
         assert_waits(&[], "NoBaseline", "no word of it yet at 127.0.0.1:2381");
         let since_long = [(ETCD_LEADER, "steady", 60, 30), (ETCD_DISK, "fast", 60, 30)];
         assert_waits(&since_long, "NoBaseline", "no word of it");
-        assert!(unrest(["c1", "c2"], &[record(&[(ETCD_LEADER, "steady", 20, 0), FAST])]).is_some(), "no record of c2");
-        assert_eq!(unrest([], &[record(&[])]), None, "nobody waits for members that have no agent beside them");
+        let well = [record(&[(ETCD_LEADER, "steady", 20, 0), FAST])];
+        assert!(unrest(["c1", "c2"], &well, QUIET).is_some(), "no record of c2");
+        assert_eq!(unrest([], &[record(&[])], QUIET), None, "nobody waits for members that have no agent beside them");
+    }
+
+    /// The record of a node that hears these subjects.
+    fn hearing(node: &str, subjects: &[&str]) -> NodeRecord {
+        let mut heard = record(&subjects.iter().map(|s| (*s, "heard", 4, 0)).collect::<Vec<_>>());
+        heard.spec.node = node.into();
+        for span in heard.status.iter_mut().flat_map(|status| &mut status.spans) {
+            (span.kind, span.samples) = (SpanKind::Heard, SAMPLES);
+        }
+        heard
+    }
+
+    fn plan_of_two() -> RunPlan {
+        serde_json::from_value(serde_json::json!({
+            "run": "r", "runUid": "u", "edges": [],
+            "members": [
+                {"name": "w1", "hasAgent": true, "cidrs": [], "healAddresses": ["198.18.0.1", "fd00::1"]},
+                {"name": "w2", "hasAgent": true, "cidrs": [], "healAddresses": ["198.18.0.2"]},
+                {"name": "lb", "hasAgent": false, "cidrs": [], "healAddresses": []},
+            ],
+            "heal": {"port": 40441, "token": "00"}, "durationSeconds": 1.0, "longestSeconds": 1.0, "probes": [],
+            "apiServers": [], "writable": [],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn every_node_must_hear_the_operator_in_each_family_that_both_have() {
+        let plan = plan_of_two();
+        let waits = |agents: &[NodeRecord], families: &[Way]| {
+            deaf_to_operator(&plan, agents, "w2", families).map(|(_, sentence)| sentence).unwrap_or_default()
+        };
+        let (v4, v6) = ("operator on w2/Ipv4", "operator on w2/Ipv6");
+        assert_eq!(waits(&[hearing("w1", &[v4, v6]), hearing("w2", &[v4])], &Way::OF_HEAL), "");
+        let only_v4 = [hearing("w1", &[v4]), hearing("w2", &[v4])];
+        assert_eq!(waits(&only_v4, &[Way::Ipv4]), "", "its pod has no other");
+        let deaf = waits(&only_v4, &Way::OF_HEAL);
+        assert!(deaf.starts_with("w1 to hear the operator's pod on w2 by Ipv6: ") && deaf.contains("40441"), "{deaf}");
+        let none = waits(&only_v4, &[Way::Ipv6]);
+        assert!(none.starts_with("the operator's pod on w2 to have a way to w2: "), "{none}");
+        assert!(waits(&only_v4, &[]).contains("a way to w1, w2: "));
+        // No record, nothing heard, heard of the leader before, heard once, heard long ago.
+        let once = |mut agent: NodeRecord| {
+            agent.status.iter_mut().flat_map(|s| &mut s.spans).for_each(|span| span.samples = 1);
+            agent
+        };
+        let mut long_ago = hearing("w1", &[v4]);
+        let until = &mut long_ago.status.as_mut().unwrap().observed_until;
+        *until = until.as_ref().map(|at| MicroTime(at.0 + SignedDuration::from_secs(6)));
+        for w1 in [hearing("w1", &[]), hearing("w1", &["operator on w1/Ipv4"]), once(hearing("w1", &[v4])), long_ago] {
+            let sentence = waits(&[w1, hearing("w2", &[v4])], &[Way::Ipv4]);
+            assert!(sentence.starts_with("w1 to hear "), "{sentence}");
+        }
+        assert!(waits(&[], &[Way::Ipv4]).starts_with("w1, w2 to hear "));
+    }
+
+    #[test]
+    fn of_many_names_the_first_are_told() {
+        let names: Vec<String> = (0..12).map(|i| format!("w{i}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(some(&names).unwrap(), "w0, w1, w2, w3, w4, w5, w6, w7, w8, w9 and 2 more");
+        assert_eq!((some(&names[..2]).unwrap().as_str(), some(&[])), ("w0, w1", None));
     }
 }
