@@ -199,13 +199,24 @@ pub struct Guards {
     #[serde(default)]
     pub allow_all_racks: bool,
     /// Allow a start while a node is not Ready, a workload is not whole, or a member of etcd beside an agent has not been seen well
-    /// for 15 s. A node that is not Ready can't be armed, so the run will be refused later all the same if it is concerned.
+    /// for `etcdQuietFor`. A node that is not Ready can't be armed, so the run will be refused later all the same if it is concerned.
     #[serde(default)]
     pub allow_unhealthy_baseline: bool,
     /// Allow a run in which nodes hear addresses whose place nobody knows, such as clients and name servers. One of them may be
     /// another address of a node that is cut off; they are named, and no longer make the run Inconclusive.
     #[serde(default)]
     pub allow_unplaced_sources: bool,
+    /// For so long every member of etcd beside an agent must have been seen with a leader, without an election, without being started
+    /// anew and without a write of over half a second to its log, before anybody is cut: 1s to 10m. Members keep counts and no times, so
+    /// what was before the agents came is not known. So the run watches for all of this time, and whatever was before is over for as
+    /// long. It may arm for longer than the chart's `agent.armDeadline`, by what this is above 15s.
+    #[serde(default = "default_etcd_quiet_for")]
+    #[schemars(length(max = 32))]
+    #[x_kube(
+        validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('10m')")
+            .message("watch etcd for 1s to 10m")
+    )]
+    pub etcd_quiet_for: Duration,
     /// Largest error between the clocks of two machines: measured offset, its uncertainty and the drift to come. At most
     /// 900ms: the last call before a cut and the deadline after it leave room for a second.
     #[serde(default = "default_max_clock_error")]
@@ -225,7 +236,18 @@ impl Default for Guards {
             allow_all_racks: false,
             allow_unhealthy_baseline: false,
             allow_unplaced_sources: false,
+            etcd_quiet_for: default_etcd_quiet_for(),
             max_clock_error: default_max_clock_error(),
+        }
+    }
+}
+
+impl Guards {
+    /// How much longer than usual etcd has to be watched before a cut. Nothing where nobody waits for it.
+    pub fn watched_longer(&self) -> time::Duration {
+        match self.allow_unhealthy_baseline {
+            true => time::Duration::ZERO,
+            false => time::Duration::from(self.etcd_quiet_for).saturating_sub(ETCD_QUIET_FOR),
         }
     }
 }
@@ -238,6 +260,11 @@ fn default_recovery() -> Duration {
 }
 fn outside() -> String {
     "outside".into()
+}
+/// As many looks at etcd as tell a lasting trouble from one slow write; every run pays for more. Ours.
+const ETCD_QUIET_FOR: time::Duration = time::Duration::from_secs(15);
+fn default_etcd_quiet_for() -> Duration {
+    ETCD_QUIET_FOR.into()
 }
 /// A tenth of the shortest default timer that a cut is compared with, etcd's dial and stream timeouts of 5 s.
 fn default_max_clock_error() -> Duration {

@@ -23,6 +23,7 @@ fn defaults_are_those_of_the_docs() {
     assert_eq!(run.spec.rack_label, "topology.kubernetes.io/zone");
     assert_eq!(run.spec.recovery.to_string(), "300s");
     assert!(!run.spec.guards.allow_quorum_loss && !run.spec.guards.allow_all_racks);
+    assert_eq!(run.spec.guards.etcd_quiet_for.to_string(), "15s");
     assert!(!run.spec.abort && !run.spec.rehearsal);
     run.validate_cel().unwrap();
 }
@@ -43,6 +44,8 @@ fn what_can_be_refused_without_a_cluster_is_refused() {
         (with("flap", json!({"down": "5s", "up": "0s"})), "from 1s to 1h"),
         (with("stagger", json!("1h")), "stagger the heal by"),
         (with("guards", json!({"maxClockError": "1h"})), "clock error"),
+        (with("guards", json!({"etcdQuietFor": "0s"})), "watch etcd for 1s to 10m"),
+        (with("guards", json!({"etcdQuietFor": "11m"})), "watch etcd for 1s to 10m"),
         (with("abortWhen", json!({"http": [{"url": "ftp://shop"}]})), "http or https"),
         (with("abortWhen", json!({"apiUnavailable": "0s"})), "1s to 1h"),
         (with("abortWhen", json!({"apiUnavailable": "5s", "holdsFor": "1h"})), "0s to 10m"),

@@ -82,6 +82,8 @@ impl Lifeline {
                 progress.end();
                 let path_shown = path.display();
                 println!("Should the API be lost: {path_shown} heals every node from any machine that reaches them");
+                // What is printed may end up in somebody's log.
+                println!("In it is `kubectl rackpartition heal` with token and addresses, for its owner only");
                 self.kept = Some(path);
             }
             // While agents are being started it may only be too early.

@@ -47,11 +47,12 @@ pub async fn read(client: &Client, run: &RackPartition) -> anyhow::Result<String
 pub fn script(run: &str, heal: &Heal, addresses: &[IpAddr]) -> anyhow::Result<String> {
     let token = STANDARD.encode(heal.token_bytes().context("failed to read the token")?);
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    let (nodes, port) = (addresses.join(" "), heal.port);
+    let (nodes, listed, Heal { port, token: hexadecimal }) = (addresses.join(" "), addresses.join(","), heal);
     // bash's own printf would send one datagram for each line, and a token may contain the end of one.
     Ok(format!(
         r#"#!/usr/bin/env bash
-# Heals every node of run {run}. Sends its secret: whoever has this can end the run.
+# Heals every node of run {run}. Sends its secret: whoever has this can end the run. The same by our own binary:
+# RACKPARTITION_TOKEN={hexadecimal} kubectl rackpartition heal --addresses {listed} --port {port}
 for round in {{1..{ROUNDS}}}; do
   for node in {nodes}; do
     base64 -d <<<'{token}' >"/dev/udp/$node/{port}" || echo "nothing leaves for $node" >&2
@@ -98,6 +99,17 @@ pub fn forget(path: &PathBuf) {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_script_has_the_line_for_our_own_binary_too() {
+        let heal = Heal { port: Heal::PORT, token: "000102030405060708090a0b0c0d0e0f".into() };
+        let addresses: [IpAddr; 2] = ["198.18.0.7", "fd00::7"].map(|address| address.parse().unwrap());
+        let script = script("a", &heal, &addresses).unwrap();
+        let line = "# RACKPARTITION_TOKEN=000102030405060708090a0b0c0d0e0f kubectl rackpartition heal \
+                    --addresses 198.18.0.7,fd00::7 --port 40441\n";
+        assert!(script.contains(line), "{script}");
+        assert!(script.contains("  for node in 198.18.0.7 fd00::7; do\n"), "{script}");
+    }
 
     #[test]
     fn the_secret_is_its_owners() {

@@ -240,6 +240,37 @@ fn root(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::tests::fixture::passing;
+
+    /// A cut-off API server may acknowledge what its own side will not keep, and says nothing of the other one.
+    #[test]
+    fn only_writes_on_the_side_that_stays_writable_keep_the_api_available() {
+        let passed = passing();
+        let watched = |acknowledged: &[&str], writable: &[&str]| {
+            let acknowledges = Acknowledged::default();
+            acknowledged.iter().for_each(|server| acknowledges.now(server));
+            let writable = writable.iter().map(|server| (*server).to_owned()).collect();
+            Watched {
+                run: RackPartition::new("run", passed.spec.clone()),
+                plan: RunPlan { writable, ..passed.plan.clone() },
+                acknowledged: acknowledges,
+                ended: None,
+                schedule: watch::channel(None).1,
+            }
+        };
+        let begun = Instant::now() - Duration::from_secs(10);
+        let why = |acknowledged: &[&str], writable: &[&str], limit: u64| {
+            unavailable(&watched(acknowledged, writable), Duration::from_secs(limit), begun)
+        };
+        let majority = &["cp2", "cp3"][..];
+        let said = why(&["cp1"], majority, 5).expect("nobody but the minority's acknowledged");
+        assert!(said.contains("spec.abortWhen.apiUnavailable 5 s: no write was acknowledged for 10."), "{said}");
+        assert_eq!(why(&["cp1", "cp3"], majority, 5), None);
+        assert_eq!(why(&[], majority, 60), None, "nobody has looked for so long");
+        // Where no side stays writable for sure any of them will do.
+        assert_eq!(why(&["cp1"], &[], 5), None);
+        assert!(why(&[], &[], 5).is_some());
+    }
 
     #[test]
     fn a_condition_must_hold_without_a_break() {

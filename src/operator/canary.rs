@@ -37,7 +37,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 pub struct Acknowledged(Arc<Mutex<HashMap<String, Instant>>>);
 
 impl Acknowledged {
-    fn now(&self, server: &str) {
+    pub(super) fn now(&self, server: &str) {
         self.0.lock().expect("no holder panics").insert(server.to_owned(), Instant::now());
     }
     /// The latest by any of these servers.

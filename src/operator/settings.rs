@@ -1,7 +1,8 @@
 //! What the operator is told by its Deployment.
 
-use crate::fault::Policy;
+use crate::{api::Guards, fault::Policy};
 use clap::Args;
+use std::time::Duration;
 
 /// Set by the chart, by environment.
 #[derive(Args, Clone, Debug)]
@@ -25,6 +26,14 @@ pub struct Settings {
     pub agent: AgentSettings,
     #[command(flatten)]
     pub policy: PolicySettings,
+}
+
+impl Settings {
+    /// How long a run with these guards may take to arm. The deadline has room for etcd to be watched as long as usual; what a run asks
+    /// for beyond comes on top.
+    pub fn arms_within(&self, guards: &Guards) -> Duration {
+        Duration::from(self.arm_deadline) + guards.watched_longer()
+    }
 }
 
 /// What the cluster's owner allows any run.
@@ -118,5 +127,30 @@ impl AgentSettings {
             pod_logs: String::new(),
             state_dir: "/var/lib/rackpartition".into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    #[test]
+    fn a_run_that_watches_etcd_for_longer_may_arm_for_longer() {
+        let words = ["operator", "--pod", "p", "--namespace", "n", "--node", "w1", "--agent-image", "i"];
+        let CommandLine { settings } = CommandLine::parse_from(words.into_iter().chain(["--arm-deadline", "3m"]));
+        let quiet = |seconds| Guards { etcd_quiet_for: Duration::from_secs(seconds).into(), ..Guards::default() };
+        let within = |guards: &Guards| settings.arms_within(guards).as_secs();
+        assert_eq!(within(&Guards::default()), 180);
+        assert_eq!(within(&quiet(1)), 180, "images take as long to be pulled");
+        assert_eq!(within(&quiet(600)), 180 + 585);
+        let unwatched = Guards { allow_unhealthy_baseline: true, ..quiet(600) };
+        assert_eq!(within(&unwatched), 180, "nobody waits for etcd");
     }
 }

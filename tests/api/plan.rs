@@ -1,10 +1,16 @@
 //! Every refusal of a plan ends in a phase, with a message that says what to do.
 
 use crate::{
-    cluster::{BAD, Cluster, GOOD},
+    agents::Agents,
+    cluster::{BAD, Cluster, GOOD, NODES, of_run},
     replica::{NAMESPACE, Replica},
+    wait::{SOON, until},
 };
-use kube::api::PostParams;
+use k8s_openapi::api::core::v1::Node;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
 use rackpartition::api::{Phase, RackPartitionStatus};
 use serde_json::{Value, json};
 
@@ -88,4 +94,51 @@ async fn of_two_runs_that_were_planned_at_the_same_moment_one_is_refused_before_
     has(&status.message.unwrap_or_default(), &["first", "Arming", "one run at a time"]);
     assert_eq!(cluster.status("first").await.and_then(|s| s.phase), Some(Phase::Arming), "left alone");
     cluster.delete("first").await;
+}
+
+/// The nodes that agents are to be on, by their DaemonSet.
+async fn nodes_with_agents(cluster: &Cluster, run: &str) -> Option<Vec<String>> {
+    let set = cluster.daemon_sets().list(&of_run(run)).await.ok()?.items.pop()?;
+    let affinity = set.spec?.template.spec?.affinity?.node_affinity?;
+    let terms = affinity.required_during_scheduling_ignored_during_execution?.node_selector_terms;
+    let fields = terms.into_iter().filter_map(|term| term.match_fields).flatten();
+    Some(fields.filter_map(|field| field.values).flatten().collect())
+}
+
+/// Also where the operator dies before it has started the agents, so that the next one does after racks have changed.
+#[tokio::test]
+async fn whom_a_run_is_about_is_settled_when_it_is_planned() {
+    let cluster = Cluster::start().await;
+    let replica = Replica::start(&cluster.plane, GOOD.0, GOOD.1);
+    cluster.begin("run", json!({})).await;
+    let planned = cluster.until_phase("run", &[Phase::Arming]).await.plan.expect("a plan");
+    let map = cluster.plan_map_of("run").await.expect("the plan's ConfigMap");
+    assert_eq!(nodes_with_agents(&cluster, "run").await.expect("the agents"), NODES);
+    replica.crash();
+
+    let agents = cluster.daemon_sets().delete_collection(&DeleteParams::background(), &of_run("run")).await;
+    agents.expect("agents to remove");
+    // One node moves into the rack that is to be cut off, and another one joins there.
+    let nodes = Api::<Node>::all(cluster.client.clone());
+    let metadata = json!({"labels": {"topology.kubernetes.io/zone": "r1"}});
+    let moved = json!({"metadata": metadata});
+    nodes.patch("w3", &PatchParams::default(), &Patch::Merge(moved)).await.expect("a node's label");
+    let mut joined = json!({"metadata": metadata});
+    joined["metadata"]["name"] = json!("w4");
+    cluster.create(&nodes, joined).await;
+    let phase = json!({"status": {"phase": "Planned"}});
+    cluster.runs().patch_status("run", &PatchParams::default(), &Patch::Merge(phase)).await.expect("a planned run");
+
+    let _replica = Replica::start(&cluster.plane, GOOD.0, GOOD.1);
+    let again = async || nodes_with_agents(&cluster, "run").await;
+    assert_eq!(until("the agents to be started anew", SOON, again).await, NODES);
+    let _agents = Agents::play(&cluster, "run", &[]);
+    let status = cluster.until_phase("run", &[Phase::Scheduled]).await;
+    assert_eq!(status.agents.map(|a| a.wanted), Some(6));
+    let plan = status.plan.expect("a plan");
+    assert_eq!((plan.hash, plan.sides), (planned.hash.clone(), planned.sides));
+    let same = cluster.plan_map_of("run").await.expect("the plan's ConfigMap");
+    assert_eq!((same.uid(), same.data, same.binary_data), (map.uid(), map.data, map.binary_data));
+    assert_eq!(cluster.plan_of("run").await.map(|p| p.hash()), Some(planned.hash));
+    assert_eq!(nodes_with_agents(&cluster, "run").await.expect("the agents"), NODES);
 }

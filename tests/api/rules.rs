@@ -59,6 +59,8 @@ async fn the_api_server_refuses_what_needs_no_cluster_to_refuse() {
         ("cut", json!({"isolate": {"role": "king"}}), "spec.cut.isolate.role"),
         ("cut", json!({"isolate": {"racks": ["r1", "r1"]}}), "spec.cut.isolate.racks"),
         ("guards", json!({"maxClockError": "1h"}), "allow a clock error"),
+        ("guards", json!({"etcdQuietFor": "0s"}), "watch etcd for 1s to 10m"),
+        ("guards", json!({"etcdQuietFor": "11m"}), "watch etcd for 1s to 10m"),
         ("endpoints", json!([{"name": "lb", "cidrs": ["nowhere"]}]), "give CIDRs"),
         ("endpoints", json!([{"name": "lb", "cidrs": []}]), "spec.endpoints[0].cidrs"),
         (
@@ -103,6 +105,7 @@ async fn defaults_are_filled_and_a_started_run_can_only_be_aborted() {
     let mut run = cluster.begin("run", json!({"guards": {}})).await;
     assert_eq!(run.spec.rack_label, "topology.kubernetes.io/zone");
     assert_eq!(run.spec.guards.max_clock_error.to_string(), "500ms");
+    assert_eq!(run.spec.guards.etcd_quiet_for.to_string(), "15s");
     assert!(!run.spec.abort && !run.spec.rehearsal && !run.spec.guards.allow_all_racks);
     // Not started: still to be changed.
     run = cluster.patch("run", json!({"spec": {"duration": "20s"}})).await.expect("a run that has not started");

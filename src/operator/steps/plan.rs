@@ -72,7 +72,7 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
         run_uid: run.uid().unwrap_or_default(),
         token: format!("{:032x}", rand::rng().random::<u128>()),
         duration_seconds: duration.as_secs_f64(),
-        longest_seconds: Duration::from(ctx.settings.arm_deadline).as_secs_f64()
+        longest_seconds: ctx.settings.arms_within(&run.spec.guards).as_secs_f64()
             + LEAD_SECONDS
             + duration.as_secs_f64()
             + MARGIN_SECONDS,
