@@ -24,8 +24,13 @@ test: ## Run every test, from formatting to one end-to-end run
 	@scripts/test
 
 .PHONY: e2e
-e2e: image ## Run every scenario on the lab, the long ones too; crash_matrix_whole (hours) only by its name: see CONTRIBUTING.md
+e2e: image ## Run every scenario on the lab, the long ones too, and of the crash matrix a dozen cells
 	@cargo test --locked --package e2e --test cluster -- --all
+
+# make hands what stands on its command line down to the test.
+.PHONY: matrix
+matrix: image ## Run the whole crash matrix, for hours, or a part of it (CELLS="Agent InTheCut,Node Held", SHARE=2/5, FROM=31)
+	@cargo test --locked --package e2e --test cluster -- crash_matrix_whole
 
 .PHONY: bench
 bench: ## Measure how fast and how precise a cut is, beside the mechanism that peers use
@@ -54,3 +59,7 @@ image: ## Build the static binary and its image
 .PHONY: chart
 chart: generate ## Lint the Helm chart and pack it into target/chart
 	@scripts/chart
+
+.PHONY: score
+score: generate ## Look at chart and agents with kube-score and kubeconform (SCHEMAS=folder where there is no internet)
+	@scripts/score

@@ -31,6 +31,7 @@ pub mod options;
 mod pods;
 pub mod progress;
 mod run;
+pub mod selection;
 pub mod tools;
 pub mod topology;
 mod versions;

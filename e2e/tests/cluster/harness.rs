@@ -2,25 +2,31 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::{
-    lab::Lab,
+    lab::{Lab, Node},
     options::Options,
     tools::{self, Tools},
 };
 use k8s_openapi::{
-    api::{coordination::v1::Lease, core::v1::Pod},
+    api::{
+        apps::v1::DaemonSet,
+        coordination::v1::Lease,
+        core::v1::{ConfigMap, Pod},
+    },
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::{ListParams, Patch, PatchParams, PostParams},
 };
 use rackpartition::{
     api::{Finding, NodeRecord, Observer, Phase, RUN_LABEL, RackPartition, RackPartitionStatus},
     connection::Route,
 };
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
+    fmt::Debug,
     path::Path,
     process::Stdio,
     time::{Duration, Instant},
@@ -33,12 +39,24 @@ pub const CLUSTER: &str = "rackpartition-test";
 pub const IMAGE: &str = "rackpartition:dev";
 pub const OPERATORS: &str = "rackpartition";
 pub const AGENTS: &str = "rackpartition-agents";
+/// Processes on nodes, as `pgrep -f` knows them.
+pub const AGENT: &str = "^/rackpartition agent";
+pub const OPERATOR: &str = "^/rackpartition operator";
 /// Short, for the runs that wait for it.
 pub const ARM_DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(250);
 /// Until kind's load balancer sends nobody to a server that is cut off: three checks, each 2 s after the last, and each given up
 /// after 5 s (its configuration), twice.
 const LOAD_BALANCER: Duration = Duration::from_secs(42);
+
+/// Connects to the kubelet at each of these addresses; whoever refuses was reached. One behind the other: the first that is not reached is
+/// named.
+const REACH: &str = r#"
+for address; do
+  answer=$(timeout 3 bash -c 'exec 3<>"/dev/tcp/$1/10250"' connect "$address" 2>&1) || [[ $answer == *refused* ]] ||
+    { echo "$address: ${answer:-no answer}" >&2; exit 1; }
+done
+"#;
 
 pub struct Harness {
     pub lab: Lab,
@@ -251,6 +269,32 @@ impl Harness {
         .await
     }
 
+    /// Nothing that a run of this name owned is there, in any namespace. The run itself is gone, so it is the cluster's garbage collector
+    /// that takes the rest away.
+    pub async fn nothing_left(&self, run: &str, deadline: Duration) -> Result<()> {
+        self.until(&format!("all of run {run} to be gone"), deadline, async |h: &Harness| {
+            let left = [
+                h.owned::<DaemonSet>(run).await?,
+                h.owned::<ConfigMap>(run).await?,
+                h.owned::<Lease>(run).await?,
+                h.owned::<NodeRecord>(run).await?,
+            ]
+            .concat();
+            ensure!(left.is_empty(), "left of run {run}: {}", left.join(", "));
+            Ok(Some(()))
+        })
+        .await
+    }
+
+    /// Objects of this kind that belong to the run.
+    async fn owned<K>(&self, run: &str) -> Result<Vec<String>>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let found = Api::<K>::all(self.client.clone()).list(&of_run(run)).await?;
+        Ok(found.iter().map(|object| format!("{} {}", K::kind(&()), object.name_any())).collect())
+    }
+
     /// The record of this run that the agent on `node` wrote.
     pub async fn record(&self, run: &str, node: &str) -> Result<NodeRecord> {
         self.until(&format!("the record of {node} in run {run}"), LOAD_BALANCER, async |h: &Harness| {
@@ -297,31 +341,48 @@ impl Harness {
         self.hear_each_other_but(&[]).await
     }
 
-    /// The same of all nodes but these.
+    /// The same of all nodes but these, in each family that they have.
     pub async fn hear_each_other_but(&self, silent: &[&str]) -> Result<()> {
         let nodes = || self.lab.nodes().iter().filter(|n| !silent.contains(&n.name.as_str()));
         for from in nodes() {
-            for to in nodes() {
-                let connect = format!("{{ exec 3<>/dev/tcp/{}/10250; }} 2>&1", to.address);
-                let connect = format!(
-                    "answer=$( {connect} ) || [[ $answer == *refused* ]] || {{ echo \"$answer\" >&2; false; }}"
-                );
-                let reached = self.lab.exec(&from.name, &["timeout", "3", "bash", "-c", &connect]).await;
-                reached.with_context(|| format!("{} does not reach {}", from.name, to.name))?;
-            }
+            let others = nodes().flat_map(|to| to.addresses.iter().map(String::as_str));
+            let words: Vec<&str> = ["bash", "-c", REACH, "reach"].into_iter().chain(others).collect();
+            let reached = self.lab.exec(&from.name, &words).await;
+            reached.with_context(|| format!("{} does not reach every node", from.name))?;
         }
         Ok(())
     }
 
     /// The node on which the operator leads.
     pub async fn operator_leader_node(&self) -> Result<String> {
-        let leases: Api<Lease> = Api::namespaced(self.client.clone(), OPERATORS);
         self.until("an operator to lead", Duration::from_secs(60), async |h: &Harness| {
-            let holder = leases.get("rackpartition-operator").await?.spec.and_then(|s| s.holder_identity);
+            let holder = h.operators_lease().await?.spec.and_then(|s| s.holder_identity);
             let Some(holder) = holder.filter(|h| !h.is_empty()) else { return Ok(None) };
             let pods: Api<Pod> = Api::namespaced(h.client.clone(), OPERATORS);
             let pod = pods.get_opt(&holder).await?;
             Ok(pod.and_then(|p| p.spec?.node_name))
+        })
+        .await
+    }
+
+    /// By which one of the operators leads.
+    pub async fn operators_lease(&self) -> Result<Lease> {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), OPERATORS);
+        Ok(leases.get("rackpartition-operator").await?)
+    }
+
+    /// The node whose API server the operator uses that leads, as the kernel says: each watch has a connection, so most are with that one.
+    /// With each of the others it has one at most, for canary writes.
+    pub async fn operators_api_server(&self) -> Result<String> {
+        self.until("the operator to be connected", Duration::from_secs(60), async |h: &Harness| {
+            let leader = h.operator_leader_node().await?;
+            let processes = h.lab.exec(&leader, &["pgrep", "-f", OPERATOR]).await?;
+            let process = processes.lines().next().context("no operator where it leads")?;
+            // In the network of its own, which is its pod's.
+            let network = ["nsenter", "--target", process, "--net"];
+            let connected = ["ss", "-H", "-t", "-n", "state", "established", "dport", "=", ":6443"];
+            let connections = h.lab.exec(&leader, &[&network[..], &connected].concat()).await?;
+            Ok(most_dialled(h.lab.nodes(), &connections))
         })
         .await
     }
@@ -401,6 +462,15 @@ impl Harness {
         println!("--- operator logs");
         tail.into_iter().rev().for_each(|l| println!("{l}"));
     }
+}
+
+/// The node to whose API server most of these connections go, as `ss` lists them.
+fn most_dialled(nodes: &[Node], connections: &str) -> Option<String> {
+    let ends = connections.lines().filter_map(|line| line.split_whitespace().find_map(|w| w.strip_suffix(":6443")));
+    let ends: Vec<&str> = ends.map(|end| end.trim_matches(['[', ']'])).collect();
+    let dialled = |node: &Node| ends.iter().filter(|end| node.addresses.iter().any(|a| a == **end)).count();
+    let most = nodes.iter().max_by_key(|node| dialled(node)).filter(|node| dialled(node) > 0);
+    most.map(|node| node.name.clone())
 }
 
 /// Selects what belongs to the run of this name.

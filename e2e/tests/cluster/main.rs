@@ -6,6 +6,7 @@
 //! all, and `--on` from those what runs on clusters of this topology.
 
 mod bad_luck;
+mod by_hand;
 mod controls;
 mod endings;
 mod example;
@@ -13,6 +14,7 @@ mod harness;
 mod leader;
 mod matrix;
 mod policy;
+mod ports;
 mod refusals;
 mod rights;
 mod shapes;
@@ -40,9 +42,13 @@ const SCENARIOS: &[Scenario] = &[
 const LONG: &[Scenario] = &[
     ("an_agent_image_can_t_start", |h| bad_luck::an_agent_image_can_t_start(h).boxed_local()),
     ("rights_are_those_reviewed", |h| rights::are_those_reviewed(h).boxed_local()),
+    ("pod_security_is_enforced", |h| rights::pod_security_is_enforced(h).boxed_local()),
+    ("metrics_are_served_where_asked", |h| ports::metrics_are_served_where_asked(h).boxed_local()),
     ("who_may_run_what", |h| policy::who_may_run_what(h).boxed_local()),
     ("crash_matrix_dozen", |h| matrix::a_dozen(h).boxed_local()),
-    ("healed_by_hand", |h| endings::healed_by_hand(h).boxed_local()),
+    ("healed_by_hand", |h| by_hand::healed_by_hand(h).boxed_local()),
+    ("healed_on_every_node", |h| by_hand::healed_on_every_node(h).boxed_local()),
+    ("healed_from_outside", |h| by_hand::healed_from_outside(h).boxed_local()),
     ("a_bridge_is_exact", |h| shapes::of_the_example_is_exact(h, "bridge").boxed_local()),
     ("a_one_way_cut_is_exact", |h| shapes::of_the_example_is_exact(h, "one-way").boxed_local()),
     ("a_cut_of_etcd_peers_is_exact", |h| shapes::of_the_example_is_exact(h, "etcd-peers").boxed_local()),
@@ -65,7 +71,7 @@ const TWO_RACKS: &[Scenario] = &[("two_racks_and_a_witness", |h| topologies::two
 /// On each cluster that the lab can make and nothing else runs on.
 const AS_ASKED: &[Scenario] = &[("the_lab_is_as_asked", |h| topologies::is_as_asked(h).boxed_local())];
 
-/// Longer than an afternoon: only by name.
+/// Longer than an afternoon: only by name, as `make matrix` does.
 const BY_NAME: &[Scenario] = &[("crash_matrix_whole", |h| matrix::whole(h).boxed_local())];
 
 /// What three racks can't have.

@@ -1,16 +1,23 @@
 //! The crash matrix: whoever is struck, and whenever, the cut ends at its time, nothing is left, and no phase lies.
 
+mod between;
 mod healed;
+mod pace;
+mod target;
 
 use crate::{
     harness::{ARM_DEADLINE, Harness, seconds_until, told},
     refusals::isolate,
 };
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use e2e::selection::Selection;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
+use pace::Pace;
 use rackpartition::api::{FindingResult, Phase, RackPartitionStatus};
 use serde_json::json;
 use std::{fmt, time::Duration};
+use target::{Target, targets};
 use tokio::time::sleep;
 
 /// Who is struck. `r1` is cut off.
@@ -22,6 +29,8 @@ enum Victim {
     BothOperators,
     /// Of the rack that is cut off.
     CutApiServer,
+    /// The one that the operator is on, with another one beside it that stays writable too.
+    OperatorsApiServer,
     /// All that stay writable, the operator's own among them.
     OtherApiServers,
     /// On the worker that is cut off, as the next two.
@@ -59,22 +68,26 @@ impl fmt::Display for Cell {
 
 use How::{Held, Killed};
 use Moment::{Armed, Arming, AtTheHeal, BetweenBarriers, InRecovery, InTheCut};
-use Victim::{Agent, BothOperators, CutApiServer, Kubelet, Node, OperatorLeader, OtherApiServers, Runtime};
+use Victim::{
+    Agent, BothOperators, CutApiServer, Kubelet, Node, OperatorLeader, OperatorsApiServer, OtherApiServers, Runtime,
+};
 
-const VICTIMS: [Victim; 8] =
-    [Agent, OperatorLeader, CutApiServer, Kubelet, BothOperators, OtherApiServers, Runtime, Node];
+/// Nobody twice in a row, nor one of whom is among the next: a kubelet waits longer each time before it starts again what ended within
+/// ten minutes.
+const VICTIMS: [Victim; 9] =
+    [Agent, OperatorLeader, CutApiServer, Kubelet, BothOperators, OtherApiServers, Runtime, OperatorsApiServer, Node];
 const MOMENTS: [Moment; 6] = [Arming, Armed, BetweenBarriers, InTheCut, AtTheHeal, InRecovery];
 
 /// Each victim once, each moment once, either way.
 const DOZEN: [Cell; 12] = [
     // Until its pod is taken away: the next run's agents find its table.
     Cell(Agent, Armed, Held),
-    Cell(Agent, InTheCut, Killed),
     Cell(Agent, InTheCut, Held),
     Cell(OperatorLeader, Arming, Killed),
     Cell(OperatorLeader, BetweenBarriers, Held),
     Cell(BothOperators, InTheCut, Killed),
     Cell(CutApiServer, InTheCut, Killed),
+    Cell(OperatorsApiServer, InTheCut, Held),
     Cell(OtherApiServers, InTheCut, Held),
     Cell(Kubelet, AtTheHeal, Held),
     Cell(Runtime, InTheCut, Killed),
@@ -89,52 +102,79 @@ const DECIDED: Duration = Duration::from_secs(75);
 /// A kubelet waits so long at most before it starts a container again (`MaxContainerBackOff`, `pkg/kubelet/kubelet.go`), and one whose
 /// own API server ended can end no agent before it is back.
 const BACK_OFF: Duration = Duration::from_secs(330);
+/// Until a controller manager that has just begun to lead has collected what a deleted run owned. It looks every 30 s which kinds there are
+/// (`syncPeriod`, `cmd/kube-controller-manager/app/core.go`).
+const COLLECTED: Duration = Duration::from_secs(120);
+/// How long a run goes on after its heal at the most. Whoever is held across the heal is let go within it: an agent that is held until its
+/// pod is taken away leaves its table, which is another cell's matter.
+const RECOVERY: &str = "20s";
+/// Until an operator whose API server fell silent has renewed its Lease at another one: 5 s for what it asked for (`DEADLINE` of
+/// `connection::route`), 15 s where it lost its leadership by that (`LEASE_DURATION` of its election), and as long as the load balancer
+/// sends who looks at it to the wrong one.
+const FAIL_OVER: Duration = Duration::from_secs(62);
 
 pub async fn a_dozen(h: &Harness) -> Result<()> {
-    strike_all(h, DOZEN).await
+    let cells: Vec<_> = (1..).zip(DOZEN).collect();
+    strike_all(h, DOZEN.len(), &cells).await
 }
 
-/// Of all 96 cells those whose words hold what the variable `CELLS` says, such as `CutApiServer InTheCut`.
+/// All 108 cells, or those that the variables `CELLS`, `SHARE` and `FROM` choose ([`Selection`]).
 pub async fn whole(h: &Harness) -> Result<()> {
-    // Nobody twice in a row: a kubelet waits longer each time before it starts again what ended within ten minutes.
     let all = MOMENTS.into_iter().flat_map(|m| [Killed, Held].map(|how| VICTIMS.map(|v| Cell(v, m, how))));
-    let wanted = std::env::var("CELLS").unwrap_or_default();
-    let cells: Vec<_> = all.flatten().filter(|cell| cell.to_string().contains(&wanted)).collect();
-    ensure!(!cells.is_empty(), "no cell is called {wanted:?}; one is {}", DOZEN[0]);
-    strike_all(h, cells).await
+    let all: Vec<Cell> = all.flatten().collect();
+    let names: Vec<String> = all.iter().map(Cell::to_string).collect();
+    let numbers = Selection::of(|variable| std::env::var(variable).ok())?.numbers(&names)?;
+    let cells: Vec<_> = numbers.into_iter().map(|number| (number, all[number - 1])).collect();
+    println!("  {} of {} cells", cells.len(), all.len());
+    strike_all(h, all.len(), &cells).await
 }
 
-async fn strike_all(h: &Harness, cells: impl IntoIterator<Item = Cell>) -> Result<()> {
+/// One behind the other, each told as soon as it is over. Where somebody stops it, the next one goes on with `FROM` that number.
+async fn strike_all(h: &Harness, of: usize, cells: &[(usize, Cell)]) -> Result<()> {
     let mut failed = Vec::new();
-    for cell in cells {
-        match strike(h, cell).await {
-            Ok(ended) => println!("  {cell}: {ended}"),
+    for (number, cell) in cells {
+        let mut pace = Pace::begin();
+        let struck = strike(h, *cell, &mut pace).await;
+        match &struck {
+            Ok(ended) => println!("  {number}/{of} {cell}: {ended} ({pace})"),
             Err(error) => {
-                println!("  {cell}: FAILED: {error:?}");
+                println!("  {number}/{of} {cell}: FAILED: {error:?} ({pace})");
                 h.explain().await;
-                failed.push(cell.to_string());
             }
         }
         // One cell's ruins must not be the next one's failure.
-        if let Err(error) = h.clear().await {
-            println!("  after {cell}: {error:?}");
-            failed.push(format!("after {cell}"));
+        let mut pace = Pace::begin();
+        let cleared = between::whole_again(h).await;
+        match &cleared {
+            Ok(()) => pace.until("all was whole again"),
+            Err(error) => {
+                println!("  after {cell}: {error:?}");
+                pace.until("it was given up");
+            }
+        }
+        println!("  {number}/{of} {pace}");
+        if struck.is_err() || cleared.is_err() {
+            failed.push(cell.to_string());
         }
     }
-    ensure!(failed.is_empty(), "{failed:?}");
+    // As `CELLS` takes them.
+    ensure!(failed.is_empty(), "{} of {} cells: {}", failed.len(), cells.len(), failed.join(","));
     Ok(())
 }
 
 /// Runs one cell; says how the run ended.
-async fn strike(h: &Harness, cell: Cell) -> Result<String> {
+async fn strike(h: &Harness, cell: Cell, pace: &mut Pace) -> Result<String> {
     let Cell(victim, moment, how) = cell;
     let name = "struck";
     let mut spec = isolate(&["r1"]);
-    spec["recovery"] = json!("20s");
+    spec["recovery"] = json!(RECOVERY);
+    // While etcd is watched before a cut, whoever arms or is armed is struck. For later cells that time would be waited for in vain.
+    spec["guards"]["allowUnhealthyBaseline"] = json!(!matches!(moment, Arming | Armed));
     h.create(name, spec).await?;
     // Whoever leads now may not any more once it is armed: it may have handed over. So the leader is looked for then.
     let status = reach(h, name, moment).await?;
     let targets = targets(h, victim).await?;
+    pace.until("the strike");
     let held = |fits: fn(&Target) -> bool| -> Vec<&str> {
         targets.iter().filter(|t| how == Held && fits(t)).map(|t| t.node.as_str()).collect()
     };
@@ -143,9 +183,12 @@ async fn strike(h: &Harness, cell: Cell) -> Result<String> {
         for target in &targets {
             target.strike(h, how).await?;
         }
+        if matches!(victim, OperatorsApiServer) {
+            goes_on_at_another_server(h, Timestamp::now()).await?;
+        }
         seen_free(h, name, status, &paused).await?;
         // Where API servers are held, nobody can read what is said.
-        if !matches!(victim, CutApiServer | OtherApiServers) {
+        if !is_of_api_servers(victim) {
             healed::names_the_mute(h, name, &paused, &mute).await?;
         }
         match (victim, how) {
@@ -160,8 +203,10 @@ async fn strike(h: &Harness, cell: Cell) -> Result<String> {
         released = released.and(target.release(h, how).await);
     }
     freed.and(released)?;
+    pace.until("all nodes were free and who was struck was let go");
     let ended = h.phase(name, &[Phase::Done, Phase::Aborted, Phase::Refused], Duration::from_secs(300)).await?;
     let phase = ended.phase.context("no phase")?;
+    pace.until("the end");
     // From then on a run was a cut, whatever became of it.
     let was_cut = matches!(moment, InTheCut | AtTheHeal | InRecovery);
     ensure!(!was_cut || phase == Phase::Done, "{phase:?} after it was cut");
@@ -174,14 +219,32 @@ async fn strike(h: &Harness, cell: Cell) -> Result<String> {
         }
     }
     // Only there a kubelet may be without its API server for so long.
-    let patience = if matches!(victim, CutApiServer | OtherApiServers) { BACK_OFF } else { Duration::from_secs(60) };
+    let patience = if is_of_api_servers(victim) { BACK_OFF } else { Duration::from_secs(60) };
     h.no_tables(patience).await?;
     h.delete(name).await?;
     h.gone(name, patience).await?;
+    h.nothing_left(name, patience.max(COLLECTED)).await?;
+    pace.until("nothing was left");
     let verdict = ended.verdict.map_or(String::new(), |v| format!(", {v:?}"));
     ensure!(phase != Phase::Done || ended.schedule.is_some(), "done, and never scheduled");
     let violated: Vec<_> = ended.findings.into_iter().filter(|f| f.result == FindingResult::Violated).collect();
-    Ok(format!("{phase:?}{verdict}: {}{}", ended.message.unwrap_or_default(), told(&violated)))
+    let struck: Vec<&str> = targets.iter().map(|t| t.node.as_str()).collect();
+    let message = ended.message.unwrap_or_default();
+    Ok(format!("on {}: {phase:?}{verdict}: {message}{}", struck.join(", "), told(&violated)))
+}
+
+fn is_of_api_servers(victim: Victim) -> bool {
+    matches!(victim, CutApiServer | OperatorsApiServer | OtherApiServers)
+}
+
+/// The operator renews its Lease later than this: not at the API server that was struck then, which is still held, or takes longer to
+/// start than to be left.
+async fn goes_on_at_another_server(h: &Harness, struck: Timestamp) -> Result<()> {
+    h.until("the operator to go on at another API server", FAIL_OVER, async |h: &Harness| {
+        let renewed = h.operators_lease().await?.spec.and_then(|s| s.renew_time);
+        Ok(renewed.filter(|at| at.0 > struck).map(drop))
+    })
+    .await
 }
 
 /// Where the run has ended early, whoever is held is held until its pod is taken away.
@@ -252,85 +315,4 @@ async fn seen_free(h: &Harness, name: &str, status: RackPartitionStatus, paused:
     let left = schedule.map_or(0.0, |s| seconds_until(s.heal_at.0) + SLACK);
     sleep(Duration::from_secs_f64(left.max(0.0))).await;
     h.hear_each_other_but(paused).await
-}
-
-/// As `pgrep -f` knows them.
-const AGENT: &str = "^/rackpartition agent";
-const OPERATOR: &str = "^/rackpartition operator";
-
-/// A process on a node, or all of it.
-struct Target {
-    node: String,
-    /// As `pgrep -f` knows it; `None`: the node.
-    process: Option<&'static str>,
-}
-
-impl Target {
-    fn is_node(&self) -> bool {
-        self.process.is_none()
-    }
-
-    /// It is what says that the node's table is gone.
-    fn speaks(&self) -> bool {
-        self.process.is_none_or(|process| process == AGENT)
-    }
-
-    async fn strike(&self, h: &Harness, how: How) -> Result<()> {
-        match (self.process, how) {
-            (None, Held) => h.lab.pause(&self.node).await,
-            (None, Killed) => h.lab.restart(&self.node).await,
-            (Some(process), Held) => self.signal(h, "-STOP", process).await,
-            (Some(process), Killed) => self.signal(h, "-KILL", process).await,
-        }
-    }
-
-    /// Afterwards it goes on, or is as it was.
-    async fn release(&self, h: &Harness, how: How) -> Result<()> {
-        match (self.process, how) {
-            (None, Held) => h.lab.unpause(&self.node).await,
-            (None, Killed) => h.lab.connect_pods().await,
-            (Some(process), Held) => self.go_on(h, process).await,
-            (Some(_), Killed) => Ok(()),
-        }
-    }
-
-    /// Waits for the process where it is on its way: at the beginning of arming there is no agent yet.
-    async fn signal(&self, h: &Harness, signal: &str, process: &str) -> Result<()> {
-        h.until(&format!("{process} on {}", self.node), Duration::from_secs(30), async |h: &Harness| {
-            h.lab.exec(&self.node, &["pkill", signal, "-f", process]).await.map(Some)
-        })
-        .await
-        .map(drop)
-    }
-
-    /// What was taken away meanwhile, which `pkill` ends with 1 for, need not.
-    async fn go_on(&self, h: &Harness, process: &str) -> Result<()> {
-        let script = r#"pkill -CONT -f "$1" || [ $? = 1 ]"#;
-        h.until(&format!("{process} on {} to go on", self.node), Duration::from_secs(30), async |h: &Harness| {
-            h.lab.exec(&self.node, &["bash", "-c", script, "go-on", process]).await.map(Some)
-        })
-        .await
-        .map(drop)
-    }
-}
-
-async fn targets(h: &Harness, victim: Victim) -> Result<Vec<Target>> {
-    let nodes = |wanted: &dyn Fn(&e2e::lab::Node) -> bool| -> Vec<String> {
-        h.lab.nodes().iter().filter(|n| wanted(n)).map(|n| n.name.clone()).collect()
-    };
-    let cut_worker = || nodes(&|n| n.rack == "r1" && !n.control_plane);
-    let (nodes, process) = match victim {
-        Agent => (cut_worker(), Some(AGENT)),
-        OperatorLeader => (vec![h.operator_leader_node().await?], Some(OPERATOR)),
-        BothOperators => (h.operator_nodes().await?.into_iter().collect(), Some(OPERATOR)),
-        CutApiServer => (nodes(&|n| n.rack == "r1" && n.control_plane), Some("^kube-apiserver")),
-        OtherApiServers => (nodes(&|n| n.rack != "r1" && n.control_plane), Some("^kube-apiserver")),
-        Kubelet => (cut_worker(), Some("^/usr/bin/kubelet")),
-        Runtime => (cut_worker(), Some("/containerd$|^containerd$")),
-        Node => (cut_worker(), None),
-    };
-    if nodes.is_empty() {
-        bail!("nobody is {victim:?}");
-    }
-    Ok(nodes.into_iter().map(|node| Target { node, process }).collect())
 }

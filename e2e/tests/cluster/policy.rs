@@ -6,6 +6,7 @@ use crate::{
     refusals::isolate,
 };
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -93,21 +94,68 @@ async fn told(h: &Harness) -> Result<()> {
     }
 
     for (value, says) in [
-        (r#"policy.maxNodesPercent=34"#, None),
-        (r#"policy.maxNodesPercent=33"#, Some("policy.maxNodesPercent")),
-        (r#"policy.protectedNamespaces=["shop"]"#, Some("policy.protectedNamespaces")),
-        (r#"policy.optInLabel="example.com/may-be-cut""#, Some("policy.optInLabel")),
+        (r#"policy.maxNodesPercent=33"#, "policy.maxNodesPercent"),
+        (r#"policy.protectedNamespaces=["shop"]"#, "policy.protectedNamespaces"),
+        (OPT_IN, "policy.optInLabel"),
     ] {
-        h.install_with(&[value]).await?;
-        h.create("policy", isolate(&["r1"])).await?;
-        let wanted = if says.is_some() { Phase::Refused } else { Phase::Arming };
-        let status = h.phase("policy", &[wanted], Duration::from_secs(90)).await?;
-        let message = status.message.unwrap_or_default();
-        ensure!(says.is_none_or(|says| message.contains(says)), "{value}: {message}");
-        h.delete("policy").await?;
-        h.gone("policy", Duration::from_secs(60)).await?;
+        let message = comes_to(h, value, Phase::Refused).await?;
+        ensure!(message.contains(says), "{value}: {message}");
     }
-    Ok(())
+    comes_to(h, r#"policy.maxNodesPercent=34"#, Phase::Arming).await?;
+    opted_in(h).await?;
+    protected_elsewhere(h).await
+}
+
+/// The label that says that a cluster may be cut, and the value of the chart by which it is asked for.
+const OPT_IN_LABEL: &str = "example.com/may-be-cut";
+const OPT_IN: &str = r#"policy.optInLabel="example.com/may-be-cut""#;
+
+/// The cluster agrees to be cut.
+async fn opted_in(h: &Harness) -> Result<()> {
+    h.kubectl(&["label", "namespace", "kube-system", &format!("{OPT_IN_LABEL}=true")]).await?;
+    let came = comes_to(h, OPT_IN, Phase::Arming).await;
+    h.kubectl(&["label", "namespace", "kube-system", &format!("{OPT_IN_LABEL}-")]).await?;
+    came.map(drop)
+}
+
+/// What is protected runs where nobody is cut off.
+async fn protected_elsewhere(h: &Harness) -> Result<()> {
+    let name = "elsewhere";
+    let node = h.lab.nodes().iter().find(|n| n.rack == "r2" && !n.control_plane).context("no worker in r2")?;
+    h.kubectl(&["create", "namespace", name]).await?;
+    let came = async {
+        let pods: Api<Pod> = Api::namespaced(h.client.clone(), name);
+        let image = json!({"name": "pause", "image": "registry.k8s.io/pause:3.10", "imagePullPolicy": "IfNotPresent"});
+        let spec = json!({"nodeName": node.name, "containers": [image], "terminationGracePeriodSeconds": 1});
+        let pod = json!({"metadata": {"name": "protected"}, "spec": spec});
+        pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
+        h.until("the protected pod to run", Duration::from_secs(60), async |_: &Harness| {
+            let phase = pods.get("protected").await?.status.and_then(|s| s.phase);
+            Ok((phase.as_deref() == Some("Running")).then_some(()))
+        })
+        .await?;
+        comes_to(h, r#"policy.protectedNamespaces=["elsewhere"]"#, Phase::Arming).await
+    }
+    .await;
+    h.kubectl(&["delete", "namespace", name]).await?;
+    came.map(drop)
+}
+
+/// With this value of the chart, what is said to a run that isolates r1, by the time that it comes to this phase. One that arms is called
+/// off before it cuts anybody.
+async fn comes_to(h: &Harness, value: &str, phase: Phase) -> Result<String> {
+    let name = "policy";
+    h.install_with(&[value]).await?;
+    h.create(name, isolate(&["r1"])).await?;
+    let status = h.phase(name, &[phase], Duration::from_secs(90)).await.with_context(|| format!("with {value}"))?;
+    if phase == Phase::Arming {
+        h.abort(name).await?;
+        let ended = h.phase(name, &[Phase::Aborted], Duration::from_secs(60)).await?;
+        ensure!(ended.schedule.is_none(), "with {value}: called off only when it had a time, {:?}", ended.schedule);
+    }
+    h.delete(name).await?;
+    h.gone(name, Duration::from_secs(60)).await?;
+    Ok(status.message.unwrap_or_default())
 }
 
 /// Why somebody of this group may not create a run of this spec; `None` where they may. Nothing is created.

@@ -1,7 +1,10 @@
-//! What the two service accounts may do, as the API server itself lists it, beside a file that was reviewed.
+//! What the two service accounts may do, as the API server itself lists it, beside a file that was reviewed; and which pods their
+//! namespaces take.
 
-use crate::harness::{AGENTS, Harness, OPERATORS, repository};
-use anyhow::{Result, ensure};
+use crate::harness::{AGENTS, Harness, IMAGE, OPERATORS, repository};
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, ResourceExt};
 
 /// Reviewed; written anew with `RACKPARTITION_GENERATE=1`.
 const REVIEWED: &str = "e2e/tests/cluster/rights.txt";
@@ -44,4 +47,28 @@ async fn rights(h: &Harness, account: &str, namespace: &str) -> Result<Vec<Strin
     own.sort();
     own.dedup();
     Ok(own)
+}
+
+/// The chart's labels are there, and the API server goes by them: a privileged pod is refused beside the operator, and taken where agents
+/// are. Nothing is created.
+pub async fn pod_security_is_enforced(h: &Harness) -> Result<()> {
+    let namespaces: Api<Namespace> = Api::all(h.client.clone());
+    for (name, level) in [(OPERATORS, "restricted"), (AGENTS, "privileged")] {
+        let namespace = namespaces.get(name).await?;
+        for mode in ["enforce", "audit", "warn"] {
+            let label = namespace.labels().get(&format!("pod-security.kubernetes.io/{mode}"));
+            ensure!(label.is_some_and(|l| l == level), "{name}: {mode} is {label:?}, and not {level}");
+        }
+    }
+    let refused = privileged_pod(h, OPERATORS).await.err().context("a privileged pod was taken beside the operator")?;
+    let why = format!("{refused:#}");
+    ensure!(why.contains("violates PodSecurity \"restricted") && why.contains("privileged=true"), "{why}");
+    // Else it could have been refused for something else.
+    privileged_pod(h, AGENTS).await.map(drop).context("a privileged pod where agents are")
+}
+
+/// What the API server says to one.
+async fn privileged_pod(h: &Harness, namespace: &str) -> Result<String> {
+    let words = ["--namespace", namespace, "run", "privileged", "--image", IMAGE, "--privileged", "--dry-run=server"];
+    h.kubectl(&words).await
 }
