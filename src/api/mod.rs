@@ -9,6 +9,7 @@ mod node_record;
 mod numbers;
 mod observation;
 mod outcome;
+mod packed;
 mod rack_partition;
 pub mod register;
 mod side;
@@ -22,8 +23,12 @@ pub use clock::{Clock, ClockAnchor, ClockPing, ClockReply};
 pub use cut::{Bridge, Chain, Cut, Edge, Isolate, Ring, Role, Selection, Split, Star};
 pub use node_record::{Kernel, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RecordPhase};
 pub use numbers::Numbers;
-pub use observation::{ETCD, ETCD_DISK, ETCD_LEADER, Moment, SINCE, Span, SpanKind};
-pub use outcome::{Check, Finding, FindingResult, Onset, Prediction, Verdict, Window};
+pub use observation::{
+    ENDPOINT_NONE, ENDPOINT_PARTLY, ENDPOINT_READY, ENDPOINT_UNREADY, ETCD, ETCD_DISK, ETCD_LEADER, KUBERNETES_SERVICE,
+    LEADER_DOWN, LEADER_UNREAD, LEADING, Moment, NOT_LEADING, SINCE, Span, SpanKind,
+};
+pub use outcome::{Bounds, Check, Finding, FindingResult, Onset, Prediction, Verdict, Window};
+pub use packed::Error as PackedError;
 pub use rack_partition::{
     AgentCount, Endpoint, Expect, Guards, Phase, Plan, RackPartition, RackPartitionSpec, RackPartitionStatus, Schedule,
     Workloads,

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 use super::{Clock, ClockReply, Span};
 
@@ -104,15 +105,24 @@ pub struct NodeRecordStatus {
     /// Why this node's kernel counts no datagrams of others, where it does not: nobody knows then which directions were cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unwatched: Option<String>,
-    /// Everything up to here is in `spans`, by this observer's wall clock.
+    /// Everything up to here is in the spans, by this observer's wall clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_until: Option<MicroTime>,
     /// Spans left out because the record was full.
     #[serde(default)]
     pub spans_left_out: u32,
+    /// How many of each kind these are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub spans_left_out_by_kind: BTreeMap<String, u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4000))]
     pub spans: Vec<Span>,
+    /// The same in less room, once an agent's part is over, and where the operator saw more than 2,000; then nothing is in `spans`.
+    /// Base64 of gzip of what would be there, as JSON:
+    /// `kubectl get noderecord NAME -o jsonpath={.status.packedSpans} | base64 -d | gunzip`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000000))]
+    pub packed_spans: Option<String>,
 }
 
 /// What the kernel of a node says of our table.

@@ -26,6 +26,12 @@ pub enum SpanKind {
     /// A component of this node on localhost. Subject `etcd`, `kube-apiserver`, `kube-controller-manager` or
     /// `kube-scheduler`; state `ok`, `failing` (it answered so) or `down` (nothing answers); detail says what failed.
     Health,
+    /// Whether a component of this node believes that it leads, by its metric `leader_election_master_status`. Subject
+    /// `kube-controller-manager` or `kube-scheduler`, which is its Lease's name too; id: the socket on which it listens, which is
+    /// another one for another process; state `leading` (at least when it was asked) or `not leading`, detail `started=<time>` of its
+    /// process, by its node's clock; `unread` (it listens; detail says why it did not tell, and nothing follows from it), or without an
+    /// id `down`: nobody listens any more.
+    LeaderMetric,
     /// A write through one API server. Subject: the API server's member name; state `acknowledged`, `failed` (refused for sure, as by
     /// 403: an API server without etcd refuses everybody) or `unknown` (no answer in time, a connection that broke, an error of the
     /// server's own: the write may come true).
@@ -53,6 +59,10 @@ pub enum SpanKind {
     /// A pod of the observed workloads. Subject `<namespace>/<pod>`, uid: its uid, node: where it is bound, state
     /// `<phase>/Ready`, `<phase>/NotReady` or `<phase>/Terminating`, detail: `<owner kind>/<owner name>`.
     Pod,
+    /// A pod of the plan in the EndpointSlices of the Services that select it. Subject `<namespace>/<pod>`, node: where it was planned,
+    /// state `ready` (in all that have it), `partly` (in some), `unready` (in none of them) or `none` (no EndpointSlice has it). Or an API
+    /// server in those of the Service `kubernetes`: subject `default/kubernetes/<member>`, state `ready` or `none`.
+    Endpoint,
     /// Datagrams of another agent, or of the operator's pod while nodes are armed, that got through to this node. Subject
     /// `<sender>/<way>`, of the operator `operator on <node>/<way>`, state `heard`; every datagram is a sample, from and to are the
     /// kernel's own stamps of the last one in each look.
@@ -76,6 +86,11 @@ pub enum SpanKind {
     /// <revision> from <compact revision>` or `unread`; `store/panic`, state: the component whose log has a panic that tells of a
     /// broken store.
     Store,
+    /// What components told by Events, of the reasons that matter in a cut. Subject `<reason>/<kind>/<namespace>/<name>`, state `Normal` or
+    /// `Warning`; from: when the operator saw it first, to: when it saw it counted last, detail `count=<n> last=<time> by=<component>`, the
+    /// time by the component's own clock. Subject `left out`, state `unread`: there were more, and what the detail says was not read or not
+    /// written down. For people: no check rests on it.
+    Event,
     /// Whether everything desired was actual. Subject `cluster`, state `ok` or `waiting`; detail says for what.
     Convergence,
 }
@@ -84,6 +99,20 @@ pub enum SpanKind {
 pub const ETCD: &str = "etcd";
 pub const ETCD_LEADER: &str = "etcd/leader";
 pub const ETCD_DISK: &str = "etcd/disk";
+
+/// States of a [`SpanKind::LeaderMetric`].
+pub const LEADING: &str = "leading";
+pub const NOT_LEADING: &str = "not leading";
+pub const LEADER_UNREAD: &str = "unread";
+pub const LEADER_DOWN: &str = "down";
+
+/// States of a [`SpanKind::Endpoint`].
+pub const ENDPOINT_READY: &str = "ready";
+pub const ENDPOINT_PARTLY: &str = "partly";
+pub const ENDPOINT_UNREADY: &str = "unready";
+pub const ENDPOINT_NONE: &str = "none";
+/// What stands before an API server's name in the subject of a [`SpanKind::Endpoint`].
+pub const KUBERNETES_SERVICE: &str = "default/kubernetes";
 
 /// What the detail of a [`SpanKind::Node`] tells.
 pub const SINCE: &str = "since";

@@ -36,6 +36,9 @@ pub enum Check {
     NodeNotReady,
     /// Such a node is tainted so that its pods are evicted, in the predicted interval.
     NodeTainted,
+    /// Pods of such nodes leave the EndpointSlices of their Services, and API servers without etcd the Service `kubernetes`, and are back
+    /// after the heal, in the predicted intervals.
+    EndpointsRemoved,
     /// Pods on such nodes are deleted, in the predicted interval, and no others are.
     WorkloadEvicted,
     /// Containers that ran on the cut side go on running.
@@ -46,7 +49,7 @@ pub enum Check {
     WorkloadOrphaned,
     /// A pod that is neither running for the API nor replaced.
     WorkloadStuck,
-    /// No workload loses its last ready pod because the network is whole again.
+    /// No workload loses its last ready pod because the network is whole again, and no disruption budget is crossed that was not to be.
     HealDamage,
     /// Everything desired is actual again and stays so, in the predicted interval after the heal.
     Recovery,
@@ -54,12 +57,25 @@ pub enum Check {
     HealProven,
 }
 
-/// An interval in seconds after the cut, or after the heal where the check is `Recovery`.
+/// An interval in seconds. What it is counted from, or that it is a length, is said beside it: of a prediction's by its `bounds`.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Window {
     pub earliest_seconds: f64,
     pub latest_seconds: f64,
+}
+
+/// What the two ends of a prediction's window are: moments and lengths are never told as the same thing.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Bounds {
+    /// It happens between these two moments after the cut.
+    AfterCut,
+    /// It happens between these two moments after the heal.
+    AfterHeal,
+    /// It is so all the time from the first of these moments to the second, both after the cut.
+    Throughout,
+    /// It lasts no shorter and no longer than this, whenever it begins.
+    Length,
 }
 
 /// What theory says will happen to one subject.
@@ -71,9 +87,12 @@ pub struct Prediction {
     pub subject: String,
     /// In words, as people read it in the plan.
     pub expected: String,
-    /// When, where that is part of the prediction.
+    /// When or for how long: its `bounds` say which. None where nothing is bounded, or the cut is over before it would begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
+    /// What the window's ends are: without it, as in older plans, moments after the cut, and of `Recovery` after the heal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Bounds>,
     /// The arithmetic and the source of each constant in it.
     pub reason: String,
 }
@@ -119,6 +138,9 @@ pub struct Finding {
     pub predicted: String,
     pub observed: String,
     pub result: FindingResult,
+    /// What was let pass beside the prediction, with the clocks' error where times were compared. None where there was nothing to compare.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<String>,
     /// Who saw it and when: observer, span and time.
     pub evidence: String,
 }

@@ -2,9 +2,12 @@
 //! their watch cache may be.
 
 use super::{
+    bounds::{after_cut, at_most, prediction},
     constants::*,
     etcd::dials_others,
     scene::Scene,
+    streams::etcd_back,
+    timers::{Known, sourced},
     window::{Certainty, certainty, interval, seconds, window},
 };
 use crate::api::{Check, Prediction, Prospect, Side, Window};
@@ -30,10 +33,16 @@ pub struct ApiServerForecast {
 pub struct StaleForecast {
     pub side: String,
     pub servers: Vec<String>,
-    /// Seconds after the cut up to which one may answer with what was there at the cut. Then it has seen that its watch has ended, and
-    /// answers no more until it has a new one.
+    /// Seconds after the cut up to which one may answer with what was there at the cut. Then it has given up its watch, and answers no more
+    /// until it has a new one.
     pub seconds: f64,
     reason: String,
+}
+
+/// From when on, seconds after the cut, a kubelet may end an API server without etcd: a probe that was under way at the cut may be the
+/// first to fail.
+pub fn first_restart(known: &Known) -> f64 {
+    ((known.liveness_failures.seconds - 1.0) * known.liveness_period.seconds).max(0.0)
 }
 
 /// API servers on sides that can't write. Where that depends on who leads etcd nothing is predicted.
@@ -49,9 +58,9 @@ fn forecast(scene: &Scene<'_>, side: &Side, server: &str) -> ApiServerForecast {
     // The last good answer is given again for half of the timeout. Then every check of etcd takes all of it.
     let replayed = check / 2.0;
     let readiness = window(0.0, replayed + ETCD_CHECKS_OF_READYZ * check + API_LATENCY);
-    // A probe that was under way at the cut may be the first to fail; or one was answered well for the last time just before.
-    let restart = window((failures - 1.0) * period, replayed + check + failures * period + grace + API_LATENCY);
-    let mut restarted = certainty(&restart, scene.duration, scene.duration + ETCD_REJOIN);
+    // The last good answer to a probe may have come just before.
+    let restart = window(first_restart(known), replayed + check + failures * period + grace + API_LATENCY);
+    let mut restarted = certainty(&restart, scene.duration, scene.duration + etcd_back(scene));
     if known.liveness_period.assumed || known.liveness_failures.assumed {
         // It may have no such probe.
         restarted = restarted.min(Certainty::May);
@@ -84,30 +93,48 @@ pub fn stale(scene: &Scene<'_>) -> Vec<StaleForecast> {
 
 fn stale_of(scene: &Scene<'_>, side: &Side) -> Option<StaleForecast> {
     let election = scene.election();
-    let leaderless = (ETCD_STEP_DOWN + ETCD_NO_LEADER) * election + API_LATENCY;
+    let given_up = format!(
+        "a watch cache asks for {} for another watch before it gives up (MaxInternalErrorRetryDuration); {} for the answer",
+        seconds(WATCH_CACHE_RETRIES),
+        seconds(API_LATENCY)
+    );
+    let without_leader = (ETCD_STEP_DOWN + ETCD_NO_LEADER) * election + WATCH_CACHE_RETRIES + API_LATENCY;
     let by_member = || {
         format!(
-            "their members of etcd lose their leader within {ETCD_STEP_DOWN} election timeouts ({}) and end the watches of API \
-             servers {ETCD_NO_LEADER} later (maxNoLeaderCnt); {} for the answer",
-            seconds(election),
-            seconds(API_LATENCY)
+            "their members of etcd lose their leader within {ETCD_STEP_DOWN} election timeouts (MsgCheckQuorum; one is {}) and end \
+             the watches of API servers {ETCD_NO_LEADER} later (maxNoLeaderCnt); {given_up}",
+            sourced(&scene.snapshot.timers.etcd_election)
         )
     };
+    // Who dials another member may find one that has no leader either.
+    let retries = if side.writable == Prospect::Yes { 0.0 } else { WATCH_CACHE_RETRIES };
+    let without_link = ETCD_CLIENT_KEEPALIVE + retries + API_LATENCY;
     let by_link = || {
         format!(
-            "one may be connected to a member of etcd from which it is cut off, and notices by keepalive ({})",
-            seconds(ETCD_CLIENT_KEEPALIVE)
+            "one may be connected to a member of etcd from which it is cut off, and notices by keepalive ({}, \
+             storage/storagebackend/factory/etcd3.go); {}",
+            seconds(ETCD_CLIENT_KEEPALIVE),
+            match side.writable {
+                Prospect::Yes => format!("{} for the answer", seconds(API_LATENCY)),
+                _ => format!("where the next one has no leader {given_up}"),
+            }
         )
     };
     let (longest, reason) = match () {
         // Nothing is written anywhere that they could miss.
         _ if !scene.may_be_written() => return None,
-        _ if dials_others(scene, side) => (ETCD_CLIENT_KEEPALIVE.max(leaderless), by_link()),
+        _ if dials_others(scene, side) && side.writable == Prospect::Yes => (without_link, by_link()),
+        _ if dials_others(scene, side) => (without_link.max(without_leader), by_link()),
         // They have a leader.
         _ if side.writable == Prospect::Yes => return None,
-        _ => (leaderless, by_member()),
+        _ => (without_leader, by_member()),
     };
     Some(StaleForecast { side: side.name.clone(), servers: side.api_servers.clone(), seconds: longest, reason })
+}
+
+/// How far behind what was acknowledged the watch caches of a side may be, seconds.
+pub fn cache_age(stale: &[StaleForecast], side: &str) -> f64 {
+    stale.iter().find(|s| s.side == side).map_or(WATCH_CACHE_LAG, |s| s.seconds)
 }
 
 impl ApiServerForecast {
@@ -121,28 +148,19 @@ impl ApiServerForecast {
             Certainty::May => format!("perhaps started anew within {}", interval(&self.restart)),
             Certainty::MustNot => "not started anew".into(),
         };
-        Prediction {
-            check: Check::ApiServerReady,
-            subject: self.server.clone(),
-            expected: format!("{ready}; {restart}"),
-            window: (self.not_ready == Certainty::Must).then_some(self.readiness),
-            reason: self.reason.clone(),
-        }
+        // Of the two the first one: a line has one window.
+        let bounded = after_cut(self.readiness);
+        prediction(Check::ApiServerReady, &self.server, format!("{ready}; {restart}"), bounded, &self.reason)
     }
 }
 
 impl StaleForecast {
     pub fn prediction(&self) -> Prediction {
-        Prediction {
-            check: Check::StaleRead,
-            subject: self.side.clone(),
-            expected: format!(
-                "with resourceVersion=0 perhaps what was there at the cut for {}, then no answer until there are watches again; \
-                 without a resource version never anything old",
-                seconds(self.seconds)
-            ),
-            window: None,
-            reason: self.reason.clone(),
-        }
+        let expected = format!(
+            "with resourceVersion=0 perhaps what was there at the cut for {}, then no answer until there are watches again; \
+             without a resource version never anything old",
+            seconds(self.seconds)
+        );
+        prediction(Check::StaleRead, &self.side, expected, at_most(self.seconds), &self.reason)
     }
 }

@@ -19,6 +19,11 @@ pub const ETCD_ELECTIONS: f64 = 3.0;
 pub const ETCD_STEP_DOWN: f64 = 2.0;
 /// Election timeouts without a leader after which a member ends its watches (etcd `maxNoLeaderCnt`, `v3rpc/interceptor.go`).
 pub const ETCD_NO_LEADER: f64 = 3.0;
+/// For so long, seconds, an API server's watch cache asks a member without a leader for its watch again and again, and answers meanwhile
+/// from what it has (`MaxInternalErrorRetryDuration`, apiserver `storage/cacher/cacher.go`). Then it is not ready any more.
+pub const WATCH_CACHE_RETRIES: f64 = 30.0;
+/// How far behind a watch cache may be whose watch goes on, seconds (theory C16).
+pub const WATCH_CACHE_LAG: f64 = 5.0;
 /// From the loss of the member that an API server is connected to until it has dialled another one, seconds (apiserver
 /// `storage/storagebackend/factory/etcd3.go`: keepaliveTime 30 s and keepaliveTimeout 10 s). Only where it has several to dial.
 pub const ETCD_CLIENT_KEEPALIVE: f64 = 40.0;
@@ -95,14 +100,19 @@ pub const LIVENESS_PERIOD: f64 = 10.0;
 pub const LIVENESS_FAILURES: f64 = 8.0;
 /// A container has so long to end, seconds (`DefaultTerminationGracePeriodSeconds`, `pkg/apis/core/types.go`).
 pub const TERMINATION_GRACE: f64 = 30.0;
-/// A kube-apiserver without etcd fails its liveness probe from here on, seconds after the cut (kubeadm: 8 failures, 10 s
-/// apart, the first one up to 5 s early).
-pub const API_SERVER_LIVENESS: f64 = 75.0;
 /// First and longest back-off of a crashing container, seconds (kubelet `containerBackOffPeriod`, `MaxContainerBackOff`).
 pub const CRASH_BACK_OFF: (f64, f64) = (10.0, 300.0);
 /// From a static pod's start to Ready, seconds. Ours, from the lab.
 pub const STATIC_POD_START: f64 = 30.0;
-/// etcd after the heal while one side kept its quorum, seconds (5 s stream timeout, then a snapshot or the log).
+/// Longest time between two tries of TCP, seconds (Linux `TCP_RTO_MAX`): each waits twice as long as the one before.
+pub const TCP_LONGEST_RETRANSMISSION: f64 = 120.0;
+/// Share of its time by which a timer of Linux may be late (`kernel/time/timer.c`: levels of a granularity of an eighth).
+pub const KERNEL_TIMER_LATE: f64 = 0.125;
+/// Silence after which both ends of etcd's streams that read have given up, seconds: 30 s and nine probes, 30 s apart (`KeepAlive` in
+/// `client/pkg/transport/transport.go` as Go up to 1.22 sets it, 15 s apart since; Linux `tcp_keepalive_probes`).
+pub const ETCD_STREAM_KEEPALIVE: f64 = 300.0;
+/// etcd while one side kept its quorum, seconds from when streams between its members carry something again, or may be dialled anew:
+/// dialling, 1 s + election timeout at the longest (`PeerDialTimeout`), then a snapshot or the log (theory C22).
 pub const ETCD_REJOIN: f64 = 10.0;
-/// etcd after the heal of a cut that left no quorum, seconds. Observed on the lab: 18 s, not the 5 to 10 s of its timers.
+/// The same after a cut that left no quorum, seconds: a new election beside it. Ours; 18 s from the heal were observed on the lab.
 pub const ETCD_REELECTION: f64 = 25.0;

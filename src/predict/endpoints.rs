@@ -1,15 +1,20 @@
 //! Who is behind a Service: when pods of nodes that are not heard leave it, and API servers that lost etcd the Service `kubernetes`.
-//! Nobody writes down EndpointSlices during a run, so this is told and not judged.
 
 use super::{
+    bounds::{after_cut, prediction, throughout},
     constants::*,
     etcd::{elections, loses_members},
     node::{NodeForecast, renewal_after_heal},
+    recovery::api_servers_answer,
     scene::Scene,
-    window::{Certainty, after, certainty, few, interval, seconds, union, window},
+    timers::sourced,
+    window::{Certainty, after, certainty, interval, seconds, union, window},
     workload::count,
 };
-use crate::api::{Prospect, Side, Window};
+use crate::{
+    api::{Check, KUBERNETES_SERVICE, Prediction, Prospect, Side, Window},
+    topology::EndpointReconciler,
+};
 use std::collections::BTreeMap;
 
 /// Ready observed pods of one node that nobody hears.
@@ -23,6 +28,8 @@ pub struct EndpointsForecast {
     pub window: Window,
     /// When they are back, seconds after the heal, unless they were evicted.
     pub back: Window,
+    /// Length of the cut, seconds.
+    duration: f64,
 }
 
 /// One API server among the endpoints of the Service `kubernetes`.
@@ -35,6 +42,9 @@ pub struct ServiceForecast {
     pub window: Window,
     /// When it is back, seconds after the heal, unless it is still waiting to be started anew.
     pub back: Window,
+    /// Length of the cut, seconds.
+    duration: f64,
+    reason: String,
 }
 
 /// Pods on nodes that become NotReady: the node lifecycle controller takes their Ready condition in the same pass.
@@ -53,15 +63,16 @@ pub fn endpoints(scene: &Scene<'_>, nodes: &[NodeForecast]) -> Vec<EndpointsFore
             pods,
             leave: certainty(&leaving, scene.duration, scene.duration + heard).min(node.not_ready),
             window: leaving,
-            back: window(0.0, heard + KUBELET_POD_STATUS + ENDPOINT_SLICE_UPDATE),
+            back: window(0.0, api_servers_answer(scene) + heard + KUBELET_POD_STATUS + ENDPOINT_SLICE_UPDATE),
+            duration: scene.duration,
         })
     };
     nodes.iter().filter_map(of).collect()
 }
 
-/// API servers that can't renew their key. Empty where nobody could drop them.
+/// API servers that can't renew their key. Empty where nobody could drop them, or they have no such keys.
 pub fn service(scene: &Scene<'_>) -> Vec<ServiceForecast> {
-    if !scene.may_be_written() {
+    if !scene.may_be_written() || scene.snapshot.endpoint_reconciler.is_some_and(|r| r != EndpointReconciler::Lease) {
         return Vec::new();
     }
     let is_sure = scene.sides.iter().any(|s| s.writable == Prospect::Yes);
@@ -78,10 +89,45 @@ pub fn service(scene: &Scene<'_>) -> Vec<ServiceForecast> {
             dropped,
             window: dropping,
             back: window(0.0, ETCD_REJOIN + SERVICE_RETURN),
+            duration: scene.duration,
+            reason: format!(
+                "a key of {} (DefaultEndpointReconcilerTTL) that is renewed every {} (DefaultEndpointReconcilerInterval), looked at as \
+                 often; after an election of etcd ({} × election timeout {}) it lasts its whole time again; {} for disks and dialling \
+                 (ours); after the heal etcd {}, then one round and the write {} (theory C11)",
+                seconds(SERVICE_KEY_TTL),
+                seconds(SERVICE_RECONCILE),
+                elections(scene),
+                sourced(&scene.snapshot.timers.etcd_election),
+                seconds(ETCD_SLACK),
+                seconds(ETCD_REJOIN),
+                seconds(SERVICE_RETURN)
+            ),
         };
         side.api_servers.iter().map(forecast).collect::<Vec<_>>()
     };
     losing.flat_map(of).collect()
+}
+
+/// By what rules the Service `kubernetes` is kept, where that was not read or nothing can be said of it; of a cut that may cost API servers
+/// etcd.
+pub fn assumed(scene: &Scene<'_>) -> Option<String> {
+    let is_losing = |s: &Side| s.writable != Prospect::Yes && !s.api_servers.is_empty();
+    if !scene.may_be_written() || !scene.sides.iter().any(is_losing) {
+        return None;
+    }
+    let unpredicted = |told: &str| {
+        let none = "nothing is predicted of which API servers are among its endpoints";
+        Some(format!("{KUBERNETES_SERVICE}: --endpoint-reconciler-type is {told}; {none}"))
+    };
+    match scene.snapshot.endpoint_reconciler {
+        None => Some(
+            "endpoint reconciler of API servers: lease (--endpoint-reconciler-type not read; upstream's default)"
+                .into(),
+        ),
+        Some(EndpointReconciler::Lease) => None,
+        Some(EndpointReconciler::MasterCount) => unpredicted("master-count, by which nobody is dropped for being lost"),
+        Some(EndpointReconciler::None) => unpredicted("none, so that somebody else keeps them"),
+    }
 }
 
 /// The key was renewed up to one round before the cut, and of those that are left one writes it down within a round of its end. A new
@@ -92,61 +138,68 @@ fn dropped_within(scene: &Scene<'_>) -> Window {
     window(SERVICE_KEY_TTL - SERVICE_RECONCILE, SERVICE_KEY_TTL + SERVICE_RECONCILE + ETCD_SLACK + election)
 }
 
-/// In words, side by side.
-pub fn told(scene: &Scene<'_>, endpoints: &[EndpointsForecast], service: &[ServiceForecast]) -> Vec<String> {
-    let pods = by_side(endpoints, |e| &e.side).into_iter().filter_map(|(side, all)| pods_told(side, &all));
-    let servers = by_side(service, |s| &s.side).into_iter().filter_map(|(side, all)| service_told(scene, side, &all));
-    pods.chain(servers).collect()
-}
-
-fn by_side<T>(all: &[T], side: fn(&T) -> &String) -> BTreeMap<&str, Vec<&T>> {
-    let mut sides: BTreeMap<&str, Vec<&T>> = BTreeMap::new();
-    for one in all {
-        sides.entry(side(one)).or_default().push(one);
+/// Pods side by side, as the judge tells them, and each API server.
+pub fn predictions(endpoints: &[EndpointsForecast], service: &[ServiceForecast]) -> Vec<Prediction> {
+    let mut sides: BTreeMap<&str, Vec<&EndpointsForecast>> = BTreeMap::new();
+    for node in endpoints {
+        sides.entry(&node.side).or_default().push(node);
     }
-    sides
+    let pods = sides.into_iter().filter_map(|(side, nodes)| of_pods(side, &nodes));
+    pods.chain(service.iter().map(ServiceForecast::prediction)).collect()
 }
 
-/// What certainty makes of a sentence.
-fn perhaps(certainty: Certainty) -> Option<&'static str> {
-    match certainty {
-        Certainty::Must => Some(""),
-        Certainty::May => Some("perhaps "),
-        Certainty::MustNot => None,
-    }
-}
-
-fn pods_told(side: &str, nodes: &[&EndpointsForecast]) -> Option<String> {
+fn of_pods(side: &str, nodes: &[&EndpointsForecast]) -> Option<Prediction> {
     let surest = nodes.iter().map(|n| n.leave).max()?;
     let leave = nodes.iter().map(|n| n.window).reduce(|a, b| union(&a, &b))?;
     let back = nodes.iter().map(|n| n.back).reduce(|a, b| union(&a, &b))?;
-    let pods = count(nodes.iter().map(|n| n.pods.len()).sum(), "ready pod");
-    Some(format!(
-        "{side}: {pods} of {} {}leave the EndpointSlices of their Services within {} of the cut and are back within {} of the heal, \
-         unless evicted: the node lifecycle controller makes them unready as it makes their node, then {} for the EndpointSlices; \
-         back when the kubelet is heard and has put its pods right ({})",
-        count(nodes.len(), "node"),
-        perhaps(surest)?,
-        interval(&leave),
-        seconds(back.latest_seconds),
+    let duration = nodes.first()?.duration;
+    let (expected, bounded) = match surest {
+        Certainty::MustNot => {
+            ("stay in the EndpointSlices of their Services: the cut heals before".into(), throughout(0.0, duration))
+        }
+        _ => (
+            format!(
+                "{}out of the EndpointSlices of their Services within {} of the cut, back within {} of the heal unless evicted",
+                perhaps(surest),
+                interval(&leave),
+                seconds(back.latest_seconds)
+            ),
+            after_cut(leave),
+        ),
+    };
+    let subject = format!("{side}: {}", count(nodes.iter().map(|n| n.pods.len()).sum(), "ready pod"));
+    let reason = format!(
+        "the node lifecycle controller makes them unready as it makes their node, then {} for the EndpointSlices (theory C11); back \
+         when the kubelet is heard and has put its pods right ({}, syncPeriod)",
         seconds(ENDPOINT_SLICE_UPDATE),
         seconds(KUBELET_POD_STATUS)
-    ))
+    );
+    Some(prediction(Check::EndpointsRemoved, subject, expected, bounded, reason))
 }
 
-fn service_told(scene: &Scene<'_>, side: &str, servers: &[&ServiceForecast]) -> Option<String> {
-    let first = servers.first()?;
-    let names: Vec<String> = servers.iter().map(|s| s.server.clone()).collect();
-    Some(format!(
-        "{side}: the Service kubernetes {}drops {} within {} of the cut and has it back within {} of the heal or of its next start: a \
-         key of {} that is renewed every {}, looked at as often; after an election of etcd ({} × {}) it lasts its whole time again",
-        perhaps(first.dropped)?,
-        few(&names),
-        interval(&first.window),
-        seconds(first.back.latest_seconds),
-        seconds(SERVICE_KEY_TTL),
-        seconds(SERVICE_RECONCILE),
-        elections(scene),
-        seconds(scene.election())
-    ))
+/// What certainty makes of a sentence about what may happen.
+fn perhaps(certainty: Certainty) -> &'static str {
+    if certainty == Certainty::Must { "" } else { "perhaps " }
+}
+
+impl ServiceForecast {
+    pub fn prediction(&self) -> Prediction {
+        let (expected, bounded) = match self.dropped {
+            Certainty::MustNot => {
+                ("stays among its endpoints: the cut heals before".into(), throughout(0.0, self.duration))
+            }
+            _ => (
+                format!(
+                    "{}dropped within {} of the cut, back within {} of the heal or {} of its first write after it",
+                    perhaps(self.dropped),
+                    interval(&self.window),
+                    seconds(self.back.latest_seconds),
+                    seconds(SERVICE_RETURN)
+                ),
+                after_cut(self.window),
+            ),
+        };
+        let subject = format!("{KUBERNETES_SERVICE}/{}", self.server);
+        prediction(Check::EndpointsRemoved, subject, expected, bounded, &self.reason)
+    }
 }

@@ -1,7 +1,16 @@
 //! etcd and the API servers behind it: quorum, leader and writes on every side.
 
-use super::{constants::*, scene::Scene, window::seconds};
-use crate::api::{Check, Prediction, Prospect, Side};
+use super::{
+    bounds::{Bounded, at_most, prediction, throughout},
+    constants::*,
+    scene::Scene,
+    timers::sourced,
+    window::seconds,
+};
+use crate::{
+    api::{Check, Prediction, Prospect, Side},
+    topology::Timer,
+};
 
 /// Smallest number of voters that is a majority (etcd FAQ).
 pub fn majority(voters: u32) -> u32 {
@@ -20,7 +29,9 @@ pub struct EtcdForecast {
     pub settled: f64,
     heard: u32,
     total: u32,
-    election: f64,
+    /// Length of the cut, seconds.
+    duration: f64,
+    election: Timer,
     /// Election timeouts until a new leader is there.
     elections: f64,
     /// Members that may depose a leader which they don't hear.
@@ -39,7 +50,9 @@ pub struct ApiForecast {
     loses_etcd: bool,
     /// An API server may be connected to a member that is cut off from it.
     dials_others: bool,
-    election: f64,
+    /// Length of the cut, seconds.
+    duration: f64,
+    election: Timer,
     elections: f64,
 }
 
@@ -103,7 +116,8 @@ pub fn etcd(scene: &Scene<'_>) -> Vec<EtcdForecast> {
             settled,
             heard: side.etcd_members,
             total: side.etcd_total,
-            election,
+            duration: scene.duration,
+            election: scene.snapshot.timers.etcd_election.clone(),
             elections,
             without_pre_vote: scene.snapshot.without_pre_vote.len(),
         }
@@ -126,7 +140,8 @@ pub fn api(scene: &Scene<'_>) -> Vec<ApiForecast> {
             },
             loses_etcd: loses_members(side),
             dials_others,
-            election,
+            duration: scene.duration,
+            election: scene.snapshot.timers.etcd_election.clone(),
             elections,
         }
     };
@@ -136,26 +151,31 @@ pub fn api(scene: &Scene<'_>) -> Vec<ApiForecast> {
 impl EtcdForecast {
     pub fn prediction(&self) -> Prediction {
         let (have, total, need) = (self.heard, self.total, majority(self.total));
-        let (expected, rule) = match self.leader {
+        let (expected, bounded, rule) = match self.leader {
             Prospect::Maybe => (
                 "has a leader, has none, or both by turns".into(),
+                throughout(0.0, self.duration),
                 format!("it depends on who leads and on what gets through{}", self.deposed()),
             ),
             Prospect::Yes => (
                 format!("keeps its quorum; a new leader within {} if the old one is cut off", seconds(self.settled)),
-                format!("{} × election timeout ({}) + {}", self.elections, seconds(self.election), seconds(ETCD_SLACK)),
+                throughout(self.settled, self.duration),
+                if have < total { election(self.elections, &self.election) } else { undisturbed() },
             ),
             Prospect::No => (
                 format!("no leader from {} on until the heal", seconds(self.settled)),
+                throughout(self.settled, self.duration),
                 format!(
-                    "3 × election timeout ({}), then the last linearizable read ({} + 2 elections)",
-                    seconds(self.election),
-                    seconds(ETCD_READ_TIMEOUT)
+                    "{ETCD_ELECTIONS} × election timeout {}, by when the old leader has stepped down (MsgCheckQuorum), then the \
+                     last linearizable read ({} + 2 elections, etcd ReqTimeout) and {} for the answer",
+                    sourced(&self.election),
+                    seconds(ETCD_READ_TIMEOUT),
+                    seconds(API_LATENCY)
                 ),
             ),
         };
         let reason = format!("{have} of {total} members within reach, a majority is {need}; {rule}");
-        Prediction { check: Check::EtcdQuorum, subject: self.side.clone(), expected, window: None, reason }
+        prediction(Check::EtcdQuorum, &self.side, expected, bounded, reason)
     }
 
     fn deposed(&self) -> String {
@@ -166,38 +186,62 @@ impl EtcdForecast {
     }
 }
 
+/// How long members may go without a leader, in words.
+fn election(elections: f64, timeout: &Timer) -> String {
+    format!(
+        "{elections} × election timeout {} (raft: 1 to 2, one more after a split vote) + {} for disks and dialling (ours)",
+        sourced(timeout),
+        seconds(ETCD_SLACK)
+    )
+}
+
+/// The same where no member is cut off.
+fn undisturbed() -> String {
+    format!("no etcd member is cut off from this side; {} for disks and dialling (ours)", seconds(ETCD_SLACK))
+}
+
 impl ApiForecast {
     pub fn prediction(&self) -> Prediction {
-        let (expected, reason) = match (self.writable, self.loses_etcd) {
+        let (expected, bounded, reason) = self.told();
+        prediction(Check::ApiWritable, &self.side, expected, bounded, reason)
+    }
+
+    /// What is expected, within which bounds, and why.
+    fn told(&self) -> (String, Bounded, String) {
+        let missing = format!("writes acknowledged, none missing for longer than {}", seconds(self.seconds));
+        match (self.writable, self.loses_etcd) {
             (Prospect::Maybe, _) => (
                 "writes acknowledged or not: not predicted".into(),
+                throughout(0.0, self.duration),
                 "it depends on which member of etcd leads and on what gets through".into(),
             ),
             (Prospect::Yes, true) => (
-                format!("writes acknowledged, none missing for longer than {}", seconds(self.seconds)),
+                missing,
+                at_most(self.seconds),
                 format!(
-                    "etcd's leader may be cut off: {} × election timeout ({}) + {}{}",
-                    self.elections,
-                    seconds(self.election),
-                    seconds(ETCD_SLACK),
+                    "etcd's leader may be cut off: {}{}",
+                    election(self.elections, &self.election),
                     match self.dials_others {
                         true => format!(
-                            "; so may the member that an API server is connected to: keepalive {}",
+                            "; so may the member that an API server is connected to: keepalive {} \
+                             (storage/storagebackend/factory/etcd3.go)",
                             seconds(ETCD_CLIENT_KEEPALIVE)
                         ),
                         false => String::new(),
                     }
                 ),
             ),
-            (Prospect::Yes, false) => (
-                format!("writes acknowledged, none missing for longer than {}", seconds(self.seconds)),
-                "no etcd member is cut off from this side".into(),
-            ),
+            (Prospect::Yes, false) => (missing, at_most(self.seconds), undisturbed()),
             (Prospect::No, _) => (
                 format!("no write acknowledged from {} on until the heal", seconds(self.seconds)),
-                "no quorum of etcd within reach; what was in flight at the cut is answered or given up by then".into(),
+                throughout(self.seconds, self.duration),
+                format!(
+                    "no quorum of etcd within reach; what was in flight at the cut is answered or given up by then: {} (ours), \
+                     or {ETCD_ELECTIONS} × election timeout {} where that is longer",
+                    seconds(LAST_ACKNOWLEDGEMENT),
+                    sourced(&self.election)
+                ),
             ),
-        };
-        Prediction { check: Check::ApiWritable, subject: self.side.clone(), expected, window: None, reason }
+        }
     }
 }

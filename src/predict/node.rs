@@ -1,9 +1,11 @@
 //! Nodes that no writable side hears: when they become NotReady and when their pods may be evicted.
 
 use super::{
+    bounds::{after_cut, prediction, throughout},
     constants::*,
     lease::LeaseForecast,
     scene::Scene,
+    timers::sourced,
     window::{Certainty, after, certainty, interval, seconds, window},
     workload::count,
     zone::{Zone, ZoneState, Zones},
@@ -30,6 +32,8 @@ pub struct NodeForecast {
     /// How disrupted its zone is, and the nodes per second that are tainted there.
     pub zone: ZoneState,
     pub rate: f64,
+    /// Length of the cut, seconds.
+    duration: f64,
     reason: String,
 }
 
@@ -79,13 +83,18 @@ impl Counted {
         let (grace, period) = (timers.node_monitor_grace.seconds, timers.node_monitor_period.seconds);
         let renew = timers.node_lease_renew.seconds * LEASE_RENEW_JITTER;
         let kept = window(grace - renew, grace + period);
-        let kept_term = format!("counted from the last renewal, up to {} old", seconds(renew));
+        let every = sourced(&timers.node_lease_renew);
+        let kept_term = format!("counted from the last renewal, every {every} × {LEASE_RENEW_JITTER} (renewInterval)");
         let (window, after_takeover, term) = match manager {
             // A new controller manager has seen no Lease yet and counts from its start.
             Some(lease) => {
                 let relative = window(grace, grace + 2.0 * period + CONTROLLER_START);
                 let absolute = after(&lease.takeover, (relative.earliest_seconds, relative.latest_seconds));
-                let term = format!("counted from the new controller manager's start, {}", interval(&lease.takeover));
+                let term = format!(
+                    "counted from the new controller manager's start, {}, and {} for its caches (ours)",
+                    interval(&lease.takeover),
+                    seconds(CONTROLLER_START)
+                );
                 match lease.moves {
                     Certainty::Must => (absolute, Some(relative), term),
                     // If the old one stays it goes on counting.
@@ -109,13 +118,18 @@ impl Counted {
 
 fn forecast(scene: &Scene<'_>, side: &str, node: &str, zone: Zone, counted: &Counted) -> NodeForecast {
     let timers = &scene.snapshot.timers;
-    let (grace, period) = (&timers.node_monitor_grace, timers.node_monitor_period.seconds);
-    // One after the other, the first one at once.
+    let period = timers.node_monitor_period.seconds;
+    // One after the other, the first one at once. Where the rate is 0 no other one is.
     let before = zone.cut.saturating_sub(1);
-    let queue = if zone.rate > 0.0 { before as f64 / zone.rate } else { 0.0 };
+    let queue = if zone.slowest > 0.0 { before as f64 / zone.slowest } else { 0.0 };
     let taint = after(&counted.window, (0.0, period + queue));
     let mut tainted = certainty(&taint, scene.duration, counted.heard).min(counted.not_ready);
     let mut rate_term = zone.state.told(zone.rate);
+    match zone.state {
+        ZoneState::Normal | ZoneState::Full => rate_term += &format!(" ({})", timers.node_eviction_rate.source),
+        ZoneState::Partial => rate_term += &format!(" ({})", scene.known.secondary_eviction_rate.source),
+        ZoneState::AllFull => {}
+    }
     if zone.rate <= 0.0 || !zone.is_sure {
         // The first nodes are tainted before the controller sees how many are down.
         tainted = tainted.min(Certainty::May);
@@ -133,11 +147,11 @@ fn forecast(scene: &Scene<'_>, side: &str, node: &str, zone: Zone, counted: &Cou
         taint,
         zone: zone.state,
         rate: zone.rate,
+        duration: scene.duration,
         reason: format!(
-            "grace period {} ({}), looked at every {}; {}; {rate_term}",
-            seconds(grace.seconds),
-            grace.source,
-            seconds(period),
+            "grace period {}, looked at every {}; {}; {rate_term}",
+            sourced(&timers.node_monitor_grace),
+            sourced(&timers.node_monitor_period),
             counted.term
         ),
     }
@@ -153,13 +167,12 @@ pub fn grace_is_short(snapshot: &Snapshot) -> bool {
 impl NodeForecast {
     pub fn prediction(&self) -> Prediction {
         let when = interval(&self.window);
-        let (expected, window) = match self.not_ready {
-            Certainty::Must => (format!("NotReady within {when}"), Some(self.window)),
-            Certainty::May => (format!("stays Ready or becomes NotReady within {when}"), Some(self.window)),
-            Certainty::MustNot => ("stays Ready: the cut heals before".into(), None),
+        let (expected, bounded) = match self.not_ready {
+            Certainty::Must => (format!("NotReady within {when}"), after_cut(self.window)),
+            Certainty::May => (format!("stays Ready or becomes NotReady within {when}"), after_cut(self.window)),
+            Certainty::MustNot => ("stays Ready: the cut heals before".into(), throughout(0.0, self.duration)),
         };
-        let (check, subject, reason) = (Check::NodeNotReady, self.node.clone(), self.reason.clone());
-        Prediction { check, subject, expected, window, reason }
+        prediction(Check::NodeNotReady, &self.node, expected, bounded, &self.reason)
     }
 }
 
@@ -171,13 +184,13 @@ pub fn taint_predictions(nodes: &[NodeForecast]) -> Vec<Prediction> {
     }
     let of = |(side, nodes): (&str, Vec<&NodeForecast>)| {
         let last = nodes.iter().max_by(|a, b| a.taint.latest_seconds.total_cmp(&b.taint.latest_seconds))?;
-        let (expected, window) = match nodes.iter().map(|n| n.tainted).max()? {
-            Certainty::Must => (format!("tainted within {}", interval(&last.taint)), Some(last.taint)),
-            Certainty::May => (format!("not tainted, or within {}", interval(&last.taint)), Some(last.taint)),
-            Certainty::MustNot => ("not tainted: the cut heals before".into(), None),
+        let (expected, bounded) = match nodes.iter().map(|n| n.tainted).max()? {
+            Certainty::Must => (format!("tainted within {}", interval(&last.taint)), after_cut(last.taint)),
+            Certainty::May => (format!("not tainted, or within {}", interval(&last.taint)), after_cut(last.taint)),
+            Certainty::MustNot => ("not tainted: the cut heals before".into(), throughout(0.0, last.duration)),
         };
         let subject = format!("{side}: {}", count(nodes.len(), "node"));
-        Some(Prediction { check: Check::NodeTainted, subject, expected, window, reason: last.reason.clone() })
+        Some(prediction(Check::NodeTainted, subject, expected, bounded, &last.reason))
     };
     sides.into_iter().filter_map(of).collect()
 }

@@ -1,11 +1,15 @@
 //! From the heal until everything desired is actual again, and when each part of it is.
 
 use super::{
+    api_server::first_restart,
+    bounds::{after_heal, prediction},
     constants::*,
     etcd::loses_members,
-    lease::LeaseForecast,
+    lease::{LeaseForecast, coordinated_later},
     node::renewal_after_heal,
     scene::Scene,
+    streams,
+    timers::sourced,
     window::{Certainty, seconds, window},
     workload::WorkloadForecast,
 };
@@ -16,7 +20,9 @@ use crate::api::{Check, Prediction, Prospect, Window};
 pub struct RecoveryForecast {
     /// Seconds after the heal.
     pub window: Window,
-    /// The same for each part that the cut may have hit, in their order.
+    /// Seconds after the heal by which all members of etcd follow one leader again.
+    pub etcd: f64,
+    /// When each part is normal that the cut may have hit, in their order.
     pub milestones: Vec<Milestone>,
     /// Until every kubelet knows what was decided while it was cut off, seconds after the heal.
     pub kubelets_told: f64,
@@ -30,15 +36,46 @@ pub struct Milestone {
     /// Seconds after the heal.
     pub window: Window,
     reason: String,
-    /// Whether a check of its own tells when it was.
-    is_judged: bool,
 }
 
-/// The longest wait that a container crashing since `first` (seconds after the cut) still has before it at the heal: its
-/// back-off doubles, so the current one is at most as long as it has been crashing, and the first one.
-pub fn back_off_left(first: f64, duration: f64) -> f64 {
+/// The longest wait that a container crashing since `first` still has before it at `until`, when its reason ends (both seconds after the
+/// cut): its back-off doubles, so the current one is at most as long as it has been crashing, and the first one.
+pub fn back_off_left(first: f64, until: f64) -> f64 {
     let (shortest, longest) = CRASH_BACK_OFF;
-    if duration < first { 0.0 } else { (duration - first + shortest).min(longest) }
+    if until < first { 0.0 } else { (until - first + shortest).min(longest) }
+}
+
+/// Until every kubelet knows what was decided while it was cut off, seconds after the heal: the API server that it asks may be one that
+/// lost etcd, and then it must notice that its connection is dead.
+pub fn kubelets_told(scene: &Scene<'_>) -> f64 {
+    api_servers_answer(scene) + KUBELET_RECONNECT
+}
+
+/// Until every API server answers that lost etcd, seconds after the heal; 0 where none did.
+pub fn api_servers_answer(scene: &Scene<'_>) -> f64 {
+    api_server_start(scene).map_or(0.0, |start| streams::etcd_back(scene) + start)
+}
+
+/// The same in words, after "within".
+pub fn why_kubelets_told(told: f64) -> String {
+    match told > KUBELET_RECONNECT {
+        true => {
+            format!("{}: the API server that it asks may be one that lost etcd, and its connection dead", seconds(told))
+        }
+        false => format!("{} (HTTP/2 pings)", seconds(told)),
+    }
+}
+
+/// From etcd's return until crashed API servers answer, seconds. `None` where none has lost etcd.
+fn api_server_start(scene: &Scene<'_>) -> Option<f64> {
+    let mut losing = scene.sides.iter().filter(|s| s.writable != Prospect::Yes);
+    // They crash for as long as there is no etcd.
+    let until = scene.duration + streams::etcd_back(scene);
+    losing.any(|s| !s.api_servers.is_empty()).then(|| with_start(back_off_left(first_restart(&scene.known), until)))
+}
+
+fn with_start(back_off: f64) -> f64 {
+    if back_off > 0.0 { back_off + STATIC_POD_START } else { 0.0 }
 }
 
 /// Longest times of the parts, seconds; what follows something else is counted from there.
@@ -51,8 +88,6 @@ struct Terms {
     crashed: f64,
     /// Until a kubelet renews its Lease, beside the API server that it asks.
     renewal: f64,
-    /// Until every kubelet knows what was decided while it was cut off: the API server that it asks may be one that lost etcd, and
-    /// then it must notice that its connection is dead.
     kubelets_told: f64,
     /// Until evicted pods have ended and started again; None: none is evicted.
     pods: Option<f64>,
@@ -60,25 +95,21 @@ struct Terms {
 
 impl Terms {
     fn new(scene: &Scene<'_>, leases: &[LeaseForecast], workloads: &[WorkloadForecast]) -> Self {
-        let duration = scene.duration;
-        let with_start = |back_off: f64| if back_off > 0.0 { back_off + STATIC_POD_START } else { 0.0 };
-        let losing = || scene.sides.iter().filter(|s| s.writable != Prospect::Yes);
-        let loses_api_servers = losing().any(|s| !s.api_servers.is_empty());
-        let api_server = if loses_api_servers { back_off_left(API_SERVER_LIVENESS, duration) } else { 0.0 };
+        let etcd = streams::etcd_back(scene);
+        let started = api_server_start(scene);
+        let api_server = started.unwrap_or(0.0);
         let leader = leases
             .iter()
             .filter(|l| l.cut_off && l.moves != Certainty::MustNot)
-            .map(|l| back_off_left(l.stop.earliest_seconds, duration))
+            .map(|l| back_off_left(l.stop.earliest_seconds, scene.duration + etcd))
             .fold(0.0, f64::max);
         let evicted = workloads.iter().filter(|w| w.evicted != Certainty::MustNot);
         let grace = evicted.flat_map(|w| &w.pods).map(|p| p.grace_period).reduce(f64::max);
-        let etcd = if scene.sides.iter().any(|s| s.quorum) { ETCD_REJOIN } else { ETCD_REELECTION };
-        let api_server = with_start(api_server);
-        let kubelets_told = if loses_api_servers { etcd + api_server } else { 0.0 } + KUBELET_RECONNECT;
+        let kubelets_told = kubelets_told(scene);
         Terms {
             etcd,
             api_server,
-            loses_api_servers,
+            loses_api_servers: started.is_some(),
             crashed: api_server.max(with_start(leader)),
             renewal: renewal_after_heal(scene.snapshot),
             kubelets_told,
@@ -106,34 +137,31 @@ pub fn recovery(scene: &Scene<'_>, leases: &[LeaseForecast], workloads: &[Worklo
         reason += &format!("; evicted pods end and start again {}", seconds(pods));
     }
     let longest = milestones.iter().map(|m| m.window.latest_seconds).fold(terms.taints(), f64::max);
-    RecoveryForecast { window: window(0.0, longest), milestones, kubelets_told: terms.kubelets_told, reason }
+    let (etcd, kubelets_told) = (terms.etcd, terms.kubelets_told);
+    RecoveryForecast { window: window(0.0, longest), etcd, milestones, kubelets_told, reason }
 }
 
 fn milestones(scene: &Scene<'_>, terms: &Terms, leases: &[LeaseForecast]) -> Vec<Milestone> {
-    let of = |what, latest: f64, reason: String| {
-        let window = window(0.0, latest);
-        Milestone { what, window, reason, is_judged: true }
-    };
+    let of = |what, latest: f64, reason: String| Milestone { what, window: window(0.0, latest), reason };
     let mut all = Vec::new();
-    let rejoin = match scene.sides.iter().any(|s| s.quorum) {
-        true => format!("streams are dialled anew after {}, then the log or a snapshot", seconds(ETCD_READ_TIMEOUT)),
-        false => "a new election among all members, from the lab".into(),
-    };
     if scene.sides.iter().any(loses_members) {
-        all.push(of("etcd", terms.etcd, rejoin));
+        all.push(of("etcd", terms.etcd, streams::why(scene)));
     }
     if terms.loses_api_servers {
         let checked = ETCD_CHECKS_OF_READYZ * scene.known.etcd_check.seconds;
         let reason = match terms.api_server > 0.0 {
             true => format!(
-                "etcd {}, then the rest of a back-off of up to {} since the first restart and {} to start",
+                "etcd {}, then the rest of a back-off of up to {} (MaxContainerBackOff) since the first restart and {} to start (ours)",
                 seconds(terms.etcd),
                 seconds(CRASH_BACK_OFF.1),
                 seconds(STATIC_POD_START)
             ),
-            false => {
-                format!("etcd {}, then the health checks that wait for it {}", seconds(terms.etcd), seconds(checked))
-            }
+            false => format!(
+                "etcd {}, then the health checks that wait for it {} ({ETCD_CHECKS_OF_READYZ} × {})",
+                seconds(terms.etcd),
+                seconds(checked),
+                sourced(&scene.known.etcd_check)
+            ),
         };
         all.push(of("API servers", terms.etcd + terms.api_server.max(checked), reason));
     }
@@ -141,7 +169,8 @@ fn milestones(scene: &Scene<'_>, terms: &Terms, leases: &[LeaseForecast]) -> Vec
     if scene.losing().next().is_some() {
         let ready = terms.etcd + terms.crashed + terms.renewal + KUBELET_STATUS_UPDATE;
         let reason = format!(
-            "etcd {}{}, then a kubelet's timeout {}, back-off {} and renewal {}, and its status {}",
+            "etcd {}{}, then a kubelet's timeout {} (cmd/kubelet/app/server.go), back-off {} (maxBackoff) and renewal {}, and its \
+             status {} (nodeStatusUpdateFrequency)",
             seconds(terms.etcd),
             match terms.crashed > 0.0 {
                 true => format!(" and what crashed {}", seconds(terms.crashed)),
@@ -149,7 +178,7 @@ fn milestones(scene: &Scene<'_>, terms: &Terms, leases: &[LeaseForecast]) -> Vec
             },
             seconds(KUBELET_HEARTBEAT_TIMEOUT),
             seconds(KUBELET_LEASE_BACK_OFF),
-            seconds(scene.snapshot.timers.node_lease_renew.seconds),
+            sourced(&scene.snapshot.timers.node_lease_renew),
             seconds(KUBELET_STATUS_UPDATE)
         );
         all.push(of("nodes", ready, reason));
@@ -161,17 +190,19 @@ fn milestones(scene: &Scene<'_>, terms: &Terms, leases: &[LeaseForecast]) -> Vec
             Some(evicted) => (
                 evicted.max(kept),
                 format!(
-                    "kubelets are heard again within {}, then the grace period, {} to be gone and {} for another one",
-                    seconds(terms.kubelets_told),
+                    "kubelets are heard again within {}, then the grace period, {} to be gone and {} for another one \
+                     (both ours)",
+                    why_kubelets_told(terms.kubelets_told),
                     seconds(POD_STOP_SLACK),
                     seconds(POD_START)
                 ),
             ),
             None => {
-                (kept, format!("none is evicted; a kubelet puts its pods right every {}", seconds(KUBELET_POD_STATUS)))
+                let every = seconds(KUBELET_POD_STATUS);
+                (kept, format!("none is evicted; a kubelet puts its pods right every {every} (syncPeriod)"))
             }
         };
-        all.push(Milestone { is_judged: false, ..of("pods", latest, reason) });
+        all.push(of("pods", latest, reason));
     }
     all
 }
@@ -184,40 +215,47 @@ fn leases_again(scene: &Scene<'_>, terms: &Terms, leases: &[LeaseForecast]) -> O
         let (duration, retry) = (lease.lease.lease_duration, lease.lease.retry_period.seconds);
         // Who was alone must be started again first.
         let crashed = if lease.lease.candidate_nodes.is_empty() { terms.crashed } else { 0.0 };
-        before + crashed + duration + ELECTION_POLLS * retry * (1.0 + ELECTION_JITTER) + API_LATENCY
+        let picked = if lease.is_coordinated() { coordinated_later() } else { 0.0 };
+        before + crashed + duration + ELECTION_POLLS * retry * (1.0 + ELECTION_JITTER) + API_LATENCY + picked
     };
-    let concerned = leases.iter().filter(|l| l.cut_off && (l.moves != Certainty::MustNot || !is_written));
-    let latest = concerned.map(again).reduce(f64::max)?;
+    let concerned = leases.iter().filter(|l| l.may_be_left(is_written));
+    let (latest, lease) = concerned.map(|l| (again(l), l)).max_by(|a, b| a.0.total_cmp(&b.0))?;
     let reason = format!(
-        "{}the longest LeaseDuration, then up to two polls of RetryPeriod × 2.2 and {} for the API",
+        "{}the longest, of {}: LeaseDuration {} (the Lease itself), then up to two polls of RetryPeriod {} × 2.2 and {} for the API \
+         (ours)",
         if is_written { String::new() } else { format!("nobody could write: API servers {}, then ", seconds(before)) },
+        lease.lease.subject(),
+        seconds(lease.lease.lease_duration),
+        sourced(&lease.lease.retry_period),
         seconds(API_LATENCY)
     );
-    Some(Milestone { what: "Leases", window: window(0.0, latest), reason, is_judged: false })
+    Some(Milestone { what: "Leases", window: window(0.0, latest), reason })
 }
 
 impl RecoveryForecast {
+    /// What to know of a run that watches for less time than recovery may take. `watched`: seconds after the heal.
+    pub fn beyond(&self, watched: f64) -> Option<String> {
+        let latest = self.window.latest_seconds;
+        let told = || {
+            format!(
+                "recovery may take {} and is watched for {} (spec.recovery): what is not well by then is Inconclusive, and does not fail",
+                seconds(latest),
+                seconds(watched)
+            )
+        };
+        (latest > watched).then(told)
+    }
+
     pub fn prediction(&self) -> Prediction {
-        Prediction {
-            check: Check::Recovery,
-            subject: "cluster".into(),
-            expected: format!("recovered within {} of the heal, and stays so", seconds(self.window.latest_seconds)),
-            window: Some(self.window),
-            reason: self.reason.clone(),
-        }
+        let expected = format!("recovered within {} of the heal, and stays so", seconds(self.window.latest_seconds));
+        prediction(Check::Recovery, "cluster", expected, after_heal(self.window), &self.reason)
     }
 
     /// The whole, then each part.
     pub fn predictions(&self) -> Vec<Prediction> {
         let of = |part: &Milestone| {
-            let unjudged = if part.is_judged { "" } else { "; judged as part of the cluster only" };
-            Prediction {
-                check: Check::Recovery,
-                subject: part.what.into(),
-                expected: format!("normal within {} of the heal{unjudged}", seconds(part.window.latest_seconds)),
-                window: Some(part.window),
-                reason: part.reason.clone(),
-            }
+            let expected = format!("normal within {} of the heal", seconds(part.window.latest_seconds));
+            prediction(Check::Recovery, part.what, expected, after_heal(part.window), &part.reason)
         };
         std::iter::once(self.prediction()).chain(self.milestones.iter().map(of)).collect()
     }

@@ -6,11 +6,13 @@ mod endpoints;
 mod leases;
 mod nodes;
 mod parts;
+mod windows;
+mod workloads;
 mod zones;
 
 use super::*;
 use crate::{
-    api::{Prospect, Window},
+    api::{Bounds, Prospect, Window},
     fault,
     judge::tests::fixture::snapshot,
     topology::Timers,
@@ -186,11 +188,14 @@ fn what_could_not_be_read_is_told() {
         assumed,
         [
             "etcd election timeout: 1 (etcd's default)",
+            "kubelets' node status period: 10 (nodeStatusUpdateFrequency can't be read; upstream's default, \
+             pkg/kubelet/apis/config/v1beta1/defaults.go)",
             "API servers' wait for etcd in a health check: 2 (upstream's default, apiserver server/options/etcd.go)",
             "period of API servers' liveness probe: 10 (upstream's default, cmd/kubeadm/app/util/staticpod/utils.go)",
             "failures of API servers' liveness probe: 8 (upstream's default, cmd/kubeadm/app/util/staticpod/utils.go)",
             "grace period of API servers: 30 (upstream's default, pkg/apis/core/types.go)",
-            "kube-system/snapshot-controller: where its holder cp2_1 runs is not known; nothing is predicted"
+            "kube-system/snapshot-controller: where its holder cp2_1 runs is not known; nothing is predicted",
+            "endpoint reconciler of API servers: lease (--endpoint-reconciler-type not read; upstream's default)"
         ]
     );
 }

@@ -1,7 +1,12 @@
 //! Timers that an older snapshot, or one written by hand, may not have. Upstream's defaults stand in for them, and are told.
 
-use super::constants::*;
+use super::{constants::*, window::seconds};
 use crate::topology::{Timer, Timers};
+
+/// A timer as reasons tell it: `15 s (--flag of pod)`.
+pub fn sourced(timer: &Timer) -> String {
+    format!("{} ({})", seconds(timer.seconds), timer.source)
+}
 
 /// Every such timer, read or assumed.
 pub struct Known {

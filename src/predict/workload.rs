@@ -1,10 +1,12 @@
 //! Pods on the losing side, by owner: kept, evicted, doubled or stuck.
 
 use super::{
+    bounds::{Bounded, after_cut, after_heal, prediction, throughout},
     constants::*,
     node::NodeForecast,
+    recovery::{kubelets_told, why_kubelets_told},
     scene::Scene,
-    window::{Certainty, after, certainty, interval, seconds, union},
+    window::{Certainty, after, certainty, interval, seconds, union, window},
 };
 use crate::{
     api::{Check, Prediction, Window},
@@ -38,6 +40,10 @@ pub struct WorkloadForecast {
     /// Whether a second copy starts while the cut lasts.
     pub doubled: Certainty,
     pub copy: Option<Window>,
+    /// Length of the cut, seconds.
+    duration: f64,
+    /// Until when its kubelets know what was decided, seconds after the heal.
+    kubelets_told: f64,
     reason: String,
 }
 
@@ -126,7 +132,7 @@ pub fn workloads(scene: &Scene<'_>, nodes: &[NodeForecast]) -> Vec<WorkloadForec
         owners.entry((pod.namespace.clone(), kind, name)).or_default().push(pod.clone());
     }
     let nodes = by_name(nodes);
-    owners.into_iter().map(|(owner, pods)| forecast(owner, pods, &nodes, scene.duration)).collect()
+    owners.into_iter().map(|(owner, pods)| forecast(owner, pods, &nodes, scene)).collect()
 }
 
 /// Observed pods of the losing side of which nothing is to be expected but that they go on.
@@ -143,14 +149,14 @@ fn forecast(
     owner: (String, String, String),
     pods: Vec<Pod>,
     nodes: &HashMap<&str, &NodeForecast>,
-    duration: f64,
+    scene: &Scene<'_>,
 ) -> WorkloadForecast {
     let (namespace, kind, owner) = owner;
     let replacement = pods.first().map_or(Replacement::Nobody, replacement);
     let (mut evicted, mut doubled) = (Certainty::MustNot, Certainty::MustNot);
     let (mut eviction, mut copy): (Option<Window>, Option<Window>) = (None, None);
     for pod in &pods {
-        let fate = fate(pod, nodes.get(pod.node.as_str()).copied(), duration);
+        let fate = fate(pod, nodes.get(pod.node.as_str()).copied(), scene.duration);
         evicted = evicted.max(fate.evicted);
         doubled = doubled.max(fate.doubled);
         eviction = joined(eviction, fate.eviction);
@@ -159,12 +165,25 @@ fn forecast(
     let tolerated = pods.iter().filter_map(|p| p.tolerates_unreachable).fold(f64::INFINITY, f64::min);
     let reason = match tolerated.is_finite() {
         true => format!(
-            "NoExecute taint, then {} of toleration; their kubelet can't be told before the heal",
+            "NoExecute taint, then {} of toleration (the pods' own); their kubelet can't be told before the heal",
             seconds(tolerated)
         ),
         false => "they are not evicted: no taint reaches them or they tolerate it for ever".into(),
     };
-    WorkloadForecast { namespace, kind, owner, pods, replacement, evicted, eviction, doubled, copy, reason }
+    WorkloadForecast {
+        namespace,
+        kind,
+        owner,
+        pods,
+        replacement,
+        evicted,
+        eviction,
+        doubled,
+        copy,
+        duration: scene.duration,
+        kubelets_told: kubelets_told(scene),
+        reason,
+    }
 }
 
 fn joined(a: Option<Window>, b: Option<Window>) -> Option<Window> {
@@ -176,71 +195,82 @@ fn joined(a: Option<Window>, b: Option<Window>) -> Option<Window> {
 
 impl WorkloadForecast {
     pub fn predictions(&self) -> Vec<Prediction> {
-        let of = |check, expected: String, window| Prediction {
-            check,
-            subject: self.subject(),
-            expected,
-            window,
-            reason: self.reason.clone(),
-        };
+        let all_through = || throughout(0.0, self.duration);
         let kept = format!("keeps running on the cut side ({})", count(self.pods.len(), "pod"));
-        let kept = Prediction {
-            reason: "a kubelet ends no container because it is cut off".into(),
-            ..of(Check::WorkloadKept, kept, None)
-        };
-        let mut all = vec![kept];
+        let why = "a kubelet ends no container because it is cut off";
+        let mut all = vec![prediction(Check::WorkloadKept, self.subject(), kept, all_through(), why)];
         all.extend(self.eviction_prediction());
+        let of = |check, expected: String, bounded, why: String| {
+            prediction(check, self.subject(), expected, bounded, format!("{}{why}", self.reason))
+        };
+        let copied = self.copy.and_then(after_cut);
+        let started = || format!("; another one starts within {} of a deletion (ours)", seconds(POD_START));
         let when = |w: &Option<Window>| w.as_ref().map(interval).unwrap_or_default();
         match (self.replacement, self.doubled) {
             (Replacement::AtOnce, Certainty::Must) => {
                 let words = format!("a second copy starts within {}", when(&self.copy));
-                all.push(of(Check::WorkloadDoubled, words, self.copy));
+                all.push(of(Check::WorkloadDoubled, words, copied, started()));
             }
             (Replacement::AtOnce, Certainty::May) => {
-                all.push(of(
-                    Check::WorkloadDoubled,
-                    format!("a second copy may start from {} on", from(&self.copy)),
-                    self.copy,
-                ));
+                let words = format!("a second copy may start from {} on", from(&self.copy));
+                all.push(of(Check::WorkloadDoubled, words, copied, started()));
             }
             (Replacement::AtOnce, Certainty::MustNot) => {
-                all.push(of(Check::WorkloadDoubled, "no second copy".into(), None));
+                all.push(of(Check::WorkloadDoubled, "no second copy".into(), all_through(), String::new()));
             }
-            (Replacement::Waits, _) => all.push(of(Check::WorkloadDoubled, "never two of one name".into(), None)),
+            (Replacement::Waits, _) => {
+                let why = "; its controller waits until the first one is gone".into();
+                all.push(of(Check::WorkloadDoubled, "never two of one name".into(), all_through(), why));
+            }
             (Replacement::Nobody, _) => {}
         }
         if self.replacement != Replacement::AtOnce {
-            let then = match self.replacement {
-                Replacement::Nobody => ", and then gone for good: nobody makes another one",
-                _ => "",
-            };
-            let words = match self.evicted {
-                Certainty::Must => format!("Terminating from {} until after the heal{then}", when(&self.eviction)),
-                Certainty::May => {
-                    format!("may be Terminating from {} until after the heal{then}", from(&self.eviction))
-                }
-                Certainty::MustNot => "not deleted".into(),
-            };
-            all.push(of(Check::WorkloadStuck, words, None));
+            let (words, bounded) = self.stuck();
+            let told = format!(
+                "; its kubelet is told within {}; then come the grace period and {} (ours)",
+                why_kubelets_told(self.kubelets_told),
+                seconds(POD_STOP_SLACK)
+            );
+            let why = if self.evicted == Certainty::MustNot { String::new() } else { told };
+            all.push(of(Check::WorkloadStuck, words, bounded, why));
         }
         all
     }
 
+    /// What becomes of deleted pods for which nobody stands in, and when they are gone.
+    fn stuck(&self) -> (String, Bounded) {
+        let gone = self.gone();
+        let within = seconds(gone.latest_seconds);
+        let then = match self.replacement {
+            Replacement::Nobody => " and for good: nobody makes another one",
+            _ => "",
+        };
+        let until = format!("until after the heal, gone within {within} of it{then}");
+        match self.evicted {
+            Certainty::Must => {
+                let from = self.eviction.as_ref().map(interval).unwrap_or_default();
+                (format!("Terminating from {from} {until}"), after_heal(gone))
+            }
+            Certainty::May => (format!("may be Terminating from {} {until}", from(&self.eviction)), after_heal(gone)),
+            Certainty::MustNot => ("not deleted".into(), throughout(0.0, self.duration)),
+        }
+    }
+
+    /// When deleted pods are gone, seconds after the heal: their kubelet is told, and they have their grace period.
+    fn gone(&self) -> Window {
+        let grace = self.pods.iter().map(|p| p.grace_period).fold(0.0, f64::max);
+        window(0.0, self.kubelets_told + grace + POD_STOP_SLACK)
+    }
+
     /// When its pods are deleted, if they may be.
     fn eviction_prediction(&self) -> Option<Prediction> {
-        let (window, pods) = (self.eviction.as_ref()?, count(self.pods.len(), "pod"));
+        let (window, pods) = (self.eviction?, count(self.pods.len(), "pod"));
         let expected = match self.evicted {
-            Certainty::Must => format!("{pods} deleted within {}", interval(window)),
-            Certainty::May => format!("{pods} deleted within {}, or not", interval(window)),
+            Certainty::Must => format!("{pods} deleted within {}", interval(&window)),
+            Certainty::May => format!("{pods} deleted within {}, or not", interval(&window)),
             Certainty::MustNot => return None,
         };
-        Some(Prediction {
-            check: Check::WorkloadEvicted,
-            subject: self.subject(),
-            expected,
-            window: Some(*window),
-            reason: self.reason.clone(),
-        })
+        Some(prediction(Check::WorkloadEvicted, self.subject(), expected, after_cut(window), &self.reason))
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Zone {
     pub state: ZoneState,
     /// Nodes per second that are tainted; 0 where evictions stop.
     pub rate: f64,
+    /// The slowest rate at which any are, whoever is cut off of those that may be; 0 where evictions stop in any case.
+    pub slowest: f64,
     /// Whether the rate is the same whoever is cut off of those that may be.
     pub is_sure: bool,
     /// Nodes of it that are cut off, or may be.
@@ -52,9 +54,9 @@ impl<'a> Zones<'a> {
         let (at_least, at_most) = (states(&least), states(&most));
         let zone = |(key, counts): (&Option<&'a str>, &Counts)| {
             let (before, state) = (at_least(least.get(key).unwrap_or(&Counts::default())), at_most(counts));
-            let rate = rate_of(scene, state, counts.nodes);
-            let is_sure = rate.total_cmp(&rate_of(scene, before, counts.nodes)).is_eq();
-            (*key, Zone { state, rate, is_sure, cut: counts.cut })
+            let (least, rate) = (rate_of(scene, before, counts.nodes), rate_of(scene, state, counts.nodes));
+            let slowest = [least, rate].into_iter().filter(|rate| *rate > 0.0).reduce(f64::min).unwrap_or(0.0);
+            (*key, Zone { state, rate, slowest, is_sure: rate.total_cmp(&least).is_eq(), cut: counts.cut })
         };
         Zones(most.iter().map(zone).collect())
     }
@@ -62,7 +64,7 @@ impl<'a> Zones<'a> {
     /// The zone of a node of this cluster.
     pub fn of(&self, node: Option<&Node>) -> Zone {
         let key = node.and_then(|n| n.zone.as_deref());
-        let unknown = Zone { state: ZoneState::Normal, rate: 0.0, is_sure: false, cut: 0 };
+        let unknown = Zone { state: ZoneState::Normal, rate: 0.0, slowest: 0.0, is_sure: false, cut: 0 };
         self.0.get(&key).copied().unwrap_or(unknown)
     }
 }
@@ -111,9 +113,13 @@ impl ZoneState {
             ZoneState::Full => "its whole zone is unready",
             ZoneState::AllFull => "every zone is unready",
         };
-        match rate > 0.0 {
-            true => format!("{zone}: taint one pass later, {rate} nodes per second"),
-            false => format!("{zone}: evictions stop"),
+        match self {
+            _ if rate > 0.0 => format!("{zone}: taint one pass later, {rate} nodes per second"),
+            ZoneState::Partial | ZoneState::AllFull => format!("{zone}: evictions stop"),
+            // A token bucket that is never filled has the one token that it begins with (`NewTokenBucketRateLimiter`).
+            ZoneState::Normal | ZoneState::Full => {
+                format!("{zone}: at a rate of 0 nodes per second one node may be tainted at once, and no other")
+            }
         }
     }
 }

@@ -19,6 +19,18 @@ pub struct Snapshot {
     /// What takes part and is no node, the control-plane endpoint among them.
     pub endpoints: Vec<Endpoint>,
     pub leases: Vec<Lease>,
+    /// Components that have no Lease, where nobody may read whether they have a lock by annotation.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread_locks: Vec<String>,
+    /// Leases that were asked for and are not among these, in words: those of which namespace, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread_leases: Vec<String>,
+    /// How API servers keep the endpoints of the Service `kubernetes`; without it, as upstream does by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint_reconciler: Option<EndpointReconciler>,
+    /// Flags that a prediction reads and on which the pods of one component do not agree, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unlike_flags: Vec<String>,
     pub pods: Vec<Pod>,
     pub timers: Timers,
     /// Replicas of this operator.
@@ -158,9 +170,26 @@ pub struct Lease {
     pub retry_period: Timer,
     /// Nodes on which another candidate runs.
     pub candidate_nodes: Vec<String>,
+    /// Where pods hold it and not components of the control plane: its holder's pod, and those that have the same controller.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<Candidate>,
     /// How its holder is picked where leader election is coordinated: the Lease's own `strategy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy: Option<String>,
+}
+
+/// A pod that holds a Lease or may take it.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Candidate {
+    pub pod: String,
+    pub node: String,
+}
+
+/// The host of a process that elects as client-go's do: its identity is the host's name, or that with `_` and more behind it. A pod of the
+/// host's network has its node's, any other one its own name. Neither has a `_` in it (RFC 1123), so that it ends at the first one.
+pub fn host_of(identity: &str) -> &str {
+    identity.split_once('_').map_or(identity, |(host, _)| host)
 }
 
 impl Lease {
@@ -168,6 +197,23 @@ impl Lease {
     pub fn subject(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
+    /// The node of whoever goes by this identity: its pod's, where it is one of those that were known, else its host.
+    pub fn node_of<'a>(&'a self, identity: &'a str) -> &'a str {
+        let host = host_of(identity);
+        self.pods.iter().find(|p| p.pod == host).map_or(host, |p| p.node.as_str())
+    }
+}
+
+/// kube-apiserver `--endpoint-reconciler-type` (`pkg/controlplane/reconcilers/reconcilers.go`).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndpointReconciler {
+    /// Whoever does not renew its key is dropped by the others.
+    Lease,
+    /// Nobody is dropped before there are more than were told.
+    MasterCount,
+    /// API servers leave them alone.
+    None,
 }
 
 /// A pod of the observed workloads.

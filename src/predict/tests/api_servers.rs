@@ -36,9 +36,10 @@ fn readiness_and_restarts_by_the_probe() {
 fn whether_one_is_started_anew_depends_on_the_cut_and_on_what_is_known() {
     let restarted = |snapshot: &Snapshot, seconds| isolate(snapshot, &["r1"], seconds).api_servers[0].restarted;
     use Certainty::{May, Must, MustNot};
-    assert_eq!([59, 75, 120].map(|s| restarted(&probed(10.0, 8.0, 2.0), s)), [MustNot, May, Must]);
+    // 70 s after a cut of 28 s etcd may still not be back, after one of 27 s it is.
+    assert_eq!([27, 29, 75, 120].map(|s| restarted(&probed(10.0, 8.0, 2.0), s)), [MustNot, May, May, Must]);
     // Nobody has seen that it has a probe at all.
-    assert_eq!([59, 75, 120].map(|s| restarted(&snapshot(), s)), [MustNot, May, May]);
+    assert_eq!([27, 75, 120].map(|s| restarted(&snapshot(), s)), [MustNot, May, May]);
 }
 
 #[test]
@@ -53,11 +54,14 @@ fn how_old_a_watch_cache_may_be() {
         let forecast = isolate(snapshot, &["r1"], 75);
         forecast.stale.iter().map(|s| (s.side.clone(), s.seconds)).collect::<Vec<_>>()
     };
-    // Two election timeouts until the leader is lost, three until the watch ends, and a second for the answer.
-    assert_eq!(stale(&snapshot()), [("isolated".to_owned(), 6.0)]);
+    // Two election timeouts until the leader is lost, three until the watch ends, 30 s until the cache gives up, and a second for the
+    // answer. Observed on the lab: 31 s behind what was written two seconds or more after the cut.
+    assert_eq!(stale(&snapshot()), [("isolated".to_owned(), 36.0)]);
+    let age = |side: &str| cache_age(&isolate(&snapshot(), &["r1"], 75).stale, side);
+    assert_eq!((age("isolated"), age("rest")), (36.0, 5.0));
     let mut slow = snapshot();
     slow.timers.etcd_election = Timer::read(3.0, "--election-timeout");
-    assert_eq!(stale(&slow), [("isolated".to_owned(), 16.0)]);
+    assert_eq!(stale(&slow), [("isolated".to_owned(), 46.0)]);
     let told = isolate(&snapshot(), &["r1"], 75).predictions;
     let told: Vec<_> = told.iter().filter(|p| p.check == Check::StaleRead).map(|p| p.subject.as_str()).collect();
     assert_eq!(told, ["isolated"]);

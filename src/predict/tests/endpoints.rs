@@ -1,6 +1,7 @@
 //! Endpoints (theory C11).
 
 use super::*;
+use crate::topology::EndpointReconciler;
 
 #[test]
 fn pods_leave_their_services_when_their_node_is_not_ready() {
@@ -9,8 +10,9 @@ fn pods_leave_their_services_when_their_node_is_not_ready() {
     assert_eq!((w1.node.as_str(), w1.pods.len(), w1.leave), ("w1", 3, Certainty::Must));
     // Up to 5 s after NotReady.
     close(w1.window, 39.6, 60.0);
-    // 10 s of timeout, 7 s of back-off, 10 s to the next renewal; 10 s for the pods, 5 s for the EndpointSlices.
-    close(w1.back, 0.0, 42.0);
+    // Etcd 145 s and the API server 235 s; 10 s of timeout, 7 s of back-off, 10 s to the next renewal; 10 s for the pods, 5 s for the
+    // EndpointSlices.
+    close(w1.back, 0.0, 145.0 + 235.0 + 42.0);
     let leave = |seconds| isolate(&calm(), &["r1"], seconds).endpoints[0].leave;
     assert_eq!([5, 50, 120].map(leave), [Certainty::MustNot, Certainty::May, Certainty::Must]);
 }
@@ -29,16 +31,34 @@ fn the_service_kubernetes_drops_a_cut_api_server_and_has_it_back() {
 }
 
 #[test]
-fn what_nobody_looks_at_is_told_as_not_judged() {
-    let told = isolate(&calm(), &["r1"], 120).assumptions;
-    for words in [
-        "not judged: isolated: 3 ready pods of 1 node leave the EndpointSlices of their Services within 39.6–60 s",
-        "not judged: isolated: the Service kubernetes drops cp1 within 5–31 s of the cut and has it back within 25 s",
-    ] {
-        assert!(told.iter().any(|a| a.starts_with(words)), "{words}: {told:#?}");
+fn api_servers_that_keep_their_service_otherwise_are_dropped_by_no_rule_of_ours() {
+    let told = |reconciler: Option<EndpointReconciler>| {
+        let forecast = isolate(&Snapshot { endpoint_reconciler: reconciler, ..calm() }, &["r1"], 120);
+        let told: Vec<_> = forecast.assumptions.iter().filter(|a| a.contains("--endpoint-reconciler-type")).collect();
+        (forecast.service.len(), told.len(), told.iter().any(|a| a.contains("nothing is predicted")))
+    };
+    assert_eq!(told(Some(EndpointReconciler::Lease)), (1, 0, false));
+    assert_eq!(told(None), (1, 1, false), "assumed");
+    for other in [EndpointReconciler::MasterCount, EndpointReconciler::None] {
+        assert_eq!(told(Some(other)), (0, 1, true), "{other:?}");
     }
-    let short = isolate(&calm(), &["r1"], 5).assumptions;
-    assert!(!short.iter().any(|a| a.contains("EndpointSlices")), "{short:#?}");
+}
+
+#[test]
+fn both_are_told_with_their_intervals() {
+    let told = |seconds| {
+        let forecast = isolate(&calm(), &["r1"], seconds);
+        let of_check = forecast.predictions.into_iter().filter(|p| p.check == Check::EndpointsRemoved);
+        of_check.map(|p| (p.subject, p.expected, p.bounds)).collect::<Vec<_>>()
+    };
+    let (pods, server) = ("isolated: 3 ready pods".to_owned(), "default/kubernetes/cp1".to_owned());
+    let out = "out of the EndpointSlices of their Services within 39.6–60 s of the cut, back within 422 s of the heal unless evicted";
+    let dropped = "dropped within 5–31 s of the cut, back within 25 s of the heal or 15 s of its first write after it";
+    let when = Some(Bounds::AfterCut);
+    assert_eq!(told(120), [(pods.clone(), out.to_owned(), when), (server.clone(), dropped.to_owned(), when)]);
+    let stay = "stay in the EndpointSlices of their Services: the cut heals before";
+    let all_through = Some(Bounds::Throughout);
+    assert_eq!(told(5), [(pods, stay.to_owned(), all_through), (server, format!("perhaps {dropped}"), when)]);
 }
 
 #[test]

@@ -46,6 +46,27 @@ fn the_thresholds_are_those_of_the_cluster() {
 }
 
 #[test]
+fn a_rate_of_none_is_no_interval() {
+    let never = |snapshot: &mut Snapshot| snapshot.timers.node_eviction_rate = Timer::read(0.0, "--node-eviction-rate");
+    assert_eq!(zone(3, 3, never), (ZoneState::Full, 0.0));
+    let told = ZoneState::Full.told(0.0);
+    assert!(told.ends_with("at a rate of 0 nodes per second one node may be tainted at once, and no other"), "{told}");
+    let mut snapshot = calm();
+    never(&mut snapshot);
+    let forecast = isolate(&snapshot, &["r1"], 900);
+    assert!(forecast.nodes.iter().all(|n| n.tainted == Certainty::May && n.taint.latest_seconds.is_finite()));
+    // Two are cut off for sure and a third one perhaps, and only with that evictions stop: until then one follows the other.
+    let node = |i: usize| Node { name: i.to_string(), zone: Some("z".into()), ready: true, ..Node::default() };
+    let elsewhere = Node { name: "other".into(), zone: Some("y".into()), ready: true, ..Node::default() };
+    let mut snapshot = Snapshot { nodes: (0..5).map(node).chain([elsewhere]).collect(), ..Snapshot::default() };
+    snapshot.timers.node_eviction_rate = Timer::read(0.1, "--node-eviction-rate");
+    let (sure, all) = (HashSet::from(["0", "1"]), HashSet::from(["0", "1", "2"]));
+    let fault = Fault::default();
+    let zone = Zones::new(&Scene::new(&snapshot, &fault, &[], 60.0), &sure, &all).of(snapshot.node("0"));
+    assert_eq!((zone.state, zone.rate, zone.slowest, zone.is_sure), (ZoneState::Partial, 0.0, 0.1, false));
+}
+
+#[test]
 fn a_node_that_is_excluded_does_not_count() {
     let one_less = |snapshot: &mut Snapshot| snapshot.nodes[0].excluded_from_disruption = true;
     assert_eq!(zone(3, 5, one_less), (ZoneState::Normal, 0.1), "two that count");
