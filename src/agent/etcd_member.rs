@@ -159,6 +159,7 @@ mod tests {
             runtime_socket: String::new(),
             etcd_certificates: etcd_certificates.into(),
             pod_logs: String::new(),
+            leader_metrics: false,
         }
     }
 

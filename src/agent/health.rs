@@ -118,6 +118,11 @@ async fn watch(component: Component, journal: Journal) {
 
 /// A client that trusts whoever listens on this node: nothing secret is sent, and the certificates are self-signed.
 pub fn client(scheme: &str, address: SocketAddr) -> kube::Result<Client> {
+    Client::try_from(config(scheme, address))
+}
+
+/// The same before it knows any secret.
+pub fn config(scheme: &str, address: SocketAddr) -> Config {
     let url = format!("{scheme}://{address}").parse().expect("a socket address is a valid authority");
     let mut config = Config::new(url);
     config.accept_invalid_certs = true;
@@ -125,7 +130,7 @@ pub fn client(scheme: &str, address: SocketAddr) -> kube::Result<Client> {
     config.root_cert = Some(Vec::new());
     config.default_retry = false;
     config.connect_timeout = Some(DEADLINE);
-    Client::try_from(config)
+    config
 }
 
 pub async fn listens(address: SocketAddr) -> Result<(), Answer> {
@@ -192,7 +197,8 @@ fn failing(code: u16, body: &str) -> String {
     }
 }
 
-fn shorten(text: &str) -> String {
+/// Of a text as much as fits into a detail.
+pub fn shorten(text: &str) -> String {
     match text.char_indices().nth(DETAIL_LIMIT) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.into(),

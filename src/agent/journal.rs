@@ -59,14 +59,19 @@ impl Journal {
             .filter(|s| !same_boot(s))
             .map(|_| "the node was rebooted during the run: what was seen before is lost".to_owned());
         let earlier = earlier.filter(same_boot).unwrap_or_default();
-        let report = Report { loaded_cut_at: earlier.loaded_cut_at.map(|t| t.0), ..Default::default() };
+        let report = Report { loaded_cut_at: earlier.loaded_cut_at.as_ref().map(|t| t.0), ..Default::default() };
         Journal(Arc::new(Mutex::new(Inner {
-            newest: earlier.observed_until.map(|t| crate::observe::moment_at_wall(t.0)),
-            recorder: Recorder::resume(earlier.spans, earlier.spans_left_out),
+            newest: earlier.observed_until.as_ref().map(|t| crate::observe::moment_at_wall(t.0)),
             report,
-            counted: Kernel { table: false, gate_open: false, windows: false, ..earlier.kernel.unwrap_or_default() },
-            clock: earlier.clock.map(|c| Clock { ping: None, ..c }),
+            counted: Kernel {
+                table: false,
+                gate_open: false,
+                windows: false,
+                ..earlier.kernel.clone().unwrap_or_default()
+            },
+            clock: earlier.clock.clone().map(|c| Clock { ping: None, ..c }),
             reads_containers: earlier.reads_containers,
+            recorder: Recorder::resume(earlier),
             unwatched: None,
             notice,
             plan_hash,
@@ -140,8 +145,7 @@ impl Journal {
     /// The whole status as it is now.
     pub fn status(&self) -> NodeRecordStatus {
         let inner = self.0.lock().expect("no holder panics");
-        let (spans, spans_left_out) = inner.recorder.spans();
-        NodeRecordStatus {
+        inner.recorder.write(NodeRecordStatus {
             phase: inner.report.phase,
             message: inner.report.message.clone().or(inner.notice.clone()),
             plan_hash: Some(inner.plan_hash.clone()),
@@ -152,9 +156,8 @@ impl Journal {
             reads_containers: inner.reads_containers,
             unwatched: inner.unwatched.clone(),
             observed_until: inner.newest.as_ref().map(|m| m.wall.clone()),
-            spans_left_out,
-            spans: spans.to_vec(),
-        }
+            ..NodeRecordStatus::default()
+        })
     }
 
     /// Writes the journal to the disk every second in which it changed. Never returns.

@@ -18,8 +18,11 @@ mod follow;
 mod health;
 mod journal;
 mod kernel;
+mod leader_metrics;
+mod listener;
 mod orders;
 mod own_server;
+mod owned_client;
 mod probes;
 mod record;
 mod register;
@@ -92,6 +95,9 @@ pub struct AgentArgs {
     /// The folder with the logs of this node's pods; empty: none is read.
     #[arg(long, env = "POD_LOGS", default_value = "")]
     pub pod_logs: String,
+    /// Ask the controller manager and the scheduler on this node by their metrics whether they lead.
+    #[arg(long, env = "LEADER_METRICS", default_value_t = false, action = clap::ArgAction::Set)]
+    pub leader_metrics: bool,
 }
 
 /// `rackpartition agent-ready`
@@ -289,6 +295,9 @@ fn observe_all(tasks: &mut JoinSet<()>, args: &AgentArgs, plan: &RunPlan, route:
         tasks.spawn(async move { containers::watch(&socket, journal).await });
     }
     if let Some(server) = own_server {
+        if args.leader_metrics {
+            tasks.spawn(leader_metrics::watch_all(journal.clone()));
+        }
         let own = OwnServer {
             server,
             namespace: args.namespace.clone(),

@@ -2,7 +2,10 @@
 
 use super::{Error, clock::Exchange, follow, journal::Journal};
 use crate::{
-    api::{ClockReply, Moment, NodeRecord, NodeRecordSpec, Observer, RUN_LABEL, RackPartition, RecordPhase},
+    api::{
+        ClockReply, Moment, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RUN_LABEL, RackPartition,
+        RecordPhase,
+    },
     connection::Route,
     observe,
 };
@@ -159,7 +162,7 @@ impl Record {
             self.create().await?;
             *exists = true;
         }
-        let status = self.journal.status();
+        let status = to_upload(self.journal.status());
         let patch = json!({
             "apiVersion": NodeRecord::api_version(&()), "kind": NodeRecord::kind(&()), "status": status,
         });
@@ -186,6 +189,12 @@ impl Record {
     }
 }
 
+/// What of a journal goes into the record. While it is looked at under way, by the operator before the cut and by people, its spans are
+/// plain. Later they are packed: every agent uploads all that it saw then, as soon as its API server answers, and again every few seconds.
+fn to_upload(status: NodeRecordStatus) -> NodeRecordStatus {
+    if has_ended(status.phase) { status.packed() } else { status }
+}
+
 fn has_ended(phase: Option<RecordPhase>) -> bool {
     matches!(phase, Some(RecordPhase::Healed | RecordPhase::Aborted))
 }
@@ -204,12 +213,31 @@ fn is_missing(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::tests::fixture::passing;
 
     #[test]
     fn records_are_named_after_run_and_uid_and_node() {
         let uid = "0a1b2c3d-4e5f-6789-abcd-ef0123456789";
         assert_eq!(record_name("isolate", uid, "w1.example.org"), "isolate-0a1b2c3d-w1.example.org");
         assert_eq!(record_name("isolate", "u1", "w1"), "isolate-u1-w1");
+    }
+
+    #[test]
+    fn what_an_agent_saw_is_plain_before_its_part_ends_and_packed_from_then_on() {
+        let seen = passing().status("cp1").clone();
+        for phase in [None, Some(RecordPhase::Unfit), Some(RecordPhase::Armed), Some(RecordPhase::Loaded)] {
+            let status = NodeRecordStatus { phase, ..seen.clone() };
+            assert_eq!(to_upload(status.clone()), status, "{phase:?}");
+        }
+        for phase in [RecordPhase::Healed, RecordPhase::Aborted] {
+            let status = NodeRecordStatus { phase: Some(phase), ..seen.clone() };
+            let uploaded = to_upload(status.clone());
+            assert!(uploaded.spans.is_empty() && uploaded.packed_spans.is_some(), "{phase:?}");
+            let spec = NodeRecordSpec::new("isolate", "u1", "cp1", Observer::Agent);
+            let mut record = NodeRecord { status: Some(uploaded), ..NodeRecord::new("record", spec) };
+            record.unpack().unwrap();
+            assert_eq!(record.status, Some(status), "{phase:?}");
+        }
     }
 
     #[test]
