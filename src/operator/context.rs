@@ -66,7 +66,8 @@ impl Context {
         Api::namespaced(self.client.clone(), &self.settings.agent.agent_namespace)
     }
 
-    /// The agents' records of this run, and the operator's.
+    /// The agents' records of this run as they are, and the operator's with its spans unpacked: it is what an operator goes on from. Whoever
+    /// reads agents' spans after the heal unpacks them, see [`unpack`].
     ///
     /// # Errors
     /// Where they can't be read.
@@ -81,6 +82,7 @@ impl Context {
         }
         let (agents, mut operators): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|r| r.spec.observer == Observer::Agent);
+        unpack(&mut operators);
         Ok((agents, operators.pop()))
     }
 
@@ -106,6 +108,16 @@ impl Context {
         use kube::Resource;
         if let Err(error) = self.recorder.publish(&event, &run.object_ref(&())).await {
             tracing::warn!(%error, reason, "failed to publish an event");
+        }
+    }
+}
+
+/// Unpacks spans, which takes a while of many records. One whose spans can't be read stays packed: what else it says counts, and for the
+/// judge it is no record.
+pub fn unpack(records: &mut [NodeRecord]) {
+    for record in records {
+        if let Err(error) = record.unpack() {
+            tracing::warn!(%error, record = record.name_any(), "failed to unpack a record");
         }
     }
 }

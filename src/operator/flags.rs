@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt, core::Duration};
 use std::collections::HashMap;
 
-/// `--name=value` flags of a pod's first container.
+/// Flags of a pod's first container, by their names.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
     pod: String,
@@ -16,11 +16,7 @@ impl Flags {
     pub fn of(pod: &Pod) -> Self {
         let container = pod.spec.as_ref().and_then(|s| s.containers.first());
         let words = container.into_iter().flat_map(|c| c.command.iter().chain(c.args.iter()).flatten());
-        let values = words
-            .filter_map(|w| w.trim_start_matches('-').split_once('='))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        Flags { pod: pod.name_any(), values }
+        Flags { pod: pod.name_any(), values: values(words.map(String::as_str)) }
     }
 
     pub fn get(&self, flag: &str) -> Option<&str> {
@@ -55,6 +51,22 @@ impl Flags {
     }
 }
 
+/// `--name=value`, `--name value`, and `--name` by itself, which is `true`: Go's flags and pflag's. Of a flag that is there twice the last
+/// one counts. A value that begins with `-` must be behind a `=`: none of the flags that are read has such a one.
+fn values<'w>(words: impl Iterator<Item = &'w str>) -> HashMap<String, String> {
+    let (mut values, mut words) = (HashMap::new(), words.peekable());
+    while let Some(word) = words.next() {
+        let Some(flag) = word.strip_prefix('-') else { continue };
+        let flag = flag.strip_prefix('-').unwrap_or(flag);
+        let (name, value) = match flag.split_once('=') {
+            Some((name, value)) => (name, value),
+            None => (flag, words.next_if(|next| !next.starts_with('-')).unwrap_or("true")),
+        };
+        values.insert(name.to_owned(), value.to_owned());
+    }
+    values
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +88,35 @@ mod tests {
         assert_eq!((period.seconds, period.assumed), (5.0, false));
         let unknown = Flags::default().timer("node-monitor-period", 5.0, "defaults.go");
         assert_eq!((unknown.seconds, unknown.assumed), (5.0, true));
+    }
+
+    #[test]
+    fn a_value_may_be_a_word_of_its_own() {
+        let flags = Flags::of(&pod(&[
+            "kube-apiserver",
+            "--endpoint-reconciler-type",
+            "master-count",
+            "--etcd-healthcheck-timeout=3s",
+            "-v",
+            "2",
+            "--allow-privileged",
+            "--secure-port=6443",
+            "--etcd-healthcheck-timeout",
+            "4s",
+            "--profiling",
+        ]));
+        for (flag, value) in [
+            ("endpoint-reconciler-type", Some("master-count")),
+            ("etcd-healthcheck-timeout", Some("4s")),
+            ("v", Some("2")),
+            ("allow-privileged", Some("true")),
+            ("secure-port", Some("6443")),
+            ("profiling", Some("true")),
+            ("kube-apiserver", None),
+            ("2", None),
+        ] {
+            assert_eq!(flags.get(flag), value, "{flag}");
+        }
+        assert_eq!(flags.timer("etcd-healthcheck-timeout", 2.0, "etcd.go").seconds, 4.0);
     }
 }

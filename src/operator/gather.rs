@@ -2,15 +2,16 @@
 
 mod budgets;
 mod control_plane;
+mod leases;
 
-use super::{addresses, cni, flags::Flags};
+use super::{addresses, cni, flags::Flags, leases::NAMESPACE, locks};
 use crate::{
     api::{Endpoint as SpecEndpoint, RackPartitionSpec, Traffic, TrafficClass},
     fault::{Policy, Refusal},
     predict::constants::{EVICTION_DEFAULTS, LARGE_ZONE_NODES, SECONDARY_EVICTION_RATE, UNHEALTHY_ZONE_SHARE},
     topology::{
-        ApiServer, CONTROL_PLANE_ENDPOINT, Endpoint, KUBELET_PORT, Lease, Node, OperatorReplica, Pod, ProtectedPod,
-        Snapshot, Timer, Timers,
+        ApiServer, CONTROL_PLANE_ENDPOINT, Endpoint, KUBELET_PORT, Node, OperatorReplica, Pod, ProtectedPod, Snapshot,
+        Timer, Timers,
     },
 };
 use ipnet::IpNet;
@@ -21,6 +22,7 @@ use k8s_openapi::{
         discovery::v1::EndpointSlice,
     },
     apimachinery::pkg::apis::meta::v1::OwnerReference,
+    jiff::Timestamp,
 };
 use kube::{
     Api, Client, ResourceExt,
@@ -53,7 +55,7 @@ pub fn read(what: &'static str) -> impl FnOnce(kube::Error) -> Error {
     move |source| Error::Read { what, source: Box::new(source) }
 }
 
-/// Reads everything a plan needs.
+/// Reads everything a plan needs. `elected`: namespaces whose Leases are looked at beside those of `kube-system`.
 ///
 /// # Errors
 /// Where something can't be read; a [`Refusal`] where the control-plane endpoint or a member of etcd can't be placed.
@@ -61,6 +63,7 @@ pub async fn gather(
     client: &Client,
     spec: &RackPartitionSpec,
     namespace: &str,
+    elected: &[String],
     policy: &Policy,
 ) -> Result<Snapshot, Error> {
     let all = ListParams::default();
@@ -69,8 +72,14 @@ pub async fn gather(
     cni::add_pod_ranges(client, &mut nodes).await?;
     let all_pods = Api::<core::Pod>::all(client.clone()).list(&all).await.map_err(read("pods"))?.items;
     add_pod_addresses(&all_pods, &mut nodes);
-    let leases = Api::<coordination::Lease>::namespaced(client.clone(), "kube-system");
-    let leases = leases.list(&all).await.map_err(read("Leases"))?.items;
+    let found = Api::<coordination::Lease>::namespaced(client.clone(), NAMESPACE);
+    let mut found = found.list(&all).await.map_err(read("Leases"))?.items;
+    let lacking = locks::without_lease(&found);
+    let locked = locks::if_allowed(locks::read(client, &lacking).await).map_err(read("annotation locks"))?;
+    let unread_locks = if locked.is_some() { Vec::new() } else { lacking.into_iter().map(String::from).collect() };
+    found.extend(locked.into_iter().flatten().filter(|l| locks::is_renewed(l, Timestamp::now())));
+    let (of_others, unread_leases) = leases::of_others(client, elected).await?;
+    found.extend(of_others);
     let node_leases = Api::<coordination::Lease>::namespaced(client.clone(), "kube-node-lease");
     let node_leases = node_leases.list(&all).await.map_err(read("node Leases"))?.items;
     let operators = Api::<core::Pod>::namespaced(client.clone(), namespace);
@@ -81,13 +90,19 @@ pub async fn gather(
     if etcd.is_empty() {
         etcd = super::etcd::external(&components, &nodes, &mut endpoints).await?;
     }
+    let known = leases::Known { nodes: &nodes, components: &components, pods: &all_pods };
+    let leases = found.iter().filter_map(|lease| leases::lease(lease, &known)).collect();
     let pods = pods(client, spec).await?;
     Ok(Snapshot {
         rack_label: spec.rack_label.clone(),
         etcd,
         api_servers: api_servers(client, &nodes).await?,
         endpoints,
-        leases: leases.iter().filter_map(|l| lease(l, &components, &nodes)).collect(),
+        leases,
+        unread_locks,
+        unread_leases,
+        endpoint_reconciler: control_plane::endpoint_reconciler(&components),
+        unlike_flags: control_plane::unlike_flags(&components),
         budgets: budgets::budgets(client, &pods, &all_pods).await?,
         without_pre_vote: control_plane::without_pre_vote(&components),
         pods,
@@ -298,33 +313,6 @@ async fn placed(endpoint: &str, nodes: &[Node], known: &[Endpoint]) -> Result<Op
 fn is_told(with_port: &str, known: &[Endpoint]) -> bool {
     let port = with_port.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
     known.iter().any(|e| e.name == CONTROL_PLANE_ENDPOINT || port.is_some_and(|port| e.ports.contains(&port)))
-}
-
-/// A Lease that somebody was elected on. API servers' identity Leases are no election.
-fn lease(lease: &coordination::Lease, components: &[core::Pod], nodes: &[Node]) -> Option<Lease> {
-    let spec = lease.spec.as_ref()?;
-    let holder = spec.holder_identity.clone().filter(|h| !h.is_empty())?;
-    if lease.labels().contains_key("apiserver.kubernetes.io/identity") {
-        return None;
-    }
-    let name = lease.name_any();
-    // Component identities are `<host name>_<uuid>`.
-    let host = holder.split('_').next().unwrap_or(&holder);
-    let candidates: Vec<&core::Pod> = components.iter().filter(|p| is(p, &name)).collect();
-    let flags = candidates.first().map(|p| Flags::of(p)).unwrap_or_default();
-    let timer = |flag: &str, default| flags.timer(flag, default, "component-base/config/v1alpha1/defaults.go");
-    Some(Lease {
-        namespace: lease.namespace().unwrap_or_default(),
-        holder_node: nodes.iter().find(|n| n.name == host).map(|n| n.name.clone()),
-        candidate_nodes: candidates.iter().filter_map(|p| node_of(p)).filter(|n| n != host).collect(),
-        transitions: spec.lease_transitions.unwrap_or_default(),
-        lease_duration: f64::from(spec.lease_duration_seconds.unwrap_or(15)),
-        renew_deadline: timer("leader-elect-renew-deadline", 10.0),
-        retry_period: timer("leader-elect-retry-period", 2.0),
-        strategy: spec.strategy.clone().filter(|s| !s.is_empty()),
-        holder,
-        name,
-    })
 }
 
 fn timers(components: &[core::Pod], node_leases: &[coordination::Lease]) -> Timers {

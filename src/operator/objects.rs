@@ -161,6 +161,7 @@ pub fn daemon_set(run: &RackPartition, namespace: &str, plan: &RunPlan, settings
     let mut env = vec![
         json!({"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}),
         json!({"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}),
+        json!({"name": "LEADER_METRICS", "value": settings.leader_metrics.to_string()}),
     ];
     let mut mounts = vec![
         json!({"name": "plan", "mountPath": "/etc/rackpartition", "readOnly": true}),
@@ -301,6 +302,19 @@ mod tests {
         assert_eq!(read_snapshot(&kept).unwrap(), passed.snapshot);
         assert_eq!((kept.namespace().as_deref(), kept.immutable), (Some("operator"), Some(true)));
         assert!(journal_map(&run, "operator", &ConfigMap::default()).is_err(), "nothing is kept of nothing");
+    }
+
+    #[test]
+    fn agents_are_told_whether_to_ask_who_leads() {
+        let passed = passing();
+        let run = RackPartition::new("run", passed.spec.clone());
+        for leader_metrics in [false, true] {
+            let settings = AgentSettings { leader_metrics, ..AgentSettings::plain() };
+            let set = serde_json::to_value(daemon_set(&run, "agents", &passed.plan, &settings)).unwrap();
+            let env = set["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap().clone();
+            let told = env.iter().find(|variable| variable["name"] == "LEADER_METRICS").unwrap();
+            assert_eq!(told["value"], leader_metrics.to_string());
+        }
     }
 
     #[test]

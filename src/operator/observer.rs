@@ -4,7 +4,7 @@ use super::{
     alarms::{self, Alarms},
     canary,
     context::Context,
-    convergence, heal_path, objects, register,
+    convergence, endpoints, events, heal_path, leases, objects, register,
 };
 use crate::{
     api::{NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, Phase, RackPartition, Schedule, SpanKind},
@@ -12,15 +12,12 @@ use crate::{
     observe::{Observation, Recorder, boot_id, now},
     topology::Snapshot,
 };
-use k8s_openapi::{
-    api::{coordination::v1::Lease, core::v1 as core},
-    apimachinery::pkg::apis::meta::v1::MicroTime,
-};
+use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::MicroTime};
 use kube::{
-    Api, ResourceExt,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    ResourceExt,
+    api::{Patch, PatchParams, PostParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
@@ -32,8 +29,6 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-/// Leases decide who leads; half a second is a tenth of the shortest renew deadline in use.
-const LEASE_PERIOD: Duration = Duration::from_millis(500);
 const WRITE_PERIOD: Duration = Duration::from_secs(3);
 /// For one look. An answer later than this says little about its moment.
 const LOOK_DEADLINE: Duration = Duration::from_secs(2);
@@ -63,6 +58,12 @@ impl Record {
     /// Writes down one observation made now.
     pub fn observe(&self, kind: SpanKind, seen: Observation) {
         self.0.lock().expect("no holder panics").observe(kind, now(), seen);
+    }
+    /// What the latest span of each subject of this kind tells.
+    pub fn told(&self, kind: SpanKind) -> HashMap<String, String> {
+        let recorder = self.0.lock().expect("no holder panics");
+        let told = recorder.spans().iter().filter(|s| s.kind == kind);
+        told.filter_map(|s| Some((s.subject.clone(), s.detail.clone()?))).collect()
     }
 }
 
@@ -106,7 +107,7 @@ impl Observers {
         let watching = self.0.lock().expect("no holder panics");
         let Some(watching) = watching.get(run_uid) else { return 0.0 };
         let recorder = watching.record.0.lock().expect("no holder panics");
-        let latest = recorder.spans().0.iter().rfind(|s| s.kind == SpanKind::Convergence);
+        let latest = recorder.spans().iter().rfind(|s| s.kind == SpanKind::Convergence);
         latest.filter(|s| s.state == "ok").map_or(0.0, |s| (s.to.boot_us - s.from.boot_us) as f64 / 1e6)
     }
 
@@ -154,15 +155,21 @@ impl Watching {
         ended: Option<String>,
     ) -> Self {
         let status = earlier.and_then(|r| r.status.clone()).unwrap_or_default();
-        let mut recorder = Recorder::resume(status.spans, status.spans_left_out);
-        if status.boot_id != boot_id().ok() {
+        let is_same_boot = status.boot_id == boot_id().ok();
+        let mut recorder = Recorder::resume(status).for_packed();
+        if !is_same_boot {
             recorder.separate();
         }
         let record = Record(Arc::new(Mutex::new(recorder)));
         let (whole, convergence) = watch::channel(None);
         let (bells, alarms) = watch::channel(None);
         let (mut looks, mut tasks) = (JoinSet::new(), JoinSet::new());
-        looks.spawn(watch_leases(ctx.clone(), record.clone()));
+        for (namespace, planned) in leases::of_plan(snapshot) {
+            looks.spawn(leases::watch_leases(ctx.clone(), namespace, planned, record.clone()));
+        }
+        let sides = run.status.as_ref().and_then(|s| s.plan.as_ref()).map(|p| p.sides.clone()).unwrap_or_default();
+        looks.spawn(endpoints::watch_services(ctx.clone(), snapshot.clone(), sides, record.clone()));
+        looks.spawn(events::watch_events(ctx.clone(), record.clone()));
         looks.spawn(convergence::watch_cluster(ctx.clone(), run.clone(), snapshot.clone(), record.clone(), whole));
         looks.spawn(write_down(ctx.clone(), run.clone(), record.clone()));
         looks.spawn(register::read_back(ctx.clone(), plan.clone(), record.clone()));
@@ -210,28 +217,6 @@ pub async fn look<T>(what: &str, answer: impl Future<Output = kube::Result<T>>) 
     }
 }
 
-async fn watch_leases(ctx: Arc<Context>, record: Record) {
-    let leases: Api<Lease> = Api::namespaced(ctx.client.clone(), "kube-system");
-    let mut ticks = every(LEASE_PERIOD);
-    loop {
-        ticks.tick().await;
-        let Some(seen) = look("Leases", leases.list(&ListParams::default())).await else { continue };
-        for lease in seen {
-            if lease.labels().contains_key("apiserver.kubernetes.io/identity") {
-                continue;
-            }
-            let subject = format!("kube-system/{}", lease.name_any());
-            let spec = lease.spec.unwrap_or_default();
-            let mut detail = format!("transitions={}", spec.lease_transitions.unwrap_or_default());
-            if let Some(acquired) = spec.acquire_time {
-                detail += &format!(" acquired={:.6}", acquired.0);
-            }
-            let holder = spec.holder_identity.unwrap_or_default();
-            record.observe(SpanKind::Lease, Observation::new(subject, holder).detail(detail));
-        }
-    }
-}
-
 async fn write_down(ctx: Arc<Context>, run: RackPartition, record: Record) {
     let mut ticks = every(WRITE_PERIOD);
     loop {
@@ -247,16 +232,13 @@ async fn write(ctx: &Context, run: &RackPartition, record: &Record) -> kube::Res
     let name = objects::record_name(run, "operator");
     let status = {
         let recorder = record.0.lock().expect("no holder panics");
-        let (spans, left_out) = recorder.spans();
-        NodeRecordStatus {
+        recorder.write(NodeRecordStatus {
             boot_id: boot_id().ok(),
             observed_until: Some(MicroTime(k8s_openapi::jiff::Timestamp::now())),
-            spans: spans.to_vec(),
-            spans_left_out: left_out,
             ..Default::default()
-        }
+        })
     };
-    let status = json!({"status": status});
+    let status = json!({"status": replacing(status)});
     let records = ctx.records();
     let patched = records.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await;
     match patched {
@@ -273,6 +255,17 @@ async fn write(ctx: &Context, run: &RackPartition, record: &Record) -> kube::Res
     }
 }
 
+/// As a merge patch that leaves none of the spans that were written before: plain as long as an agent's would be, and packed where there
+/// are more. In both forms at once nobody could tell which count.
+fn replacing(status: NodeRecordStatus) -> Value {
+    let (mut patch, other) = match status.spans.len() <= Recorder::BOUND {
+        true => (json!(status), "packedSpans"),
+        false => (json!(status.packed()), "spans"),
+    };
+    patch[other] = Value::Null;
+    patch
+}
+
 /// What the API says of one pod, as spans call it.
 pub fn pod_state(pod: &core::Pod, ready: bool) -> String {
     let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Unknown");
@@ -282,4 +275,37 @@ pub fn pod_state(pod: &core::Pod, ready: bool) -> String {
         (false, false) => "NotReady",
     };
     format!("{phase}/{state}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Span;
+
+    fn node(i: usize) -> Span {
+        Span {
+            kind: SpanKind::Node,
+            subject: format!("n{i}"),
+            state: "True".into(),
+            from: now(),
+            to: now(),
+            samples: 1,
+            uid: None,
+            id: None,
+            node: None,
+            detail: None,
+        }
+    }
+
+    #[test]
+    fn more_spans_than_fit_plain_are_written_packed_and_the_other_form_goes() {
+        let written = |spans: usize| {
+            let spans = (0..spans).map(node).collect();
+            replacing(NodeRecordStatus { spans, ..NodeRecordStatus::default() })
+        };
+        let plain = written(Recorder::BOUND);
+        assert!(plain["spans"].is_array() && plain.get("packedSpans") == Some(&Value::Null));
+        let packed = written(Recorder::BOUND + 1);
+        assert!(packed["packedSpans"].is_string() && packed.get("spans") == Some(&Value::Null));
+    }
 }

@@ -22,6 +22,12 @@ pub struct Settings {
     /// Where metrics and health are served. 0: nowhere.
     #[arg(long, env = "METRICS_PORT", default_value_t = 0)]
     pub metrics_port: u16,
+    /// Namespaces whose Events are written down. None: no Event is read.
+    #[arg(long, env = "EVENT_NAMESPACES", value_delimiter = ',')]
+    pub event_namespaces: Vec<String>,
+    /// Namespaces whose Leases are looked at, beside those of `kube-system`.
+    #[arg(long, env = "LEASE_NAMESPACES", value_delimiter = ',')]
+    pub lease_namespaces: Vec<String>,
     #[command(flatten)]
     pub agent: AgentSettings,
     #[command(flatten)]
@@ -34,6 +40,20 @@ impl Settings {
     pub fn arms_within(&self, guards: &Guards) -> Duration {
         Duration::from(self.arm_deadline) + guards.watched_longer()
     }
+
+    /// Namespaces whose Events may be read.
+    pub fn event_namespaces(&self) -> Vec<String> {
+        words(&self.event_namespaces)
+    }
+    /// Namespaces whose Leases may be read, beside those of `kube-system`.
+    pub fn lease_namespaces(&self) -> Vec<String> {
+        words(&self.lease_namespaces)
+    }
+}
+
+/// An environment variable that is set to nothing is a list of one empty word.
+fn words(list: &[String]) -> Vec<String> {
+    list.iter().filter(|w| !w.is_empty()).cloned().collect()
 }
 
 /// What the cluster's owner allows any run.
@@ -62,8 +82,6 @@ pub struct PolicySettings {
 
 impl PolicySettings {
     pub fn policy(&self) -> Policy {
-        // An environment variable that is set to nothing is a list of one empty word.
-        let words = |list: &[String]| list.iter().filter(|w| !w.is_empty()).cloned().collect();
         Policy {
             max_duration: self.max_duration.into(),
             max_nodes_percent: self.max_nodes_percent,
@@ -106,6 +124,14 @@ pub struct AgentSettings {
     /// The folder on the nodes with the logs of their pods. Empty: no log is read.
     #[arg(long = "agent-pod-logs", env = "AGENT_POD_LOGS", default_value = "")]
     pub pod_logs: String,
+    /// Whether agents ask controller managers and schedulers by their metrics whether they lead.
+    #[arg(
+        long = "agent-leader-metrics",
+        env = "AGENT_LEADER_METRICS",
+        default_value_t = false,
+        action = clap::ArgAction::Set
+    )]
+    pub leader_metrics: bool,
     /// Where agents keep their journal on the nodes.
     #[arg(long = "agent-state-dir", env = "AGENT_STATE_DIR", default_value = "/var/lib/rackpartition")]
     pub state_dir: String,
@@ -125,6 +151,7 @@ impl AgentSettings {
             runtime_socket: String::new(),
             etcd_certificates: String::new(),
             pod_logs: String::new(),
+            leader_metrics: false,
             state_dir: "/var/lib/rackpartition".into(),
         }
     }
@@ -152,5 +179,12 @@ mod tests {
         assert_eq!(within(&quiet(600)), 180 + 585);
         let unwatched = Guards { allow_unhealthy_baseline: true, ..quiet(600) };
         assert_eq!(within(&unwatched), 180, "nobody waits for etcd");
+    }
+
+    #[test]
+    fn a_list_that_is_set_to_nothing_has_no_words() {
+        let list = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        assert!(words(&list(&[""])).is_empty() && words(&[]).is_empty());
+        assert_eq!(words(&list(&["default", "", "shop"])), ["default", "shop"]);
     }
 }

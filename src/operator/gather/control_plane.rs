@@ -1,9 +1,14 @@
 //! What static pods of the control plane say beside their flags: versions and probes.
 
 use super::{is, node_of};
-use crate::{operator::flags::Flags, predict::constants::ETCD_CHECK_TIMEOUT, topology::Timer};
+use crate::{
+    operator::flags::Flags,
+    predict::constants::ETCD_CHECK_TIMEOUT,
+    topology::{EndpointReconciler, Timer},
+};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt;
+use std::collections::BTreeMap;
 
 /// PreVote is on by default from this version of etcd on (CHANGELOG-3.5, #12770).
 const WITH_PRE_VOTE: (u32, u32) = (3, 5);
@@ -16,6 +21,57 @@ pub fn without_pre_vote(components: &[Pod]) -> Vec<String> {
         None => container(pod).and_then(|c| version(c.image.as_deref()?)).is_some_and(|v| v < WITH_PRE_VOTE),
     };
     components.iter().filter(|p| is(p, "etcd")).filter(asks_at_once).filter_map(node_of).collect()
+}
+
+/// How API servers keep the endpoints of the Service `kubernetes`; `None` where there is no pod of theirs that could be read. Of several
+/// that differ the one counts that is not the default, of which less can be said.
+pub fn endpoint_reconciler(components: &[Pod]) -> Option<EndpointReconciler> {
+    let of = |pod: &Pod| match Flags::of(pod).get(RECONCILER) {
+        Some("master-count") => EndpointReconciler::MasterCount,
+        Some("none") => EndpointReconciler::None,
+        _ => EndpointReconciler::Lease,
+    };
+    let all: Vec<EndpointReconciler> = components.iter().filter(|p| is(p, "kube-apiserver")).map(of).collect();
+    all.iter().find(|r| **r != EndpointReconciler::Lease).or(all.first()).copied()
+}
+
+const RECONCILER: &str = "endpoint-reconciler-type";
+/// Flags that a prediction reads and that should be the same wherever a component runs.
+const COMMON: [(&str, &[&str]); 4] = [
+    ("etcd", &["election-timeout"]),
+    ("kube-apiserver", &["etcd-healthcheck-timeout", "etcd-readycheck-timeout", RECONCILER]),
+    (
+        "kube-controller-manager",
+        &[
+            "leader-elect-renew-deadline",
+            "leader-elect-retry-period",
+            "node-monitor-grace-period",
+            "node-monitor-period",
+            "node-eviction-rate",
+            "secondary-node-eviction-rate",
+            "unhealthy-zone-threshold",
+            "large-cluster-size-threshold",
+        ],
+    ),
+    ("kube-scheduler", &["leader-elect-renew-deadline", "leader-elect-retry-period"]),
+];
+
+/// Those of them on which the pods of one component do not agree, each in words: a prediction takes the first one's.
+pub fn unlike_flags(components: &[Pod]) -> Vec<String> {
+    let of = |(component, flags): (&str, &[&str])| {
+        let pods: Vec<(String, Flags)> =
+            components.iter().filter(|p| is(p, component)).map(|p| (p.name_any(), Flags::of(p))).collect();
+        let unlike = |flag: &&str| {
+            let mut by: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+            for (pod, flags) in &pods {
+                by.entry(flags.get(flag).unwrap_or("not set")).or_default().push(pod);
+            }
+            let values: Vec<String> = by.iter().map(|(value, pods)| format!("{value} ({})", pods.join(", "))).collect();
+            (values.len() > 1).then(|| format!("{component} --{flag}: {}", values.join(", ")))
+        };
+        flags.iter().filter_map(unlike).collect::<Vec<_>>()
+    };
+    COMMON.into_iter().flat_map(of).collect()
 }
 
 fn container(pod: &Pod) -> Option<&Container> {
@@ -115,5 +171,44 @@ mod tests {
         assert_eq!(etcd_check(&Flags::of(&pod)).seconds, 5.0);
         let unknown = etcd_check(&Flags::default());
         assert_eq!((unknown.seconds, unknown.assumed), (2.0, true));
+    }
+
+    fn component(name: &str, node: &str, command: &[&str]) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": format!("{name}-{node}"), "labels": {"component": name}},
+            "spec": {"nodeName": node, "containers": [{"name": name, "command": command}]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn who_keeps_the_endpoints_of_api_servers_is_read_of_their_flags() {
+        let server = |node, command: &[&str]| component("kube-apiserver", node, command);
+        let read = |pods: &[Pod]| endpoint_reconciler(pods);
+        assert_eq!(read(&[component("etcd", "c1", &["--endpoint-reconciler-type=none"])]), None);
+        let default = server("c1", &["kube-apiserver"]);
+        assert_eq!(read(std::slice::from_ref(&default)), Some(EndpointReconciler::Lease));
+        assert_eq!(read(&[server("c1", &["--endpoint-reconciler-type", "none"])]), Some(EndpointReconciler::None));
+        let counting = server("c2", &["--endpoint-reconciler-type=master-count"]);
+        assert_eq!(read(&[default, counting]), Some(EndpointReconciler::MasterCount));
+    }
+
+    #[test]
+    fn pods_of_one_component_that_do_not_agree_are_told() {
+        let manager = |node, command: &[&str]| component("kube-controller-manager", node, command);
+        let pods = [
+            manager("c1", &["--node-monitor-grace-period=40s", "--node-eviction-rate=1"]),
+            manager("c2", &["--node-monitor-grace-period", "40s", "--node-eviction-rate=1"]),
+            manager("c3", &["--bind-address=198.18.0.3", "--node-eviction-rate=1"]),
+            component("etcd", "c1", &["--name=c1", "--election-timeout=1000"]),
+            component("etcd", "c2", &["--name=c2", "--election-timeout=5000"]),
+        ];
+        let told = [
+            "etcd --election-timeout: 1000 (etcd-c1), 5000 (etcd-c2)",
+            "kube-controller-manager --node-monitor-grace-period: 40s (kube-controller-manager-c1, \
+             kube-controller-manager-c2), not set (kube-controller-manager-c3)",
+        ];
+        assert_eq!(unlike_flags(&pods), told);
+        assert!(unlike_flags(&pods[3..4]).is_empty());
     }
 }

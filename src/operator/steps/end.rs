@@ -46,7 +46,12 @@ pub async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Ending, Error
         Err(error) if error.is_lost_plan() => None,
         Err(error) => return Err(error),
     };
-    let (agents, _) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
+    let records = ctx.records_of(run).await;
+    // Where nobody knows who is armed, all may be.
+    if let (Err(_), Some(plan)) = (&records, &plan) {
+        abort::send_heal_packets(plan).await;
+    }
+    let (agents, _) = records.map_err(failed_to("read the node records"))?;
     // Without a plan those whom the status names.
     let names = match &plan {
         Some(plan) => plan.agents(),

@@ -1,11 +1,12 @@
 //! Judge: wait for the records to be complete, then say what they show.
 
-use super::{Error, Planned, failed_to, planned, seconds_until};
+use super::{Error, Planned, failed_to, fit, planned, seconds_until};
 use crate::{
     api::{FindingResult, NodeRecord, Phase, RackPartition, RackPartitionStatus, Verdict, conditions},
     course::{Next, aborted},
     judge::{self, Evidence},
-    operator::context::Context,
+    operator::context::{Context, unpack},
+    predict::count,
     report,
 };
 use k8s_openapi::jiff::Timestamp;
@@ -25,7 +26,7 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     let planned = planned(run, ctx).await?;
     // A restarted operator has no observer here any more and needs none; one that has been watching writes a last time.
     ctx.observers.write(ctx, run).await.map_err(failed_to("write the operator's record"))?;
-    let (agents, operator) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
+    let (mut agents, operator) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
     let end = schedule.observed_until.clone().unwrap_or_else(|| schedule.recover_by.clone());
     let complete =
         |r: &NodeRecord| r.status.as_ref().and_then(|s| s.observed_until.as_ref()).is_some_and(|until| *until >= end);
@@ -40,6 +41,7 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
         return Ok(Next::wait(status, Duration::from_secs(1), message));
     }
     ctx.observers.end(&planned.plan.run_uid);
+    unpack(&mut agents);
     Ok(verdict(run, planned.nodes(&agents).healed(status, Timestamp::now()), &planned, &agents, operator.as_ref()))
 }
 
@@ -75,7 +77,12 @@ fn verdict(
         onset: judgement.onset,
         ..status
     };
-    let message = report::summary(&status);
+    let mut message = report::summary(&status);
+    let (status, left_out) = fit::fitting(status);
+    if left_out > 0 {
+        let left_out = count(left_out, "finding");
+        message += &format!("; {left_out} left out for want of room: export the run and judge it to see all");
+    }
     let mut next = Next::phase(status, Phase::Done, "Judged", &message)
         .condition(conditions::INJECTED, (injected, "Probed"), &proof.observed, Timestamp::now())
         .condition(conditions::JUDGED, ("True", &format!("{:?}", judgement.verdict)), &message, Timestamp::now());

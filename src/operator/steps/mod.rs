@@ -8,6 +8,7 @@ pub mod arm;
 mod baseline;
 pub mod cut;
 pub mod end;
+mod fit;
 pub mod judge;
 pub mod plan;
 pub mod recover;

@@ -35,7 +35,9 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
         return refused(other.to_string());
     }
     let policy = ctx.settings.policy.policy();
-    let mut snapshot = match gather::gather(&ctx.client, &run.spec, &ctx.settings.namespace, &policy).await {
+    let elected = ctx.settings.lease_namespaces();
+    let gathered = gather::gather(&ctx.client, &run.spec, &ctx.settings.namespace, &elected, &policy).await;
+    let mut snapshot = match gathered {
         Ok(snapshot) => snapshot,
         Err(gather::Error::Refused(
             refusal @ (Refusal::UnresolvedEndpoint { .. } | Refusal::UnresolvedEtcd { .. }),
@@ -91,8 +93,8 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
         sides,
         edges: fault.edges() as u32,
         resolved_roles: fault.resolved_roles,
+        assumptions: fault.assumptions.into_iter().chain(forecast.assumptions_of(run.spec.recovery.into())).collect(),
         prediction: forecast.predictions,
-        assumptions: fault.assumptions.into_iter().chain(forecast.assumptions).collect(),
     };
     let status = RackPartitionStatus { plan: Some(plan), ..status };
     Ok(Next::phase(status, Phase::Planned, "Planned", &message).condition(
