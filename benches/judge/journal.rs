@@ -1,15 +1,17 @@
 //! The records of a run that went as predicted, of as many nodes as one likes: one rack is cut off for ten minutes under upstream's
 //! timers, and in it are both leaders and a member of etcd.
 
+use crate::master::Master;
 use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
 use rackpartition::{
     api::{
-        Clock, ClockAnchor, Kernel, Moment, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RackPartitionSpec,
-        RecordPhase, Schedule, Side, Span, SpanKind,
+        Clock, ClockAnchor, ENDPOINT_NONE, ENDPOINT_READY, ENDPOINT_UNREADY, KUBERNETES_SERVICE, Kernel, Moment,
+        NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RackPartitionSpec, RecordPhase, Schedule, Side, Span,
+        SpanKind,
     },
     fault::{self, Fault, Member, PlanParts, RunPlan, Sample},
-    judge::Evidence,
+    judge::{Evidence, followed_pods, followed_servers},
     topology::{ApiServer, EtcdMember, Lease, Node, Pod, Snapshot, Timer, Timers},
 };
 use std::{
@@ -18,9 +20,9 @@ use std::{
 };
 
 /// Length of the cut, and from when to when it is watched, seconds after its beginning.
-const CUT: f64 = 600.0;
-const START: f64 = -30.0;
-const END: f64 = CUT + 120.0;
+pub const CUT: f64 = 600.0;
+pub const START: f64 = -30.0;
+pub const END: f64 = CUT + 120.0;
 /// The instant of the cut, microseconds.
 const ZERO_US: i64 = 1_900_000_000_000_000;
 /// When the first node of the cut rack is tainted and the rest by their turns, and how long pods tolerate that, seconds.
@@ -69,7 +71,7 @@ impl Run {
         };
         let plan = RunPlan::new(&snapshot, &fault, parts);
         let agents = agents(size, &snapshot, &plan);
-        let operator = record("n0001", Observer::Operator, operator_spans(size, &snapshot));
+        let operator = record("n0001", Observer::Operator, operator_spans(size, &snapshot, &sides));
         let schedule = Schedule {
             cut_at: moment(0.0).wall,
             heal_at: moment(CUT).wall,
@@ -106,6 +108,11 @@ impl Size {
     }
     fn is_cut_off(self, node: usize) -> bool {
         node < self.nodes_of_rack
+    }
+    /// The second of them leads etcd.
+    fn master<'a>(self, node: usize, name: &'a str, whose: &'a str) -> Master<'a> {
+        let leads_etcd = node == self.masters()[1];
+        Master { node: name, whose, leads_etcd, is_cut_off: self.is_cut_off(node) }
     }
     fn pods(self) -> impl Iterator<Item = PodAt> {
         (0..self.workloads * self.replicas).map(move |index| PodAt {
@@ -224,13 +231,13 @@ fn snapshot(size: Size) -> Snapshot {
 }
 
 /// A moment so many seconds after the cut.
-fn moment(at: f64) -> Moment {
+pub fn moment(at: f64) -> Moment {
     let us = (at * 1e6).round() as i64;
     let wall = MicroTime(Timestamp::from_microsecond(ZERO_US + us).expect("in range"));
     Moment { boot_us: 5_000_000_000 + us, wall }
 }
 
-fn span(kind: SpanKind, subject: impl Into<String>, state: &str, from: f64, to: f64) -> Span {
+pub fn span(kind: SpanKind, subject: impl Into<String>, state: &str, from: f64, to: f64) -> Span {
     Span {
         kind,
         subject: subject.into(),
@@ -245,11 +252,11 @@ fn span(kind: SpanKind, subject: impl Into<String>, state: &str, from: f64, to: 
     }
 }
 
-fn container(pod: &str, uid: &str, state: &str, from: f64, to: f64) -> Span {
+pub fn container(pod: &str, uid: &str, state: &str, from: f64, to: f64) -> Span {
     Span { uid: Some(uid.into()), id: Some(format!("{uid}@{from}")), ..span(SpanKind::Container, pod, state, from, to) }
 }
 
-fn history(spans: &mut Vec<Span>, kind: SpanKind, subject: &str, states: &[(&str, f64, f64)]) {
+pub fn history(spans: &mut Vec<Span>, kind: SpanKind, subject: &str, states: &[(&str, f64, f64)]) {
     spans.extend(states.iter().map(|(state, from, to)| span(kind, subject, state, *from, *to)));
 }
 
@@ -276,12 +283,13 @@ fn agents(size: Size, snapshot: &Snapshot, plan: &RunPlan) -> Vec<NodeRecord> {
         .map(|m| (m.name.as_str(), (m, (0..size.nodes_of_rack).any(|i| name(i) == m.name))))
         .collect();
     let sample = Sample::new(plan);
+    let whose = plan.register_to_read().expect("a register");
     let mut containers = containers(size);
     let of = |(i, node): (usize, &Node)| {
         let mut spans = network(&node.name, plan, &sample, &members);
         spans.append(&mut containers[i]);
         if size.masters().contains(&i) {
-            spans.extend(master(&node.name, size.is_cut_off(i)));
+            spans.extend(size.master(i, &node.name, whose).spans());
         }
         // Whatever else ran there and ended.
         let more = size.spans.saturating_sub(spans.len());
@@ -321,28 +329,6 @@ fn network(node: &str, plan: &RunPlan, sample: &Sample<'_>, members: &HashMap<&s
     spans
 }
 
-/// What the agent of a control-plane node saw beside.
-fn master(node: &str, is_cut_off: bool) -> Vec<Span> {
-    let mut spans = Vec::new();
-    let (health, writes) = match is_cut_off {
-        true => (
-            vec![("ok", START, 0.9), ("failing", 1.9, CUT + 3.0), ("ok", CUT + 4.0, END)],
-            vec![("acknowledged", START, -0.3), ("failed", 0.7, CUT + 30.0), ("acknowledged", CUT + 31.0, END)],
-        ),
-        false => (vec![("ok", START, END)], vec![("acknowledged", START, END)]),
-    };
-    history(&mut spans, SpanKind::Health, "etcd", &health);
-    history(&mut spans, SpanKind::Canary, node, &writes);
-    for component in ["kube-controller-manager", "kube-scheduler"] {
-        let subject = format!("kube-system/{component}-{node}/{component}");
-        let uid = format!("{component}-{node}");
-        // Leaders end when they lose their Lease.
-        let ended = if is_cut_off { 11.5 } else { END };
-        spans.push(container(&subject, &uid, if is_cut_off { "exited" } else { "running" }, -900.0, ended));
-    }
-    spans
-}
-
 /// Of each node the containers of pods.
 fn containers(size: Size) -> Vec<Vec<Span>> {
     let mut all = vec![Vec::new(); size.nodes];
@@ -361,14 +347,16 @@ fn containers(size: Size) -> Vec<Vec<Span>> {
     all
 }
 
-fn operator_spans(size: Size, snapshot: &Snapshot) -> Vec<Span> {
-    let mut spans = Vec::new();
+fn operator_spans(size: Size, snapshot: &Snapshot, sides: &[Side]) -> Vec<Span> {
+    let mut spans = endpoints(size, snapshot, sides);
     for (i, server) in size.masters().into_iter().enumerate() {
         let states = match i {
             0 => [("acknowledged", START, 0.0), ("unknown", 1.0, CUT + 1.0), ("acknowledged", CUT + 31.0, END)],
             _ => [("acknowledged", START, 0.2), ("unknown", 0.7, 2.0), ("acknowledged", 2.4, END)],
         };
-        history(&mut spans, SpanKind::Canary, &name(server), &states);
+        let server_name = name(server);
+        history(&mut spans, SpanKind::Canary, &server_name, &states);
+        spans.push(size.master(server, &server_name, &server_name).read_back());
     }
     for lease in &snapshot.leases {
         let new = format!("{}_2", name(size.masters()[1]));
@@ -395,6 +383,27 @@ fn operator_spans(size: Size, snapshot: &Snapshot) -> Vec<Span> {
     }
     let whole = [("ok", START, 0.5), ("waiting", 1.5, CUT + 60.0), ("ok", CUT + 61.0, END)];
     history(&mut spans, SpanKind::Convergence, "cluster", &whole);
+    spans
+}
+
+/// Which of the pods that it followed were ready for their Services, and which API servers for theirs.
+fn endpoints(size: Size, snapshot: &Snapshot, sides: &[Side]) -> Vec<Span> {
+    let mut spans = Vec::new();
+    for pod in followed_pods(snapshot, sides) {
+        let at = size.pods().find(|at| at.name() == pod.name).expect("one of its pods");
+        let (state, healed) = match at.deleted(size) {
+            Some(_) => (ENDPOINT_NONE, CUT + 20.5),
+            None => (ENDPOINT_READY, CUT + 15.0),
+        };
+        let away = (ENDPOINT_UNREADY, 73.0, healed - 0.5);
+        let states = [(ENDPOINT_READY, START, 72.5), away, (state, healed, END)];
+        history(&mut spans, SpanKind::Endpoint, &pod.subject(), &states);
+    }
+    for server in followed_servers(snapshot, sides) {
+        let away = (ENDPOINT_NONE, 18.0, CUT + 39.5);
+        let states = [(ENDPOINT_READY, START, 17.5), away, (ENDPOINT_READY, CUT + 40.0, END)];
+        history(&mut spans, SpanKind::Endpoint, &format!("{KUBERNETES_SERVICE}/{}", server.name), &states);
+    }
     spans
 }
 

@@ -8,6 +8,7 @@ mod journal;
 #[path = "../fault/machine.rs"]
 #[expect(dead_code, reason = "this one needs no root")]
 mod machine;
+mod master;
 #[path = "../fault/report.rs"]
 mod report;
 

@@ -49,6 +49,12 @@ pub async fn export(client: &Client, args: &ExportArgs) -> anyhow::Result<()> {
     let (plan, snapshot) = made_of(client, args, &run).await?;
     let mut records = records(client, args).await?;
     records.retain(|record| is_of(record, &run));
+    for record in &mut records {
+        // Others are worth having without it.
+        if let Err(error) = record.unpack() {
+            eprintln!("{} is written as it is: {error}", record.name_any());
+        }
+    }
     let count = records.len();
     Journals { run, plan: Some(plan), snapshot, records }.write(&args.to)?;
     println!("{count} records of run {} are in {}", args.name, args.to.display());

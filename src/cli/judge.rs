@@ -226,6 +226,24 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_cannot_be_unpacked_is_as_good_as_none_and_not_an_empty_one() {
+        let spec = journals().run.spec;
+        for node in ["w1", "w3", "cp1"] {
+            let (mut unread, mut without) = (journals(), journals());
+            let is_it = |r: &NodeRecord| r.spec.node == node && r.spec.observer == Observer::Agent;
+            for record in unread.records.iter_mut().filter(|r| is_it(r)) {
+                let status = record.status.as_mut().unwrap();
+                (status.spans, status.packed_spans) = (Vec::new(), Some("?".into()));
+            }
+            without.records.retain(|r| !is_it(r));
+            let (unread, without) = (judged(unread, &spec).unwrap(), judged(without, &spec).unwrap());
+            assert_eq!(unread.verdict, Verdict::Inconclusive, "{node}");
+            let results = |j: &Judgement| j.findings.iter().map(|f| (f.check, f.result)).collect::<Vec<_>>();
+            assert_eq!(results(&unread), results(&without), "{node}");
+        }
+    }
+
+    #[test]
     fn expectations_may_differ_and_the_cut_may_not() {
         let mut spec = journals().run.spec;
         spec.expect.leader_takeover = Some(std::time::Duration::from_secs(1).into());

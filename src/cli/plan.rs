@@ -91,8 +91,8 @@ fn planned(run: &RackPartition, snapshot: &Snapshot, policy: &Policy) -> PlanRep
         sides,
         edges: Edges { count: fault.edges() as u32, blocks: fault.blocks, ports: fault.ports, pattern: fault.pattern },
         resolved_roles: fault.resolved_roles,
+        assumptions: fault.assumptions.into_iter().chain(forecast.assumptions_of(spec.recovery.into())).collect(),
         prediction: forecast.predictions,
-        assumptions: fault.assumptions.into_iter().chain(forecast.assumptions).collect(),
     }
 }
 

@@ -17,6 +17,9 @@ pub struct SnapshotArgs {
     /// The operator's namespace: a guard asks where its replicas run.
     #[arg(long, default_value = "rackpartition")]
     namespace: String,
+    /// The chart's operator.leases: namespaces whose Leases are looked at, beside those of kube-system.
+    #[arg(long, value_delimiter = ',')]
+    leases: Vec<String>,
     /// The chart's rackLabel, of which policy.protectedRacks are values.
     #[arg(long, default_value = "topology.kubernetes.io/zone")]
     policy_rack_label: String,
@@ -54,7 +57,7 @@ pub async fn snapshot(client: &Client, args: &SnapshotArgs) -> anyhow::Result<()
         opt_in_label: args.opt_in_label.clone(),
         ..Policy::default()
     };
-    let snapshot = gather(client, &spec, &args.namespace, &policy).await?;
+    let snapshot = gather(client, &spec, &args.namespace, &args.leases, &policy).await?;
     match args.output {
         Form::Json => println!("{}", files::json(&snapshot)),
         Form::Yaml => print!("{}", files::yaml(&snapshot)),

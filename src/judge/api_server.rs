@@ -2,7 +2,7 @@
 //! the agents beside them saw.
 
 use super::{
-    Case, MAX_UNWATCHED, Said,
+    Case, MAX_UNWATCHED, Said, Slack,
     cite::{cite, when},
     node::TOLERANCE,
     pairs::seen_by,
@@ -32,12 +32,15 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
 /// With what is missing.
 fn judged(case: &Case<'_>, server: &ApiServerForecast) -> Result<Said, String> {
     let track = seen_by(case, &server.server)?;
-    let (ready, started) = (readiness(case, track, server)?, restart(case, track, server));
+    let slack = case.slack(TOLERANCE, track);
+    let (ready, started) = (readiness(case, track, server, slack)?, restart(case, track, server, slack));
     let evidence = if started.result > ready.result { started.evidence } else { ready.evidence };
-    Ok(Said::new(ready.result.max(started.result), format!("{}; {}", ready.observed, started.observed), evidence))
+    let said =
+        Said::new(ready.result.max(started.result), format!("{}; {}", ready.observed, started.observed), evidence);
+    Ok(said.tolerating(format!("{slack}, and {} for an answer", seconds(BEFORE_HEAL))))
 }
 
-fn readiness(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast) -> Result<Said, String> {
+fn readiness(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast, slack: Slack) -> Result<Said, String> {
     let (heal, node) = (case.timeline.heal, track.node);
     let spans = track.series(SpanKind::Health, COMPONENT);
     let before = spans.iter().rfind(|s| s.from <= 0.0);
@@ -67,7 +70,7 @@ fn readiness(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast) -> 
             let observed = format!("{observed}, ready again {}", when(again.from, heal));
             Said::new(FindingResult::Degraded, observed, cite(track, again))
         }
-        None if seen_ready > limit + TOLERANCE + edge => {
+        None if seen_ready > limit + slack.sum() + BEFORE_HEAL => {
             Said::new(FindingResult::Degraded, format!("{observed}, later than {}", seconds(limit)), cite(track, lost))
         }
         None => Said::new(FindingResult::Held, observed, cite(track, lost)),
@@ -75,7 +78,7 @@ fn readiness(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast) -> 
 }
 
 /// Whether and when its container ended while the cut lasted, by the container runtime.
-fn restart(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast) -> Said {
+fn restart(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast, slack: Slack) -> Said {
     let heal = case.timeline.heal;
     let own = |s: &&Seen<'_>| {
         let subject = s.span.subject.as_str();
@@ -97,7 +100,7 @@ fn restart(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast) -> Sa
             (Certainty::May | Certainty::MustNot, None) => Said::new(FindingResult::Held, "not started anew", ""),
         };
     };
-    let unsure = TOLERANCE + case.edge(0.0, track);
+    let unsure = slack.sum();
     let window = &server.restart;
     let observed = format!("its container ended {}", when(first.to, heal));
     let is_early = first.to < window.earliest_seconds - unsure;

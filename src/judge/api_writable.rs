@@ -1,7 +1,7 @@
 //! ApiWritable: the longest time without an acknowledged write where writes should work, and none where they should not.
 
 use super::{
-    Case, MAX_UNWATCHED, Said,
+    Case, MAX_UNWATCHED, Said, Slack,
     cite::{cite, when},
     pairs::seen_by,
     timeline::{Seen, Track, longest_hole, longest_hole_at},
@@ -25,8 +25,11 @@ const ONE_SERVER: f64 = 10.0;
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let of = |side: &ApiForecast| {
         let said = match side.writable {
-            Prospect::Yes => writable(case, side),
-            Prospect::No => refused(case, side),
+            Prospect::Yes => writable(case, side).unwrap_or_else(Said::open),
+            Prospect::No => {
+                let answer = seconds(CANARY_DEADLINE);
+                refused(case, side).tolerating(format!("{answer} before the heal, and the clocks' error"))
+            }
             Prospect::Maybe => either(case, side),
         };
         said.about(Check::ApiWritable, &side.side, side.prediction().expected)
@@ -34,70 +37,104 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
     case.forecast.api.iter().map(of).collect()
 }
 
-fn writable<'a>(case: &Case<'a>, side: &ApiForecast) -> Said {
-    let operator = match case.operator() {
-        Ok(track) => track,
-        Err(why) => return Said::open(why),
+/// One API server of a side, and who saw what it acknowledged.
+struct Server<'c, 'a> {
+    name: &'c str,
+    track: &'c Track<'a>,
+    /// Only its own node could look: the operator was on another side.
+    is_away: bool,
+    acks: Vec<Seen<'a>>,
+}
+
+/// # Errors
+/// With what is missing.
+fn servers<'c, 'a>(case: &'c Case<'a>, side: &'c ApiForecast) -> Result<Vec<Server<'c, 'a>>, String> {
+    let operator = case.operator()?;
+    let of = |name: &'c String| {
+        // Where two sides can write the operator is on one of them, and of the other one only its own nodes can tell.
+        let is_away = case.evidence.plan.breaks(operator.node, name);
+        let track = if is_away { seen_by(case, name)? } else { operator };
+        let acks = track.series(SpanKind::Canary, name).iter().filter(|s| s.is("acknowledged")).copied().collect();
+        Ok(Server { name, track, is_away, acks })
     };
-    let heal = case.timeline.heal;
-    // Where two sides can write the operator is on one of them, and of the other one only its own nodes can tell.
-    let is_away = |name: &String| case.evidence.plan.breaks(operator.node, name);
-    let mut tracks: Vec<(&String, &Track<'_>)> = Vec::new();
-    for name in &side.servers {
-        match if is_away(name) { seen_by(case, name) } else { Ok(operator) } {
-            Ok(track) => tracks.push((name, track)),
-            Err(why) => return Said::open(why),
+    let servers: Vec<Server<'_, '_>> = side.servers.iter().map(of).collect::<Result<_, String>>()?;
+    if !servers.iter().flat_map(|s| &s.acks).any(|s| s.from < 0.0) {
+        return Err("no acknowledged write before the cut to compare with".into());
+    }
+    let is_tried = |Server { name, track, .. }: &Server<'_, '_>| {
+        track.series(SpanKind::Canary, name).iter().any(|s| s.meets(0.0, case.timeline.heal))
+    };
+    match servers.iter().find(|server| !is_tried(server)) {
+        Some(Server { name, track, .. }) => {
+            Err(format!("{}: no canary write through {name} during the cut", track.who))
+        }
+        None => Ok(servers),
+    }
+}
+
+/// How long nobody may write.
+struct Bound {
+    /// Seconds.
+    limit: f64,
+    /// Whether the user has set it.
+    is_accepted: bool,
+    /// Error of a time between two writes, seconds.
+    unsure: f64,
+}
+
+impl Bound {
+    /// `gap`: the longest time without a write, `alone`: the longest without one through one of the servers; the cut ends at `heal`. All in
+    /// seconds.
+    fn judge(&self, gap: f64, alone: f64, heal: f64) -> FindingResult {
+        let Bound { limit, is_accepted, unsure } = *self;
+        match is_accepted {
+            // What may last longer than the cut proves nothing by lasting as long.
+            _ if gap >= heal && heal <= limit => FindingResult::Noted,
+            _ if gap >= heal && heal - unsure > limit => FindingResult::Violated,
+            true if gap - unsure > limit => FindingResult::Violated,
+            true if gap + unsure > limit => FindingResult::Inconclusive,
+            false if gap - unsure > limit => FindingResult::Degraded,
+            _ if alone > limit + ONE_SERVER => FindingResult::Degraded,
+            false if gap + unsure > limit => FindingResult::Noted,
+            _ => FindingResult::Held,
         }
     }
-    let by = |seen: &Seen<'_>| {
-        let own = |t: &&(&String, &Track<'_>)| *t.0 == seen.span.subject;
-        tracks.iter().find(own).map_or(String::new(), |(_, track)| cite(track, seen))
-    };
-    let server = |name: &String, track: &Track<'a>| -> Vec<Seen<'a>> {
-        track.series(SpanKind::Canary, name).iter().filter(|s| s.is("acknowledged")).copied().collect()
-    };
-    let each: Vec<(&String, Vec<Seen<'_>>)> = tracks.iter().map(|(n, track)| (*n, server(n, track))).collect();
-    let all: Vec<Seen<'_>> = each.iter().flat_map(|(_, acks)| acks.iter().copied()).collect();
-    if !all.iter().any(|s| s.from < 0.0) {
-        return Said::open("no acknowledged write before the cut to compare with");
-    }
-    let untried = |(name, track): &&(&String, &Track<'_>)| {
-        !track.series(SpanKind::Canary, name).iter().any(|s| s.meets(0.0, heal))
-    };
-    if let Some((name, track)) = tracks.iter().find(untried) {
-        return Said::open(format!("{}: no canary write through {name} during the cut", track.who));
-    }
+}
+
+/// # Errors
+/// With what is missing.
+fn writable(case: &Case<'_>, side: &ApiForecast) -> Result<Said, String> {
+    let servers = servers(case, side)?;
+    let heal = case.timeline.heal;
+    let all: Vec<Seen<'_>> = servers.iter().flat_map(|s| s.acks.iter().copied()).collect();
     // From the last acknowledgement before the cut on, so that a gap over its edge counts in full.
     let start = all.iter().filter(|s| s.from <= 0.0).map(|s| s.to.min(0.0)).fold(f64::NEG_INFINITY, f64::max);
     let (gap_from, gap) = longest_hole_at(&all, start, heal);
-    let (worst_server, worst) = each
-        .iter()
-        .map(|(name, acks)| (name.as_str(), longest_hole(acks, start, heal)))
-        .max_by(|a, b| a.1.total_cmp(&b.1))
-        .unwrap_or(("none", heal));
+    let alone = servers.iter().map(|s| (s.name, longest_hole(&s.acks, start, heal)));
+    let (slowest, alone) = alone.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or(("none", heal));
+
+    let resolution = if servers.iter().any(|s| s.is_away) { LOCAL_CANARY } else { CANARY_PERIOD };
     let accepted = case.accepted(|e| e.api_unavailable);
-    // Either end of a gap may be another observer's.
-    let unsure = 2.0 * tracks.iter().map(|(_, track)| track.error).fold(0.0, f64::max);
-    let resolution = if side.servers.iter().any(is_away) { LOCAL_CANARY } else { CANARY_PERIOD };
-    let limit = accepted.unwrap_or(side.seconds + resolution);
+    let bound = Bound {
+        limit: accepted.unwrap_or(side.seconds + resolution),
+        is_accepted: accepted.is_some(),
+        // Either end of a gap may be another observer's.
+        unsure: 2.0 * servers.iter().map(|s| s.track.error).fold(0.0, f64::max),
+    };
+    let result = bound.judge(gap, alone, heal);
+
     let mut observed = format!("longest without a write {}", seconds(gap));
     if gap > resolution {
         observed += &format!(", from {}", when(gap_from, heal));
     }
-    observed += &format!("; {worst_server} alone {}", seconds(worst));
-    let result = match accepted {
-        // What may last longer than the cut proves nothing by lasting as long.
-        _ if gap >= heal && heal <= limit => FindingResult::Noted,
-        _ if gap >= heal && heal - unsure > limit => FindingResult::Violated,
-        Some(_) if gap - unsure > limit => FindingResult::Violated,
-        Some(_) if gap + unsure > limit => FindingResult::Inconclusive,
-        None if gap - unsure > limit => FindingResult::Degraded,
-        _ if worst > limit + ONE_SERVER => FindingResult::Degraded,
-        None if gap + unsure > limit => FindingResult::Noted,
-        _ => FindingResult::Held,
-    };
+    observed += &format!("; {slowest} alone {}", seconds(alone));
     let last = all.iter().rfind(|s| s.meets(0.0, heal)).or(all.first());
-    Said::new(result, observed, last.map_or(String::new(), by))
+    let seen_by = |seen: &Seen<'_>| servers.iter().find(|s| s.name == seen.span.subject).map(|s| s.track);
+    let evidence = last.and_then(|seen| Some(cite(seen_by(seen)?, seen)));
+    // What the user accepts has the time between two writes in it.
+    let slack = Slack { own: if bound.is_accepted { 0.0 } else { resolution }, clocks: bound.unsure };
+    let tolerance = format!("{slack}; {} for one server alone", seconds(ONE_SERVER));
+    Ok(Said::new(result, observed, evidence.unwrap_or_default()).tolerating(tolerance))
 }
 
 /// Nothing is predicted; what was seen is told, by the operator and by the servers' own nodes.

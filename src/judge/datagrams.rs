@@ -3,7 +3,7 @@
 use super::{
     Case, MAX_UNWATCHED, Said,
     cite::{cite, when},
-    loss::samples_within,
+    loss::{DEVIATIONS, samples_within},
     pairs::{Group, Outcome, known, seen_by},
     timeline::{Seen, Track, longest_hole, within},
 };
@@ -51,8 +51,12 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
         }
     }
     let finding = |((subject, broken), group): ((String, bool), Group)| match broken {
-        false => group.finding(subject, "direction", "heard", " all the time"),
-        true => group.finding(subject, "direction", "silent", ", heard before and after"),
+        false => group.finding(subject, "direction", ("heard", " all the time"), "none taken".into()),
+        true => {
+            let edge = seconds(EDGE);
+            let tolerance = format!("none further than {edge} and the clocks' error from the ends of the cut");
+            group.finding(subject, "direction", ("silent", ", heard before and after"), tolerance)
+        }
     };
     let pools = pools.into_iter().map(|(subject, pool)| pool.finding(subject));
     groups.into_iter().map(finding).chain(pools).collect()
@@ -98,8 +102,8 @@ impl Pool {
     }
 
     fn finding(self, subject: String) -> Finding {
-        // Four standard deviations, and what a span at the edge of a window may be mistaken by.
-        let chance = 4.0 * (self.expected * (1.0 - self.expected) / self.decided).sqrt() + SPAN_ERROR;
+        // And what a span at the edge of a window may be mistaken by.
+        let chance = DEVIATIONS * (self.expected * (1.0 - self.expected) / self.decided).sqrt() + SPAN_ERROR;
         let share = self.lost / self.all;
         let observed = format!("{:.1} % of {:.0} lost", share * 100.0, self.all);
         let evidence = self.example.unwrap_or_default();
@@ -114,7 +118,7 @@ impl Pool {
             _ => Said::new(FindingResult::Violated, observed, evidence),
         };
         let predicted = format!("{} lose {:.0} %", count(self.directions, "direction"), self.expected * 100.0);
-        said.about(Check::FaultProven, subject, predicted)
+        said.tolerating(format!("± {:.1} % of chance", chance * 100.0)).about(Check::FaultProven, subject, predicted)
     }
 }
 

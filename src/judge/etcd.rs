@@ -29,7 +29,8 @@ fn side_finding(case: &Case<'_>, side: &EtcdForecast) -> Finding {
 
 fn member(case: &Case<'_>, side: &EtcdForecast, node: &str) -> Said {
     let Some(track) = case.timeline.agent(node) else { return Said::open(format!("no record of {node}")) };
-    let (from, to) = (case.edge(side.settled, track), case.timeline.heal - case.edge(BEFORE_HEAL, track));
+    let before_heal = case.slack(BEFORE_HEAL, track);
+    let (from, to) = (case.edge(side.settled, track), case.timeline.heal - before_heal.sum());
     let spans = track.series(SpanKind::Health, "etcd");
     if side.settled >= case.timeline.heal - BEFORE_HEAL {
         let why = format!("the cut ends before {} are over", seconds(side.settled));
@@ -43,8 +44,11 @@ fn member(case: &Case<'_>, side: &EtcdForecast, node: &str) -> Said {
         return Said::open(format!("{node}: the health of etcd was not seen during the cut"));
     }
     match side.leader {
-        Prospect::Yes => healthy(track, &during, to),
-        Prospect::No => leaderless(case, track, spans, &during),
+        Prospect::Yes => {
+            let (missed, without) = (seconds(MISSED_SAMPLES), seconds(WITHOUT_QUORUM));
+            healthy(track, &during, to).tolerating(format!("{missed} of missed looks; up to {without} is no violation"))
+        }
+        Prospect::No => leaderless(case, track, spans, &during).tolerating(before_heal.to_string()),
         Prospect::Maybe => either(track, &during),
     }
 }

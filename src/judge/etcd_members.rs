@@ -29,6 +29,13 @@ impl<'c, 'a> Voter<'c, 'a> {
         self.seen(STORE_RAFT).iter().filter_map(|seen| Some((RaftState::parse(&seen.span.state)?, seen))).collect()
     }
 
+    /// What it told of itself at that time, or at first.
+    pub fn told(&self, name: &str, at: f64) -> Option<&'a str> {
+        let all = self.seen(STORE_ALARMS);
+        let seen = all.iter().rfind(|s| s.from <= at).or(all.first())?;
+        seen.span.told(name)
+    }
+
     pub fn cite(&self, seen: &Seen<'_>) -> String {
         self.track.map_or_else(String::new, |track| cite::cite(track, seen))
     }
@@ -46,14 +53,18 @@ impl<'c, 'a> Voter<'c, 'a> {
     }
 }
 
-/// All of them; `None` where nobody was to look: the cluster's owner gave agents no certificates, or etcd is on no node. That is no
+/// All of them, whether agents were to read them or not.
+pub fn members<'c, 'a>(case: &'c Case<'a>) -> Vec<Voter<'c, 'a>> {
+    let members = case.evidence.snapshot.etcd.iter();
+    members.map(|m| Voter { node: m.node.as_str(), track: case.timeline.agent(&m.node) }).collect()
+}
+
+/// The same; `None` where nobody was to look: the cluster's owner gave agents no certificates, or etcd is on no node. That is no
 /// finding, since nothing was asked: reports name the check as one that was not made. An agent that was to look and has nothing to tell
 /// is missing evidence.
 pub fn voters<'c, 'a>(case: &'c Case<'a>) -> Option<Vec<Voter<'c, 'a>>> {
     let agents = case.evidence.plan.agents();
-    let members = case.evidence.snapshot.etcd.iter();
-    let voters: Vec<Voter<'c, 'a>> =
-        members.map(|m| Voter { node: m.node.as_str(), track: case.timeline.agent(&m.node) }).collect();
+    let voters = members(case);
     let is_asked = voters.iter().any(|v| agents.contains(v.node));
     let is_off = voters.iter().any(|v| v.seen(STORE).iter().any(|s| s.is(STORE_OFF)));
     let is_read = voters.iter().any(|v| !v.seen(STORE_RAFT).is_empty() || !v.seen(STORE_ALARMS).is_empty());

@@ -4,12 +4,14 @@
 //! differ between members of different versions, as in an upgrade, that accuses nobody: versions differ in which of what was deleted
 //! they hash (etcd #18274). Where they are the same, so are the stores. What speaks
 //! against one member is told of that member, so that the runbook knows whom to rebuild; where nobody can say which one is wrong, it is
-//! told of etcd as a whole.
+//! told of etcd as a whole. A panic over a broken store is in a log and takes no certificate: it is told where nothing was compared as
+//! well, and that nothing was.
 
 use super::{
     Case, Said,
     cite::{some, when},
-    etcd_members::{Voter, voters},
+    etcd_members::{Voter, members, voters},
+    etcd_sizes::{self, Sizes},
     timeline::Seen,
 };
 use crate::{
@@ -19,21 +21,25 @@ use crate::{
     },
     predict::majority,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const PREDICTED: &str = "every member holds the same";
-
-/// Sizes in use may differ by this factor and by so many bytes without a word: pages that compaction frees come back at their own time.
-/// Ours.
-const SIZE_FACTOR: i64 = 2;
-const SIZE_SLACK: i64 = 16 << 20;
+const TOLERANCE: &str = "none at one revision and one compact revision";
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
-    let Some(voters) = voters(case) else { return Vec::new() };
-    let (before, after) = (compare(&voters, STORE_HASH_BEFORE), compare(&voters, STORE_HASH_AFTER));
+    let Some(voters) = voters(case) else { return not_compared(case) };
+    let is_before = |seen: &Seen<'_>| seen.to + seen.to_error + case.allowed_clock_error() <= 0.0;
+    let before = compare(&voters, STORE_HASH_BEFORE, is_before);
+    // What differs at one revision differs whenever it was hashed, and what was hashed in the cut may have come of it.
+    let late = match before {
+        Comparison::Differ { .. } => None,
+        _ => Some(compare(&voters, STORE_HASH_BEFORE, |_| true)),
+    };
+    let after = compare(&voters, STORE_HASH_AFTER, |_| true);
     let mut signs = alarms(case, &voters);
     signs.extend(panics(case, &voters));
-    for (comparison, added) in [(&before, ", before the cut already"), (&after, "")] {
+    let all = [(Some(&before), ", before the cut already"), (late.as_ref(), ""), (Some(&after), "")];
+    for (comparison, added) in all.into_iter().filter_map(|(comparison, added)| Some((comparison?, added))) {
         if let Comparison::Differ { signs: differ, .. } = comparison {
             signs.extend(differ.iter().map(|s| Sign { observed: format!("{}{added}", s.observed), ..s.clone() }));
         }
@@ -42,21 +48,37 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let whom = std::iter::once(ETCD).chain(voters.iter().map(|v| v.node));
     let mut findings: Vec<Finding> = whom.filter_map(|subject| against(subject, &signs)).collect();
     let is_told = findings.iter().any(|f| f.subject == ETCD);
+    let sizes = etcd_sizes::compare(&voters);
     match after {
         Comparison::Differ { unseen, .. } => {
-            let open = |(node, why): (String, String)| Said::open(why).about(Check::StoreAgreement, node, PREDICTED);
-            findings.extend(unseen.into_iter().map(open));
+            findings.extend(unseen.into_iter().map(|(node, why)| finding(Said::open(why), node)));
         }
         _ if is_told => {}
         Comparison::Same { revision, evidence } => {
-            let said = same(case, &voters, &before, revision, evidence);
-            findings.push(said.about(Check::StoreAgreement, ETCD, PREDICTED));
+            findings.push(finding(same(case, &voters, &before, (revision, evidence), &sizes), ETCD));
         }
-        Comparison::Open(why) => {
-            findings.push(Said::open(some(&why)).about(Check::StoreAgreement, ETCD, PREDICTED));
-        }
+        Comparison::Open(why) => findings.push(finding(Said::open(some(&why)), ETCD)),
+    }
+    // Of whom something else is told, its size is no news.
+    let told: BTreeSet<String> = findings.iter().map(|f| f.subject.clone()).collect();
+    findings.extend(sizes.outlying.into_iter().filter(|f| !told.contains(&f.subject)));
+    findings
+}
+
+/// Where no stores were compared: whose panics were seen, and that of the others nobody knows. Without any there is no finding, as
+/// nobody was to look.
+fn not_compared(case: &Case<'_>) -> Vec<Finding> {
+    let members = members(case);
+    let signs = panics(case, &members);
+    let mut findings: Vec<Finding> = members.iter().filter_map(|m| against(m.node, &signs)).collect();
+    if !findings.is_empty() {
+        findings.push(finding(Said::open("agents had no certificates of etcd's, so no stores were compared"), ETCD));
     }
     findings
+}
+
+fn finding(said: Said, subject: impl Into<String>) -> Finding {
+    said.tolerating(TOLERANCE).about(Check::StoreAgreement, subject, PREDICTED)
 }
 
 /// What speaks against a member, or against etcd where nobody can say which one.
@@ -73,7 +95,7 @@ fn against(subject: &str, signs: &[Sign]) -> Option<Finding> {
     let join = |text: fn(&Sign) -> &str| of().map(text).collect::<Vec<_>>().join("; ");
     of().next()?;
     let said = Said::new(FindingResult::Violated, join(|s| &s.observed), join(|s| &s.evidence));
-    Some(said.about(Check::StoreAgreement, subject, PREDICTED))
+    Some(finding(said, subject))
 }
 
 /// What came of comparing.
@@ -100,7 +122,7 @@ struct Hashed<'v, 'c, 'a> {
 impl<'a> Hashed<'_, '_, 'a> {
     /// Of etcd, when it was hashed.
     fn version(&self) -> Option<&'a str> {
-        told(self.voter, "version", self.seen.to)
+        self.voter.told("version", self.seen.to)
     }
 }
 
@@ -123,11 +145,12 @@ fn versions(group: &BTreeMap<&str, Hashed<'_, '_, '_>>) -> String {
     format!("hashes differ, and so do the versions of etcd, which may hash the same differently: {}", some(&told))
 }
 
-fn compare(voters: &[Voter<'_, '_>], subject: &str) -> Comparison {
+/// `counts`: whether a hash is one of those that are compared.
+fn compare(voters: &[Voter<'_, '_>], subject: &str, counts: impl Fn(&Seen<'_>) -> bool) -> Comparison {
     // By revision and compact revision, of each member the latest.
     let mut groups: BTreeMap<(i64, i64), BTreeMap<&str, Hashed<'_, '_, '_>>> = BTreeMap::new();
     for voter in voters {
-        for seen in voter.seen(subject) {
+        for seen in voter.seen(subject).iter().filter(|seen| counts(seen)) {
             let Some(StoreHash { hash, revision, compact }) = StoreHash::parse(&seen.span.state) else { continue };
             groups.entry((revision, compact)).or_default().insert(voter.node, Hashed { voter, hash, seen });
         }
@@ -172,7 +195,7 @@ fn differ(voters: &[Voter<'_, '_>], group: &BTreeMap<&str, Hashed<'_, '_, '_>>, 
     unseen.extend(doubtful.into_iter().map(|h| (h.voter.node.to_owned(), versions(group))));
     let signs = bad.into_iter().map(|h| Sign {
         subject: h.voter.node.to_owned(),
-        observed: format!("holds {:08x} where {} hold {hash:08x}{}", h.hash, names(good), size(h.voter)),
+        observed: format!("holds {:08x} where {} hold {hash:08x}{}", h.hash, names(good), etcd_sizes::told(h.voter)),
         evidence: format!("{}; {}", h.voter.cite(h.seen), good[0].voter.cite(good[0].seen)),
     });
     Comparison::Differ { signs: signs.collect(), unseen }
@@ -196,7 +219,13 @@ fn why_no_hash(voter: &Voter<'_, '_>, subject: &str) -> String {
     }
 }
 
-fn same(case: &Case<'_>, voters: &[Voter<'_, '_>], before: &Comparison, revision: i64, evidence: String) -> Said {
+fn same(
+    case: &Case<'_>,
+    voters: &[Voter<'_, '_>],
+    before: &Comparison,
+    (revision, evidence): (i64, String),
+    sizes: &Sizes,
+) -> Said {
     let silent = voters.iter().filter(|v| !v.seen(STORE_ALARMS).iter().any(|s| s.to >= case.timeline.heal));
     let silent: Vec<String> = silent.map(|v| format!("{}, and so not its alarms", v.why_unseen())).collect();
     if !silent.is_empty() {
@@ -206,35 +235,10 @@ fn same(case: &Case<'_>, voters: &[Voter<'_, '_>], before: &Comparison, revision
     if let Comparison::Same { revision, .. } = before {
         observed += &format!(", and before the cut at {revision}");
     }
-    let sizes: Vec<(&str, i64)> = voters.iter().filter_map(|v| Some((v.node, used(v)?))).collect();
-    let (least, most) = (sizes.iter().map(|s| s.1).min(), sizes.iter().map(|s| s.1).max());
-    match least.zip(most) {
-        Some((least, most)) if most > SIZE_FACTOR * least && most - least > SIZE_SLACK => {
-            let told: Vec<String> = sizes.iter().map(|(node, bytes)| format!("{node} {}", mebibytes(*bytes))).collect();
-            Said::new(FindingResult::Noted, format!("{observed}; in use are {}", some(&told)), evidence)
-        }
-        _ => Said::new(FindingResult::Held, observed, evidence),
+    match &sizes.apart {
+        Some(apart) => Said::new(FindingResult::Noted, format!("{observed}; {apart}"), evidence),
+        None => Said::new(FindingResult::Held, observed, evidence),
     }
-}
-
-/// Bytes in use when a member was last asked.
-fn used(voter: &Voter<'_, '_>) -> Option<i64> {
-    told(voter, "used", f64::INFINITY)?.parse().ok()
-}
-
-/// What a member told of itself at that time, or at first.
-fn told<'a>(voter: &Voter<'_, 'a>, name: &str, at: f64) -> Option<&'a str> {
-    let all = voter.seen(STORE_ALARMS);
-    let seen = all.iter().rfind(|s| s.from <= at).or(all.first())?;
-    seen.span.told(name)
-}
-
-fn size(voter: &Voter<'_, '_>) -> String {
-    used(voter).map_or_else(String::new, |bytes| format!(", {} in use", mebibytes(bytes)))
-}
-
-fn mebibytes(bytes: i64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 /// Members that etcd itself calls corrupt. All members know of each alarm; it is told once.

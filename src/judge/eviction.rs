@@ -4,6 +4,7 @@ use super::{
     Case, MAX_UNWATCHED, Said,
     cite::{cite, some, when},
     node::TOLERANCE,
+    pods::Gone,
     timeline::{Seen, Track, longest_hole},
 };
 use crate::{
@@ -43,7 +44,8 @@ fn evicted(case: &Case<'_>, track: &Track<'_>, owner: &WorkloadForecast) -> Said
     let heal = case.timeline.heal;
     // Later than this whoever deletes it does so for another reason.
     let last = heal + KUBELET_RECONNECT;
-    let unsure = TOLERANCE + case.edge(0.0, track);
+    let slack = case.slack(TOLERANCE, track);
+    let unsure = slack.sum();
     let (mut deleted, mut amiss, mut evidence, mut worst) = (Vec::new(), Vec::new(), None, None);
     for pod in &owner.pods {
         match deletion(case, pod) {
@@ -72,17 +74,19 @@ fn evicted(case: &Case<'_>, track: &Track<'_>, owner: &WorkloadForecast) -> Said
             }
         }
     }
-    match (worst, evidence) {
+    let said = match (worst, evidence) {
         (Some(worst), _) => Said::new(FindingResult::Degraded, some(&amiss), worst),
         (None, None) => Said::open("it has no pods"),
         (None, Some(evidence)) if deleted.is_empty() => Said::new(FindingResult::Held, "not deleted", evidence),
         (None, Some(evidence)) => Said::new(FindingResult::Held, some(&deleted), evidence),
-    }
+    };
+    said.tolerating(slack.to_string())
 }
 
 fn deletion<'c, 'a>(case: &'c Case<'a>, pod: &Pod) -> Result<Deletion<'c, 'a>, String> {
     let subject = pod.subject();
-    let seen = case.pods.api_pod(&pod.uid).map_or(&[][..], |p| p.seen.as_slice());
+    let api = case.pods.api_pod(&pod.uid);
+    let seen = api.map_or(&[][..], |p| p.seen.as_slice());
     let Some(before) = seen.iter().rfind(|s| s.from <= 0.0) else {
         return Err(format!("operator: pod {subject} was not seen before the cut"));
     };
@@ -92,17 +96,27 @@ fn deletion<'c, 'a>(case: &'c Case<'a>, pod: &Pod) -> Result<Deletion<'c, 'a>, S
     }
     let at = seen.iter().position(|s| is_deleted(&s));
     let until = at.map_or(case.timeline.heal, |at| seen[at].from);
-    let gone = seen.iter().map(|s| s.to).fold(f64::NEG_INFINITY, f64::max);
+    let last = seen.iter().map(|s| s.to).fold(f64::NEG_INFINITY, f64::max);
     // Deleted by force it is gone at once, and nobody sees it being deleted.
-    let by_force = case.pods.next_look(gone).filter(|_| at.is_none());
-    let watched = by_force.map_or(until, |_| gone.min(until));
+    let by_force = match (at, api.map_or(Gone::No, |p| case.pods.gone(p))) {
+        (None, Gone::By(gone)) if gone <= 0.0 => {
+            return Err(format!("operator: pod {subject} was gone before the cut"));
+        }
+        (None, Gone::By(gone)) => Some(gone),
+        // Its own labels or its namespace's may have changed.
+        (None, Gone::Unlisted(_)) if last <= case.timeline.heal + KUBELET_RECONNECT => {
+            return Err(format!("operator: pod {subject} was deleted or is no longer selected"));
+        }
+        _ => None,
+    };
+    let watched = by_force.map_or(until, |_| last.min(until));
     if longest_hole(seen, 0.0, watched) > MAX_UNWATCHED {
         return Err(format!("operator: pod {subject} was not seen all through the cut"));
     }
     match (at, by_force, seen.last()) {
         (Some(at), ..) => Ok(Deletion::Between(seen[..at].last().map_or(0.0, |s| s.to), seen[at].from, &seen[at])),
-        (None, Some(next), Some(last)) => Ok(Deletion::Between(gone, next, last)),
-        (None, None, Some(last)) => Ok(Deletion::Kept(last)),
+        (None, Some(next), Some(seen)) => Ok(Deletion::Between(last, next, seen)),
+        (None, None, Some(seen)) => Ok(Deletion::Kept(seen)),
         (None, _, None) => Err(format!("operator: pod {subject} was not seen")),
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     Case, Said,
     cite::{some, when},
+    left_out::left_out,
     probes,
     timeline::Track,
 };
@@ -38,6 +39,8 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
             Said::new(FindingResult::Inconclusive, observed, first)
         }
     };
+    let (connection, clocks) = (seconds(probes::EDGE + probes::HEAL_SLACK), seconds(case.allowed_clock_error()));
+    let said = said.tolerating(format!("{connection} for a connection, ± {clocks} of clocks"));
     vec![said.about(Check::HealProven, "all nodes", predicted)]
 }
 
@@ -82,23 +85,14 @@ fn stepped(case: &Case<'_>, track: &Track<'_>) -> Option<String> {
 }
 
 fn incomplete(case: &Case<'_>, track: &Track<'_>) -> Option<String> {
-    match () {
-        _ if track.until.is_none_or(|until| until < case.timeline.heal) => {
-            Some("its record ends before the heal".into())
-        }
-        _ if track.status.spans_left_out > 0 => {
-            Some(format!("{} left out", count(track.status.spans_left_out as usize, "span")))
-        }
-        _ => None,
-    }
+    let ends_early = track.until.is_none_or(|until| until < case.timeline.heal);
+    let early = ends_early.then(|| "its record ends before the heal".to_owned());
+    early.or_else(|| left_out(track.status))
 }
 
 fn operator_amiss(case: &Case<'_>) -> Option<String> {
     match &case.timeline.operator {
         None => Some("operator: no record".into()),
-        Some(track) if track.status.spans_left_out > 0 => {
-            Some(format!("operator: {} left out", count(track.status.spans_left_out as usize, "span")))
-        }
-        Some(_) => None,
+        Some(track) => left_out(track.status).map(|left_out| format!("operator: {left_out}")),
     }
 }

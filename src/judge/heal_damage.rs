@@ -2,9 +2,10 @@
 //! by that. Damage often comes at the heal: kubelets hear of evictions, controllers of a second copy.
 
 use super::{
-    Case, Said,
+    Case, MAX_UNWATCHED, Said,
     cite::{cite, some, when},
-    pods::reader,
+    heal_budgets,
+    pods::{ApiPod, Gone, reader},
     timeline::{Track, merged},
 };
 use crate::{
@@ -19,7 +20,7 @@ const AFTER_HEAL: f64 = 120.0;
 const TOGETHER: f64 = 60.0;
 /// The operator looks every second, and an answer may take two: what it saw ready may have been so for that much longer, and what it
 /// sees ready may have been for that much before.
-const LOOK: f64 = 3.0;
+pub const LOOK: f64 = 3.0;
 
 /// A pod that ran well on the cut side and was ended after the heal.
 struct Ended<'a> {
@@ -30,16 +31,25 @@ struct Ended<'a> {
 }
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
-    if lasting(case).next().is_none() {
-        return Vec::new();
-    }
-    let until = AFTER_HEAL.min((case.timeline.end - case.timeline.heal).max(0.0));
-    let predicted = format!("no workload loses its last ready pod within {} of the heal", seconds(until));
+    workloads(case).into_iter().chain(heal_budgets::check(case)).collect()
+}
+
+/// From the heal to this, seconds after the cut, whatever ends is put down to the heal, as far as anybody watched.
+pub fn until(case: &Case<'_>) -> f64 {
+    (case.timeline.heal + AFTER_HEAL).min(case.timeline.end)
+}
+
+fn workloads(case: &Case<'_>) -> Option<Finding> {
+    lasting(case).next()?;
+    let within = (until(case) - case.timeline.heal).max(0.0);
+    let predicted = format!("no workload loses its last ready pod within {} of the heal", seconds(within));
     let said = match case.operator() {
         Err(why) => Said::open(why),
         Ok(operator) => judged(case, operator),
     };
-    vec![said.about(Check::HealDamage, "workloads of the cut side", predicted)]
+    let (look, together) = (seconds(LOOK), seconds(TOGETHER));
+    let said = said.tolerating(format!("{look} for a look, and only within {together} of a pod that ended"));
+    Some(said.about(Check::HealDamage, "workloads of the cut side", predicted))
 }
 
 /// Workloads whose pods don't end by themselves: that of another one ends is no damage.
@@ -59,6 +69,9 @@ fn judged(case: &Case<'_>, operator: &Track<'_>) -> Said {
         all += ended.len();
         unpredicted += if owner.evicted == Certainty::MustNot { ended.len() } else { 0 };
         example.get_or_insert_with(|| one.evidence.clone());
+        if let Some(why) = unwatched(case, &ended) {
+            doubt.get_or_insert(why);
+        }
         match outage(case, operator, owner) {
             Outage::None => {}
             Outage::Unseen(why) => {
@@ -96,14 +109,32 @@ fn ended<'c>(case: &'c Case<'_>, owner: &'c WorkloadForecast) -> Result<Vec<Ende
         if !track.clock_known() {
             return Err(format!("the clock of {} was not compared with the operator's", track.who));
         }
-        let ran = case.pods.containers(&pod.uid).iter().filter(|c| c.seen.from <= 0.0);
+        let ran = || case.pods.containers(&pod.uid).iter().filter(|c| c.seen.from <= 0.0);
+        let unseen = ran().find(|c| match c.seen.span.state.as_str() {
+            "running" => c.seen.to < until(case) - MAX_UNWATCHED,
+            // It ended then or later.
+            "gone" => c.seen.to > 0.0 && c.seen.to + c.seen.to_error < heal,
+            _ => false,
+        });
+        if let Some(container) = unseen {
+            return Err(format!("{}, and what became of it after the heal was not seen", cite(track, &container.seen)));
+        }
         let after = |at: f64, error: f64| at + error >= heal && at - error <= heal + AFTER_HEAL;
-        let mut ended = ran.filter(|c| !c.seen.is("running") && after(c.seen.to, c.seen.to_error));
+        let mut ended = ran().filter(|c| !c.seen.is("running") && after(c.seen.to, c.seen.to_error));
         if let Some(container) = ended.next() {
             all.push(Ended { pod, at: container.seen.to, evidence: cite(track, &container.seen) });
         }
     }
     Ok(all)
+}
+
+/// Why it is not known whether a workload was without a ready pod close to where these ended: nobody looked for too long.
+fn unwatched(case: &Case<'_>, ended: &[Ended<'_>]) -> Option<String> {
+    let (heal, until) = (case.timeline.heal, until(case));
+    let close = |one: &Ended<'_>| ((one.at - TOGETHER).max(heal), (one.at + TOGETHER).min(until));
+    let holes = ended.iter().map(close).map(|(from, to)| case.pods.longest_unwatched(from, to));
+    let hole = holes.fold(0.0, f64::max);
+    (hole > MAX_UNWATCHED).then(|| format!("operator: pods were not looked at for {} after the heal", seconds(hole)))
 }
 
 enum Outage {
@@ -115,8 +146,7 @@ enum Outage {
 
 /// Whether a workload that had a ready pod at the heal or after it had none any more.
 fn outage(case: &Case<'_>, operator: &Track<'_>, owner: &WorkloadForecast) -> Outage {
-    let heal = case.timeline.heal;
-    let until = (heal + AFTER_HEAL).min(case.timeline.end);
+    let (heal, until) = (case.timeline.heal, until(case));
     let (mut ready, mut other) = (Vec::new(), Vec::new());
     for seen in case.pods.of_owner(owner).flat_map(|p| &p.seen) {
         match seen.span.state.ends_with("/Ready") {
@@ -127,6 +157,10 @@ fn outage(case: &Case<'_>, operator: &Track<'_>, owner: &WorkloadForecast) -> Ou
     if ready.is_empty() && other.is_empty() {
         return Outage::Unseen(format!("operator: no pod of {} was seen", owner.subject()));
     }
+    // One with other labels may be ready and not be looked at.
+    let is_ready = |p: &&ApiPod<'_>| p.seen.last().is_some_and(|s| s.span.state.ends_with("/Ready"));
+    let unlisted = case.pods.of_owner(owner).filter(|p| matches!(case.pods.gone(p), Gone::Unlisted(_)));
+    let unlisted = unlisted.filter(is_ready).min_by(|a, b| a.last().total_cmp(&b.last()));
     // Between two times at which one was ready, and after the last of them.
     let ready = merged(ready);
     let starts = ready.iter().map(|r| r.0).skip(1).chain([until]);
@@ -134,6 +168,9 @@ fn outage(case: &Case<'_>, operator: &Track<'_>, owner: &WorkloadForecast) -> Ou
         let to = to.min(until);
         if from - LOOK < heal || from >= to {
             continue;
+        }
+        if let Some(pod) = unlisted.filter(|p| p.last() < to) {
+            return Outage::Unseen(format!("operator: pod {} was deleted or is no longer selected", pod.subject));
         }
         // Somebody must have looked and seen none: a pod that is not ready, or the nodes, which are listed in the same look.
         let seen = other.iter().find(|s| s.meets(from, to)).copied();

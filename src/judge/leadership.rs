@@ -1,4 +1,5 @@
-//! LeaderGap and LeaderOverlap: from the end of the old holder's process, by its container runtime, to the new holder's Lease.
+//! LeaderGap and LeaderOverlap: from the end of the old holder's process, by its container runtime or else by what it said of itself, to
+//! the new holder's Lease.
 
 use super::{
     Case, LAST_LOOK, Said,
@@ -7,19 +8,34 @@ use super::{
     timeline::{Seen, Track},
 };
 use crate::{
-    api::{FindingResult, SpanKind},
+    api::{FindingResult, LEADER_UNREAD, LEADING, SpanKind},
     predict::{LeaseForecast, interval, seconds},
 };
 
-/// The end of a process on the operator's clock: at `at`, give or take `error`, seconds. The operator's own error is in it where
-/// it is compared with a takeover.
+/// The end of a process on the operator's clock, seconds, each time give or take `error`. The operator's own error is in it where it is
+/// compared with a takeover.
 struct Ending<'s, 'a> {
     track: &'s Track<'a>,
     seen: &'s Seen<'a>,
-    at: f64,
+    /// It went on at least until then.
+    until: f64,
+    /// It was over by then: at once by its runtime, and infinite where it was still running when it was last looked at.
+    over: f64,
     error: f64,
-    /// It was still running when it was last looked at.
-    running: bool,
+    /// How long ago a look may be that says that it is still running, seconds.
+    patience: f64,
+}
+
+impl Ending<'_, '_> {
+    fn running(&self) -> bool {
+        self.over.is_infinite()
+    }
+    fn ended(&self, heal: f64) -> String {
+        match self.over > self.until {
+            true => format!("between {} and {}", when(self.until, heal), when(self.over, heal)),
+            false => when(self.until, heal),
+        }
+    }
 }
 
 /// Gap and overlap of one Lease.
@@ -35,21 +51,26 @@ pub fn judge(case: &Case<'_>, lease: &LeaseForecast, takeover: Option<&Takeover<
     if !ending.error.is_finite() {
         return open(format!("the clock of {} was not compared with the operator's", ending.track.who));
     }
-    if ending.running && ending.at < takeover.seen_new - LAST_LOOK {
-        let unwatched = seconds(takeover.seen_new - ending.at);
-        return open(format!("{}: not looked at for {unwatched} before the takeover", cite(ending.track, ending.seen)));
+    if ending.running() && ending.until < takeover.seen_new - ending.patience {
+        let unknown = seconds(takeover.seen_new - ending.until);
+        return open(format!(
+            "{}: nothing is known for {unknown} before the takeover",
+            cite(ending.track, ending.seen)
+        ));
     }
     let ending = Ending { error: ending.error + takeover.error, ..ending };
-    (gap(case, lease, takeover, &ending), overlap(lease, takeover, &ending))
+    let clocks = format!("± {} of clocks", seconds(ending.error));
+    let late = format!("{} after a late answer, {clocks}", seconds(lease.overlap));
+    (gap(case, lease, takeover, &ending).tolerating(clocks), overlap(lease, takeover, &ending).tolerating(late))
 }
 
 fn gap(case: &Case<'_>, lease: &LeaseForecast, takeover: &Takeover<'_, '_>, end: &Ending<'_, '_>) -> Said {
     let evidence = cite(end.track, end.seen);
-    if end.running {
+    if end.running() {
         return Said::new(FindingResult::Noted, "none: the old holder's process went on", evidence);
     }
-    let (least, most) = (takeover.seen_old - end.at - end.error, takeover.seen_new - end.at + end.error);
-    let ended = format!("old process ended {}", when(end.at, case.timeline.heal));
+    let (least, most) = (takeover.seen_old - end.over - end.error, takeover.seen_new - end.until + end.error);
+    let ended = format!("old process ended {}", end.ended(case.timeline.heal));
     let observed = match most {
         most if most <= 0.0 => format!("none; {ended}"),
         _ => format!("{}–{}; {ended}", seconds(least.max(0.0)).trim_end_matches(" s"), seconds(most)),
@@ -66,20 +87,21 @@ fn gap(case: &Case<'_>, lease: &LeaseForecast, takeover: &Takeover<'_, '_>, end:
 }
 
 fn overlap(lease: &LeaseForecast, takeover: &Takeover<'_, '_>, end: &Ending<'_, '_>) -> Said {
-    let definite = end.at - end.error - takeover.seen_new;
-    let possible = if end.running { f64::INFINITY } else { end.at + end.error - takeover.seen_old };
-    let margin = || seconds(takeover.seen_old - end.at - end.error);
+    let definite = end.until - end.error - takeover.seen_new;
+    let possible = end.over + end.error - takeover.seen_old;
+    let margin = || seconds(takeover.seen_old - end.over - end.error);
     let (result, observed) = match lease.overlap {
         bound if definite > bound => {
             (FindingResult::Violated, format!("two leaders for {} or longer", seconds(definite)))
         }
         _ if possible <= 0.0 => (FindingResult::Held, format!("none, by {} or more", margin())),
-        _ if definite > 0.0 && end.running => {
+        _ if definite > 0.0 && end.running() => {
             (FindingResult::Inconclusive, format!("two leaders for {} or longer", seconds(definite)))
         }
         // Documented, as client-go fences nobody, and not even proven.
         bound if possible <= bound && definite <= 0.0 => {
-            (FindingResult::Held, format!("none proven; at most {} by the clocks' error", seconds(possible)))
+            let by = if end.over > end.until { "clocks and samples" } else { "the clocks' error" };
+            (FindingResult::Held, format!("none proven; at most {} by {by}", seconds(possible)))
         }
         bound if possible <= bound => {
             let least = seconds(definite);
@@ -88,7 +110,7 @@ fn overlap(lease: &LeaseForecast, takeover: &Takeover<'_, '_>, end: &Ending<'_, 
         bound => {
             let allowed = interval(&crate::api::Window { earliest_seconds: 0.0, latest_seconds: bound });
             let proven = if definite > 0.0 { "" } else { "none proven; " };
-            let most = if end.running { "longer".into() } else { seconds(possible) };
+            let most = if end.running() { "longer".into() } else { seconds(possible) };
             (FindingResult::Inconclusive, format!("{proven}at most {most}, more than {allowed}, by clocks and samples"))
         }
     };
@@ -98,6 +120,11 @@ fn overlap(lease: &LeaseForecast, takeover: &Takeover<'_, '_>, end: &Ending<'_, 
 fn ending<'s, 'a>(case: &'s Case<'a>, lease: &LeaseForecast) -> Result<Ending<'s, 'a>, String> {
     let node = lease.lease.holder_node.as_deref().unwrap_or_default();
     let track = case.timeline.agent(node).ok_or_else(|| format!("no record of {node}"))?;
+    by_runtime(track, lease).or_else(|why| by_itself(track, lease).ok_or(why))
+}
+
+fn by_runtime<'s, 'a>(track: &'s Track<'a>, lease: &LeaseForecast) -> Result<Ending<'s, 'a>, String> {
+    let node = track.node;
     if !track.status.reads_containers {
         return Err(format!("{node}: the container runtime is not read"));
     }
@@ -110,7 +137,29 @@ fn ending<'s, 'a>(case: &'s Case<'a>, lease: &LeaseForecast) -> Result<Ending<'s
         return Err(format!("{}: its end was not seen", cite(track, seen)));
     }
     let error = if track.clock_known() { seen.to_error } else { f64::INFINITY };
-    Ok(Ending { track, seen, at: seen.to, error, running: !seen.is("exited") })
+    let over = if seen.is("exited") { seen.to } else { f64::INFINITY };
+    Ok(Ending { track, seen, until: seen.to, over, error, patience: LAST_LOOK })
+}
+
+/// By its own metric: it led for as long as it said so at every look from before the cut on, and it was over when another process or
+/// nobody listened in its place. That it no longer says so is no end: while client-go releases a Lease (`release` in
+/// `tools/leaderelection/leaderelection.go`, up to RenewDeadline) the metric is 0 and what it leads goes on.
+fn by_itself<'s, 'a>(track: &'s Track<'a>, lease: &LeaseForecast) -> Option<Ending<'s, 'a>> {
+    if lease.lease.namespace != "kube-system" {
+        return None;
+    }
+    let spans = track.series(SpanKind::LeaderMetric, &lease.lease.name);
+    let (_, from_cut) = spans.split_at(spans.iter().rposition(|s| s.from <= 0.0)?);
+    let first = from_cut.first().filter(|s| s.is(LEADING) && s.span.id.is_some())?;
+    let is_same = |s: &&Seen<'_>| s.span.id == first.span.id;
+    let over = from_cut.iter().find(|s| !is_same(s));
+    let said = from_cut.iter().take_while(is_same).filter(|s| !s.is(LEADER_UNREAD)).take_while(|s| s.is(LEADING));
+    // Whoever was silent for longer may have lost it and led anew.
+    let seen = said.fold(first, |seen, later| if later.from - seen.to > LAST_LOOK { seen } else { later });
+    let error = over.map_or(seen.to_error, |over| seen.to_error.max(over.from_error));
+    let error = if track.clock_known() { error } else { f64::INFINITY };
+    let over = over.map_or(f64::INFINITY, |over| over.from.max(seen.to));
+    Some(Ending { track, seen, until: seen.to, over, error, patience: 0.0 })
 }
 
 /// Whether a container is the holder: a component's is named like its Lease, another's pod is named by the identity.

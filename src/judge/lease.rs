@@ -8,8 +8,9 @@ use super::{
     timeline::{Seen, Track, longest_unknown, unchanged},
 };
 use crate::{
-    api::{Check, Finding, FindingResult, Prospect, SpanKind},
-    predict::{Certainty, LeaseForecast, OWN_LEASE, elects, interval},
+    api::{Check, Finding, FindingResult, Prospect, Side, SpanKind},
+    predict::{Certainty, LeaseForecast, OWN_LEASE, elects, interval, seconds},
+    topology::host_of,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
@@ -32,21 +33,21 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
         let words =
             |check: Check| predicted.iter().find(|p| p.check == check).map_or(String::new(), |p| p.expected.clone());
         let subject = lease.lease.subject();
-        if !lease.cut_off {
+        if lease.stays() {
             findings.push(stable(case, lease).about(Check::LeaseStable, subject, words(Check::LeaseStable)));
             continue;
         }
         let history = history(case, lease);
         let during = |t: &Takeover<'_, '_>| t.seen_old <= case.timeline.heal;
         let led = history.as_ref().ok().and_then(|(_, spans)| first_takeover(lease, spans)).filter(during);
-        let led = led.map(|takeover| not_before_acquired(case, takeover));
+        let led = led.map(|takeover| not_before_acquired(case, lease, takeover));
         let said = match &history {
             Err(why) => Said::open(why.clone()),
             Ok((track, spans)) => moved(case, lease, track, spans),
         };
         findings.push(said.about(Check::LeaseTakeover, &subject, words(Check::LeaseTakeover)));
         // Where the Lease need not move and did not, there is no gap and no overlap to speak of.
-        if lease.moves == Certainty::Must || led.is_some() {
+        if lease.counts_leaders() && (lease.moves == Certainty::Must || led.is_some()) {
             let (gap, overlap) = leadership::judge(case, lease, led.as_ref());
             findings.push(gap.about(Check::LeaderGap, &subject, words(Check::LeaderGap)));
             findings.push(overlap.about(Check::LeaderOverlap, &subject, words(Check::LeaderOverlap)));
@@ -79,12 +80,12 @@ fn first_takeover<'s, 'a>(lease: &LeaseForecast, spans: &'s [Seen<'a>]) -> Optio
 }
 
 /// Between two looks of the operator, the new holder's own word of when it began to take the Lease.
-fn not_before_acquired<'s, 'a>(case: &Case<'_>, takeover: Takeover<'s, 'a>) -> Takeover<'s, 'a> {
+fn not_before_acquired<'s, 'a>(case: &Case<'_>, lease: &LeaseForecast, takeover: Takeover<'s, 'a>) -> Takeover<'s, 'a> {
     let acquired = || {
         let span = takeover.new.span;
         let at = span.told("acquired")?;
-        let host = span.state.split('_').next()?;
-        let (at, error) = case.timeline.agent(host)?.read_wall(&MicroTime(at.parse().ok()?))?;
+        let node = lease.lease.node_of(&span.state);
+        let (at, error) = case.timeline.agent(node)?.read_wall(&MicroTime(at.parse().ok()?))?;
         Some(at - error)
     };
     let seen_old = acquired().map_or(takeover.seen_old, |at| at.clamp(takeover.seen_old, takeover.seen_new));
@@ -100,67 +101,109 @@ fn moved(case: &Case<'_>, lease: &LeaseForecast, track: &Track<'_>, spans: &[See
         return Said::new(result, "did not move during the cut", kept);
     };
     let new = takeover.new;
-    let host = new.span.state.split('_').next().unwrap_or_default();
-    let mut observed = format!("{host} leads from {}", when(takeover.seen_new, heal));
-    // Right at the heal anybody may take it again.
-    let losing = case
-        .evidence
-        .sides
-        .iter()
-        .find(|s| s.served == Prospect::No && s.nodes.iter().any(|n| n == host))
-        .filter(|_| takeover.seen_new <= heal);
-    let window = lease.takeover;
-    // The holder was cut off by its own node's clock.
-    let allowed: std::time::Duration = case.evidence.spec.guards.max_clock_error.into();
-    let unsure = allowed.as_secs_f64() + POLL;
-    let accepted = case.accepted(|e| e.leader_takeover);
-    // It was taken after the one and not after the other, by the clock that the schedule goes by.
-    let (after, until) = (takeover.seen_old - takeover.error, takeover.seen_new + takeover.error);
-    let released = spans.iter().any(|s| s.span.state.is_empty() && s.from >= takeover.seen_old && s.from <= new.from);
-    let moves = 1 + spans.iter().filter(|s| s.from > new.to && !s.span.state.is_empty()).count()
-        - spans.iter().filter(|s| s.from > new.to && s.is(&new.span.state)).count();
-    let result = match lease.moves {
-        _ if losing.is_some() => {
-            observed += ", on the losing side";
-            FindingResult::Violated
+    let host = host_of(&new.span.state);
+    let taken = Taken::new(case, &takeover, lease.lease.node_of(&new.span.state), spans);
+    let (result, how) = taken.judge(lease);
+    let observed = format!("{host} leads from {}{how}", when(takeover.seen_new, heal));
+    Said::new(result, observed, cite(track, new)).tolerating(taken.tolerance())
+}
+
+/// When and how a Lease was taken.
+struct Taken {
+    /// It was taken after the one and not after the other, seconds after the cut by the schedule's clock.
+    after: f64,
+    until: f64,
+    /// Error of both, seconds.
+    error: f64,
+    on_losing_side: bool,
+    /// Nobody knows on which side its new holder is: a pod that was not there when the run was planned.
+    unplaced: bool,
+    /// Its holder had given it up.
+    released: bool,
+    /// How often it moved, this time included.
+    moves: usize,
+    /// Until when the user accepts it, seconds after the cut.
+    accepted: Option<f64>,
+    /// The holder was cut off by its own node's clock, which may differ by this, seconds.
+    clocks: f64,
+}
+
+impl Taken {
+    /// `node`: where its new holder is. `spans`: the whole history of the Lease.
+    fn new(case: &Case<'_>, takeover: &Takeover<'_, '_>, node: &str, spans: &[Seen<'_>]) -> Self {
+        let Takeover { seen_old, seen_new, new, error } = *takeover;
+        let has_it = |s: &Side| s.nodes.iter().any(|n| n == node);
+        let is_losing = |s: &Side| s.served == Prospect::No && has_it(s);
+        let is_another = |s: &&Seen<'_>| !s.span.state.is_empty() && !s.is(&new.span.state);
+        Taken {
+            after: seen_old - error,
+            until: seen_new + error,
+            error,
+            // Right at the heal anybody may take it again.
+            on_losing_side: seen_new <= case.timeline.heal && case.evidence.sides.iter().any(is_losing),
+            unplaced: !case.evidence.sides.iter().any(has_it),
+            released: spans.iter().any(|s| s.span.state.is_empty() && s.from >= seen_old && s.from <= new.from),
+            moves: 1 + spans.iter().filter(|s| s.from > new.to).filter(is_another).count(),
+            accepted: case.accepted(|e| e.leader_takeover),
+            clocks: case.allowed_clock_error(),
         }
-        // Taken while the old one was still valid: the safety of the election is gone, whatever else was predicted.
-        _ if until < window.earliest_seconds - unsure && !released => {
-            observed += &format!(", before {}", interval(&window));
-            FindingResult::Violated
+    }
+
+    /// By how much it may be taken before its time, seconds.
+    fn early(&self) -> f64 {
+        POLL + self.clocks
+    }
+    /// And after it. What the user accepts is by the clock that the schedule goes by.
+    fn late(&self) -> f64 {
+        if self.accepted.is_some() { 0.0 } else { self.clocks }
+    }
+
+    fn tolerance(&self) -> String {
+        let (early, late) = (seconds(self.early() + self.error), seconds(self.late() + self.error));
+        format!("{early} early, by a look and the clocks; {late} late, by the clocks")
+    }
+
+    /// With what is told of it.
+    fn judge(&self, lease: &LeaseForecast) -> (FindingResult, String) {
+        let Taken { after, until, accepted, .. } = *self;
+        let (window, words) = (lease.takeover, interval(&lease.takeover));
+        match lease.moves {
+            // It may have been picked when it was last heard.
+            _ if self.on_losing_side && lease.is_coordinated() => {
+                (FindingResult::Inconclusive, ", on the losing side, perhaps picked before the cut".into())
+            }
+            _ if self.on_losing_side => (FindingResult::Violated, ", on the losing side".into()),
+            // Taken while the old one was still valid: the safety of the election is gone, whatever else was predicted.
+            _ if until < window.earliest_seconds - self.early() && !self.released => {
+                (FindingResult::Violated, format!(", before {words}"))
+            }
+            _ if accepted.is_some_and(|limit| after > limit) => {
+                (FindingResult::Violated, ", later than spec.expect.leaderTakeover".into())
+            }
+            Certainty::MustNot => (FindingResult::Degraded, String::new()),
+            _ if accepted.is_some_and(|limit| until > limit) => {
+                let how = ", perhaps later than spec.expect.leaderTakeover, by clocks and polls";
+                (FindingResult::Inconclusive, how.into())
+            }
+            Certainty::Must if accepted.is_none() && after - self.late() > window.latest_seconds => {
+                (FindingResult::Degraded, format!(", later than {words}"))
+            }
+            // Whoever is picked before others is so again when it is back.
+            _ if self.moves > 1 && lease.is_coordinated() => {
+                (FindingResult::Noted, format!(", moved {} times", self.moves))
+            }
+            _ if self.moves > 1 => (FindingResult::Degraded, format!(", moved {} times", self.moves)),
+            _ if self.unplaced => (FindingResult::Inconclusive, ", and nobody knows where that runs".into()),
+            _ if self.released => (FindingResult::Noted, ", after it had been released".into()),
+            _ if until < window.earliest_seconds => {
+                (FindingResult::Noted, format!(", before {words} by no more than clocks and polls"))
+            }
+            Certainty::Must if accepted.is_none() && until > window.latest_seconds => {
+                (FindingResult::Noted, format!(", later than {words} by no more than clocks and polls"))
+            }
+            _ => (FindingResult::Held, String::new()),
         }
-        _ if accepted.is_some_and(|limit| after > limit) => {
-            observed += ", later than spec.expect.leaderTakeover";
-            FindingResult::Violated
-        }
-        Certainty::MustNot => FindingResult::Degraded,
-        _ if accepted.is_some_and(|limit| until > limit) => {
-            observed += ", perhaps later than spec.expect.leaderTakeover, by clocks and polls";
-            FindingResult::Inconclusive
-        }
-        Certainty::Must if accepted.is_none() && after - allowed.as_secs_f64() > window.latest_seconds => {
-            observed += &format!(", later than {}", interval(&window));
-            FindingResult::Degraded
-        }
-        _ if moves > 1 => {
-            observed += &format!(", moved {moves} times");
-            FindingResult::Degraded
-        }
-        _ if released => {
-            observed += ", after it had been released";
-            FindingResult::Noted
-        }
-        _ if until < window.earliest_seconds => {
-            observed += &format!(", before {} by no more than clocks and polls", interval(&window));
-            FindingResult::Noted
-        }
-        Certainty::Must if accepted.is_none() && until > window.latest_seconds => {
-            observed += &format!(", later than {} by no more than clocks and polls", interval(&window));
-            FindingResult::Noted
-        }
-        _ => FindingResult::Held,
-    };
-    Said::new(result, observed, cite(track, new))
+    }
 }
 
 fn stable(case: &Case<'_>, lease: &LeaseForecast) -> Said {

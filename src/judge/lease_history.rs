@@ -19,9 +19,10 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
             Ok(track) => history(case, track, &lease.lease),
         };
         let predicted = "each change of holder counted once";
-        Some(said?.about(Check::LeaseHistory, lease.lease.subject(), predicted))
+        Some(said?.tolerating("none").about(Check::LeaseHistory, lease.lease.subject(), predicted))
     };
-    case.forecast.leases.iter().filter_map(of).collect()
+    // An API server that picks the holder counts nothing (`reconcileElectionStep`, leaderelection_controller.go).
+    case.forecast.leases.iter().filter(|lease| !lease.is_coordinated()).filter_map(of).collect()
 }
 
 /// What the Lease said of itself at one look.
@@ -73,7 +74,8 @@ fn history(case: &Case<'_>, track: &Track<'_>, lease: &Lease) -> Option<Said> {
 /// Whether those who take this Lease are known to count it: the control plane's own, which have candidates, and any that has been counted
 /// before. Of others an unchanged count says nothing.
 pub fn counts(lease: &Lease) -> bool {
-    !lease.candidate_nodes.is_empty() || lease.transitions > 0
+    let is_of_control_plane = lease.pods.is_empty() && !lease.candidate_nodes.is_empty();
+    lease.strategy.is_none() && (is_of_control_plane || lease.transitions > 0)
 }
 
 fn change(last: Entry<'_>, seen: &Seen<'_>, counted: i64) -> String {

@@ -5,6 +5,9 @@ use super::timeline::Seen;
 /// Share of a live pair's probes that may go astray on a busy machine (theory C0: loss on a non-edge below 5 %).
 pub const STRAY: f64 = 0.05;
 
+/// So many standard deviations are chance.
+pub const DEVIATIONS: f64 = 4.0;
+
 /// What the share of lost connections says.
 pub enum Share {
     AsExpected,
@@ -20,8 +23,6 @@ pub fn lost_share<'s, 'a: 's>(
     seen: impl Iterator<Item = (&'s Seen<'a>, bool)>,
     windows: &[(f64, f64)],
 ) -> Share {
-    // Four standard deviations, and the strays of a busy machine on top.
-    const DEVIATIONS: f64 = 4.0;
     let (mut lost, mut all) = (0.0, 0.0);
     for (seen, is_lost) in seen {
         let samples = samples_within(seen, windows);
@@ -32,6 +33,7 @@ pub fn lost_share<'s, 'a: 's>(
         return Share::TooFew("nobody looked during the cut".into());
     }
     let share = lost / all;
+    // The strays of a busy machine come on top.
     let chance = DEVIATIONS * (expected * (1.0 - expected) / all).sqrt() + STRAY;
     match () {
         _ if (share - expected).abs() > chance => {

@@ -1,11 +1,12 @@
-//! Recovery, step by step: after the heal the network is whole, then etcd, the API servers, the nodes and their taints, each with its
-//! time. A step that takes longer than usual is told; one that is never seen is no recovery.
+//! Recovery, step by step: after the heal the network is whole, then etcd, the API servers, Leases, the nodes and their taints, and pods,
+//! each with its time. A step that takes longer than usual is told; one that is never seen is no recovery.
 
 use super::{
     Case, Said,
     cite::cite,
+    leases_again,
     pairs::seen_by,
-    probes,
+    pods_again, probes,
     timeline::{Seen, Track},
 };
 use crate::{
@@ -15,40 +16,48 @@ use crate::{
 
 /// In the order in which they come back, and as predictions call them. No timer of the cluster rules the first: fresh connections are
 /// answered at once, or their next try is.
-const PARTS: [&str; 5] = [NETWORK, "etcd", "API servers", "nodes", "taints"];
+const PARTS: [&str; 7] = [NETWORK, "etcd", "API servers", "Leases", "nodes", "taints", "pods"];
 const NETWORK: &str = "network";
 
 /// One step for one thing.
-struct Step {
+pub struct Step {
     /// Seconds after the heal; `None`: not by the end of watching.
-    at: Option<f64>,
+    pub at: Option<f64>,
     /// Error of that, seconds.
-    error: f64,
-    evidence: String,
+    pub error: f64,
+    pub evidence: String,
 }
 
 impl Step {
-    /// The first time after the heal that `track` saw it well.
+    /// The first time after the heal that `track` saw it well; `None` where it was well at no look before the cut, and so has nothing to
+    /// come back to. What came well as close to the cut as clocks can tell may have been so before it.
     ///
     /// # Errors
-    /// Where nobody looked after the heal.
+    /// Where nobody looked after the heal, or it did not come back and nobody knows whether it was well before the cut.
     fn of(
         case: &Case<'_>,
         track: &Track<'_>,
         (kind, subject): (SpanKind, &str),
         well: impl Fn(&Seen<'_>) -> bool,
-    ) -> Result<Self, String> {
-        let heal = case.timeline.heal;
+    ) -> Result<Option<Self>, String> {
+        let (heal, edge) = (case.timeline.heal, case.edge(0.0, track));
         let spans = track.series(kind, subject);
+        let was_well = spans.iter().any(|s| s.from <= edge && well(s));
+        if !was_well && spans.iter().any(|s| s.from <= -edge) {
+            return Ok(None);
+        }
         let Some(last) = spans.iter().rfind(|s| s.to >= heal) else {
             return Err(format!("{}: {kind:?} of {subject} was not seen after the heal", track.who));
         };
         let first = spans.iter().find(|s| s.to >= heal && well(s));
-        Ok(Step {
+        if first.is_none() && !was_well {
+            return Err(format!("{}: {kind:?} of {subject} was not seen before the cut", track.who));
+        }
+        Ok(Some(Step {
             at: first.map(|s| (s.from - heal).max(0.0)),
             error: track.error,
             evidence: cite(track, first.unwrap_or(last)),
-        })
+        }))
     }
 }
 
@@ -63,7 +72,9 @@ struct Milestone {
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let usual = PARTS.map(|name| format!("{name} {}", seconds(usual(case, name))));
     let predicted = format!("{} after the heal at the latest", usual.join(", "));
-    vec![judged(case).about(Check::Recovery, "milestones", predicted)]
+    let clocks = seconds(case.allowed_clock_error());
+    let said = judged(case).tolerating(format!("± {clocks} of clocks, and each observer's error"));
+    vec![said.about(Check::Recovery, "milestones", predicted)]
 }
 
 fn judged(case: &Case<'_>) -> Said {
@@ -72,8 +83,10 @@ fn judged(case: &Case<'_>) -> Said {
         network(case),
         etcd(case),
         api_servers(case),
+        leases_again::steps(case),
         of_nodes(case, SpanKind::Node, |s| s.is("True")),
         of_nodes(case, SpanKind::Taint, taints_gone),
+        pods_again::steps(case),
     ];
     let (mut reached, mut open) = (Vec::new(), None);
     for (name, steps) in PARTS.into_iter().zip(seen) {
@@ -153,7 +166,7 @@ fn network(case: &Case<'_>) -> Result<Vec<Step>, String> {
     for node in case.evidence.plan.agents() {
         for target in probes::cut_targets(case, node) {
             let well = |s: &Seen<'_>| probes::is_through(case, s);
-            steps.push(Step::of(case, seen_by(case, node)?, (SpanKind::Probe, &target.subject()), well)?);
+            steps.extend(Step::of(case, seen_by(case, node)?, (SpanKind::Probe, &target.subject()), well)?);
         }
     }
     Ok(steps)
@@ -162,18 +175,20 @@ fn network(case: &Case<'_>) -> Result<Vec<Step>, String> {
 /// Members that agents look at.
 fn etcd(case: &Case<'_>) -> Result<Vec<Step>, String> {
     let members = case.forecast.etcd.iter().flat_map(|side| &side.members);
-    members.map(|node| Step::of(case, seen_by(case, node)?, (SpanKind::Health, "etcd"), |s| s.is("ok"))).collect()
+    let of = |node: &str| Step::of(case, seen_by(case, node)?, (SpanKind::Health, "etcd"), |s| s.is("ok"));
+    members.filter_map(|node| of(node).transpose()).collect()
 }
 
 /// By the writes of their own nodes.
 fn api_servers(case: &Case<'_>) -> Result<Vec<Step>, String> {
     let servers = case.forecast.api.iter().flat_map(|side| &side.servers);
     let acknowledged = |s: &Seen<'_>| s.is("acknowledged");
-    servers.map(|node| Step::of(case, seen_by(case, node)?, (SpanKind::Canary, node), acknowledged)).collect()
+    let of = |node: &str| Step::of(case, seen_by(case, node)?, (SpanKind::Canary, node), acknowledged);
+    servers.filter_map(|node| of(node).transpose()).collect()
 }
 
 /// Nodes that no writable side heard.
 fn of_nodes(case: &Case<'_>, kind: SpanKind, well: fn(&Seen<'_>) -> bool) -> Result<Vec<Step>, String> {
     let operator = case.operator()?;
-    case.forecast.nodes.iter().map(|n| Step::of(case, operator, (kind, &n.node), well)).collect()
+    case.forecast.nodes.iter().filter_map(|n| Step::of(case, operator, (kind, &n.node), well).transpose()).collect()
 }

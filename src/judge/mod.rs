@@ -5,20 +5,28 @@ mod api_writable;
 mod cite;
 mod clock;
 mod datagrams;
+mod depth;
+mod endpoints;
 mod etcd;
 mod etcd_leaders;
 mod etcd_members;
+mod etcd_sizes;
 mod etcd_store;
 mod eviction;
 mod fault_proven;
+mod followed;
 mod heal;
+mod heal_budgets;
 mod heal_damage;
 mod kernel;
 mod leadership;
 mod lease;
 mod lease_history;
+mod leases_again;
+mod left_out;
 mod loss;
 mod lost_writes;
+mod measured;
 mod milestones;
 mod node;
 mod onset;
@@ -26,9 +34,12 @@ mod orphan;
 mod pairs;
 mod places;
 mod pods;
+mod pods_again;
 mod probes;
+mod ready;
 mod recovery;
 mod register;
+mod said;
 mod stale_read;
 mod taint;
 #[cfg(test)]
@@ -39,15 +50,21 @@ mod verdict;
 mod workload;
 mod workload_doubled;
 mod workload_stuck;
+mod workload_why;
+
+pub use followed::{followed_pods, followed_servers};
+pub use measured::{Measured, measured};
 
 use crate::{
     api::{Check, Expect, Finding, FindingResult, NodeRecord, Onset, RackPartitionSpec, Schedule, Side, Verdict},
     fault::{Fault, RunPlan},
-    predict::{Forecast, count, predict, seconds},
-    topology::Snapshot,
+    observe::Recorder,
+    predict::{Forecast, predict, seconds},
+    topology::{Pod, Snapshot},
 };
 use places::Places;
 use pods::Pods;
+use said::{Said, Slack};
 use std::time::Duration;
 use timeline::Timeline;
 
@@ -90,25 +107,45 @@ impl<'a> Case<'a> {
     fn new(evidence: &Evidence<'a>) -> Self {
         let timeline = Timeline::new(evidence.schedule, evidence.operator, evidence.agents);
         let duration = Duration::from_secs_f64(timeline.heal.max(0.0));
-        let forecast = predict(evidence.snapshot, evidence.fault, evidence.sides, duration);
+        let predicted = |snapshot: &Snapshot| predict(snapshot, evidence.fault, evidence.sides, duration);
+        let forecast = predicted(evidence.snapshot);
         let places = Places::new(evidence.plan, evidence.sides);
-        let pods = Pods::new(evidence.snapshot, evidence.plan, &timeline);
-        Case { evidence: *evidence, forecast, timeline, places, pods }
+        let pods = Pods::new(evidence, &timeline);
+        let mut case = Case { evidence: *evidence, forecast, timeline, places, pods };
+        if let Some(there) = case.there_at_the_cut() {
+            // What stood in for such a pod counts for its budget as well, so budgets stay as they were planned with.
+            let budgets = std::mem::take(&mut case.forecast.budgets);
+            case.forecast = Forecast { budgets, ..predicted(&there) };
+        }
+        case
     }
-    /// How far from the ends of the cut what this node saw may be either way, seconds: every node cuts by its own clock, and these
-    /// may differ by what the run allowed. `own`: what the kind of look adds.
+    /// The cluster without the pods that were over before the cut: these were not the cut's to keep, to evict or to end. `None` where there
+    /// are none. Those of StatefulSets stay: their identities are watched whatever became of a pod that had one.
+    fn there_at_the_cut(&self) -> Option<Snapshot> {
+        self.operator().ok()?;
+        let is_over =
+            |pod: &Pod| pod.owner_kind.as_deref() != Some("StatefulSet") && self.pods.is_over_before_the_cut(&pod.uid);
+        self.evidence.snapshot.pods.iter().any(is_over).then(|| {
+            let mut there = self.evidence.snapshot.clone();
+            there.pods.retain(|pod| !is_over(pod));
+            there
+        })
+    }
+    /// How far from the ends of the cut what this node saw may be either way: every node cuts by its own clock, and these may differ by
+    /// what the run allowed. `own`: what the kind of look adds, seconds.
+    pub fn slack(&self, own: f64, track: &timeline::Track<'_>) -> Slack {
+        Slack { own, clocks: track.error + self.allowed_clock_error() }
+    }
+    /// The same in seconds.
     pub fn edge(&self, own: f64, track: &timeline::Track<'_>) -> f64 {
-        own + track.error + self.allowed_clock_error()
+        self.slack(own, track).sum()
     }
     /// The operator's record, if its times can be read to within what the run allowed.
     pub fn operator(&self) -> Result<&timeline::Track<'a>, String> {
         let track = self.timeline.operator.as_ref().ok_or("no record of the operator")?;
         // What is missing in a full record would look as if it had gone.
-        if track.status.spans_left_out > 0 {
-            return Err(format!(
-                "operator: its record is full, {} were left out",
-                count(track.status.spans_left_out as usize, "span")
-            ));
+        if let Some(left_out) = left_out::left_out(track.status) {
+            return Err(format!("operator: its record is full, {left_out}"));
         }
         match track.error {
             error if error <= self.allowed_clock_error() => Ok(track),
@@ -142,7 +179,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Judgement {
         true => verdict::not_injected(&fault),
         false => verdict::joined(&fault),
     };
-    let checks: [fn(&Case<'_>) -> Vec<Finding>; 20] = [
+    let checks: [fn(&Case<'_>) -> Vec<Finding>; 21] = [
         etcd::check,
         etcd_leaders::check,
         etcd_store::check,
@@ -154,6 +191,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Judgement {
         lease_history::check,
         node::check,
         taint::check,
+        endpoints::check,
         eviction::check,
         workload::check,
         workload_doubled::check,
@@ -183,6 +221,7 @@ fn not_predicted(finding: &mut Finding) {
         Check::LeaderGap,
         Check::NodeNotReady,
         Check::NodeTainted,
+        Check::EndpointsRemoved,
         Check::WorkloadEvicted,
     ];
     let amiss = [FindingResult::Degraded, FindingResult::Violated];
@@ -192,39 +231,10 @@ fn not_predicted(finding: &mut Finding) {
     }
 }
 
-/// What a check says about one subject.
-pub(crate) struct Said {
-    pub result: FindingResult,
-    pub observed: String,
-    pub evidence: String,
-}
-
-impl Said {
-    pub fn new(result: FindingResult, observed: impl Into<String>, evidence: impl Into<String>) -> Self {
-        Said { result, observed: observed.into(), evidence: evidence.into() }
-    }
-    /// Evidence is missing: `why` says which.
-    pub fn open(why: impl Into<String>) -> Self {
-        let why = why.into();
-        Said { result: FindingResult::Inconclusive, observed: "not known".into(), evidence: why }
-    }
-    /// Of several the worst result, and what was seen of those that it is true of; `None` of none.
-    pub fn worst(all: Vec<Said>) -> Option<Said> {
-        let result = all.iter().map(|said| said.result).max()?;
-        let of_worst: Vec<Said> = all.into_iter().filter(|said| said.result == result).collect();
-        let mut observed: Vec<String> = of_worst.iter().map(|said| said.observed.clone()).collect();
-        observed.dedup();
-        Some(Said { observed: cite::some(&observed), ..of_worst.into_iter().next()? })
-    }
-    pub fn about(self, check: Check, subject: impl Into<String>, predicted: impl Into<String>) -> Finding {
-        let (subject, predicted) = (subject.into(), predicted.into());
-        Finding { check, subject, predicted, observed: self.observed, result: self.result, evidence: self.evidence }
-    }
-}
-
 /// Longest time, seconds, for which nobody may have looked without a finding about "never" being open: an agent that was killed
 /// is back within it (image present, first restart without back-off).
 pub(crate) const MAX_UNWATCHED: f64 = 15.0;
 
-/// A container said to be running was looked at no longer ago than this, seconds; else nobody knows whether it went on.
-pub(crate) const LAST_LOOK: f64 = 6.0;
+/// A container said to be running was looked at no longer ago than this, seconds; else nobody knows whether it went on. Between two looks
+/// that make one span no more may lie.
+pub(crate) const LAST_LOOK: f64 = Recorder::MAX_GAP.as_secs_f64();

@@ -74,7 +74,8 @@ fn cut_off(case: &Case<'_>, node: &NodeForecast) -> Said {
     let (still_ready, turned) = turned(case, track, &spans[at - 1], not_ready).unwrap_or(looks);
     let mut observed = format!("NotReady {}", when(turned, heal));
     // It was first seen at `turned`, and not at the look before; and its node was cut off by its own clock.
-    let unsure = TOLERANCE + case.edge(0.0, track);
+    let slack = case.slack(TOLERANCE, track);
+    let unsure = slack.sum();
     let outside =
         |window: &Window| turned < window.earliest_seconds - unsure || still_ready > window.latest_seconds + unsure;
     let result = match node.not_ready {
@@ -91,12 +92,12 @@ fn cut_off(case: &Case<'_>, node: &NodeForecast) -> Said {
             _ => FindingResult::Held,
         },
     };
-    Said::new(result, observed, cite(track, not_ready))
+    Said::new(result, observed, cite(track, not_ready)).tolerating(slack.to_string())
 }
 
 /// Within which seconds after the cut a condition changed between two looks, in the words of whoever changed it: to the second, by a
 /// clock that may differ from the operator's as the run allowed.
-fn turned(case: &Case<'_>, track: &Track<'_>, before: &Seen<'_>, after: &Seen<'_>) -> Option<(f64, f64)> {
+pub fn turned(case: &Case<'_>, track: &Track<'_>, before: &Seen<'_>, after: &Seen<'_>) -> Option<(f64, f64)> {
     let at = track.after_cut(&MicroTime(after.span.told(SINCE)?.parse().ok()?));
     let error = case.allowed_clock_error() + track.error;
     let (from, until) = (before.to.max(at - error), after.from.min(at + 1.0 + error));
@@ -104,7 +105,7 @@ fn turned(case: &Case<'_>, track: &Track<'_>, before: &Seen<'_>, after: &Seen<'_
 }
 
 /// When the new controller manager was seen to lead, seconds after the cut.
-fn manager_start(case: &Case<'_>, track: &Track<'_>) -> Option<f64> {
+pub fn manager_start(case: &Case<'_>, track: &Track<'_>) -> Option<f64> {
     let lease = case.forecast.leases.iter().find(|l| l.lease.subject() == CONTROLLER_MANAGER)?;
     let spans = track.series(SpanKind::Lease, CONTROLLER_MANAGER);
     let new = spans.iter().find(|s| s.from > 0.0 && !s.span.state.is_empty() && !s.is(&lease.lease.holder));

@@ -70,11 +70,8 @@ pub fn check(onset: Option<&Onset>) -> Vec<Finding> {
     let within = onset.first_us.abs().max(onset.last_us.abs()) <= onset.error_us;
     let result = if within { FindingResult::Held } else { FindingResult::Noted };
     let evidence = "the last datagram or connection that got through, and the first look at one that did not";
-    vec![Said::new(result, observed, evidence).about(
-        Check::FaultProven,
-        "onset",
-        "at cutAt, give or take the clocks' error",
-    )]
+    let said = Said::new(result, observed, evidence).tolerating(format!("± {}", ms(onset.error_us)));
+    vec![said.about(Check::FaultProven, "onset", "at cutAt, give or take the clocks' error")]
 }
 
 fn by_datagrams<'a>(case: &Case<'a>) -> Silences<'a> {

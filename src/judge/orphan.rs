@@ -4,7 +4,7 @@
 use super::{
     Case, Said,
     cite::{cite, some, when},
-    pods::{ApiPod, Container},
+    pods::{ApiPod, Container, Gone},
     timeline::Track,
 };
 use crate::{
@@ -14,6 +14,8 @@ use crate::{
         count, seconds,
     },
 };
+
+const UNSEEN: &str = "one whose end was not seen, or not exactly enough";
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     // Where no pods are watched there is nothing to say.
@@ -26,6 +28,7 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
         Err(why) => Said::open(why),
         Ok(operator) => judged(case, operator),
     };
+    let said = said.tolerating(format!("{slack}, and the clocks' error"));
     vec![said.about(Check::WorkloadOrphaned, "all pods", predicted)]
 }
 
@@ -37,22 +40,30 @@ fn judged(case: &Case<'_>, operator: &Track<'_>) -> Said {
     for pod in case.pods.in_api() {
         let last = pod.seen.last().map_or(String::new(), |s| cite(operator, s));
         // The latest look at which it can have gone.
-        let Some(gone) = case.pods.next_look(pod.last()) else {
-            example.get_or_insert(last);
-            continue;
+        let (gone, is_gone) = match case.pods.gone(pod) {
+            Gone::No => {
+                example.get_or_insert(last);
+                continue;
+            }
+            Gone::By(at) => (at, true),
+            Gone::Unlisted(at) => (at, false),
         };
         went += 1;
         for container in case.pods.containers(pod.uid) {
             let evidence = || format!("{last}; {}", said(case, container));
             match fate(case, pod, container, gone + operator.error) {
                 Fate::Ended => {}
+                // Its own labels or its namespace's may have changed, and then it is still there.
+                Fate::Outlived(_) | Fate::Unknown if !is_gone => {
+                    doubt.get_or_insert_with(|| ("one that is no longer selected, or gone", evidence()));
+                }
                 Fate::Outlived(by) => {
                     let at = when(gone, case.timeline.heal);
                     orphans.push(format!("{} ran on for {} after its pod was gone, {at}", pod.subject, seconds(by)));
                     first.get_or_insert_with(evidence);
                 }
                 Fate::Unknown => {
-                    doubt.get_or_insert_with(evidence);
+                    doubt.get_or_insert_with(|| (UNSEEN, evidence()));
                 }
             }
         }
@@ -60,9 +71,7 @@ fn judged(case: &Case<'_>, operator: &Track<'_>) -> Said {
     }
     match (first, doubt, example) {
         (Some(evidence), ..) => Said::new(FindingResult::Violated, some(&orphans), evidence),
-        (None, Some(evidence), _) => {
-            Said::new(FindingResult::Inconclusive, "one whose end was not seen, or not exactly enough", evidence)
-        }
+        (None, Some((why, evidence)), _) => Said::new(FindingResult::Inconclusive, why, evidence),
         (None, None, None) => Said::open("operator: no pod was seen"),
         (None, None, Some(evidence)) => {
             let observed = format!("{} went, and their containers with them", count(went, "pod"));

@@ -56,7 +56,14 @@ impl Group {
     }
 
     /// `what`: one of the pairs. It should be `state` during the cut, and `at_other_times` follows in the sentence.
-    pub fn finding(self, subject: String, what: &str, state: &str, at_other_times: &str) -> Finding {
+    /// `tolerance`: what is let pass, in words.
+    pub fn finding(
+        self,
+        subject: String,
+        what: &str,
+        (state, at_other_times): (&str, &str),
+        tolerance: String,
+    ) -> Finding {
         let total = self.as_planned + self.contradicted.len() + self.unseen.len();
         let mut observed = format!("{} of {total} {state}", self.as_planned);
         if let Some((from, to)) = self.known.filter(|(from, to)| from < to) {
@@ -73,7 +80,8 @@ impl Group {
                 Said::new(result, observed, self.example.unwrap_or_default())
             }
         };
-        said.about(Check::FaultProven, subject, format!("{} {state}{at_other_times}", count(total, what)))
+        let predicted = format!("{} {state}{at_other_times}", count(total, what));
+        said.tolerating(tolerance).about(Check::FaultProven, subject, predicted)
     }
 }
 

@@ -1,19 +1,21 @@
 //! Pods as the API had them and containers as the runtimes of all nodes had them, by owner, name and uid.
 
-use super::timeline::{Seen, Timeline, Track, merged};
-use crate::{
-    api::SpanKind,
-    fault::RunPlan,
-    predict::WorkloadForecast,
-    topology::{Pod, Snapshot},
+use super::{
+    Evidence, LAST_LOOK,
+    left_out::left_out,
+    timeline::{Seen, Timeline, Track, longest_between, merged},
 };
+use crate::{
+    api::{SpanKind, Workloads},
+    predict::WorkloadForecast,
+    topology::Pod,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::collections::{BTreeMap, HashMap};
 
 /// Namespace, kind and name of who made a pod; of a bare pod `Pod` and its own name, as a forecast has it.
 type Owner<'a> = (&'a str, &'a str, &'a str);
 
-/// Between two looks of the operator that make one span may lie this much, seconds (`observe::Recorder::MAX_GAP`).
-const LOOK_GAP: f64 = 6.0;
 /// What one look saw is written down within this, seconds: half of the operator's period.
 const ONE_LOOK: f64 = 0.5;
 
@@ -60,10 +62,31 @@ impl<'a> ApiPod<'a> {
             seen: Vec::new(),
         })
     }
+    /// When it was first there, seconds after the cut.
+    pub fn first(&self) -> f64 {
+        self.seen.iter().map(|s| s.from).fold(f64::INFINITY, f64::min)
+    }
     /// When it was last there, seconds after the cut.
     pub fn last(&self) -> f64 {
         self.seen.iter().map(|s| s.to).fold(f64::NEG_INFINITY, f64::max)
     }
+}
+
+/// Whether a pod was neither being deleted nor had ended for good: either is for ever, and then its controller makes another one.
+pub fn is_active(seen: &Seen<'_>) -> bool {
+    let state = seen.span.state.as_str();
+    !state.ends_with("/Terminating") && !state.starts_with("Succeeded/") && !state.starts_with("Failed/")
+}
+
+/// What is known of the end of a pod, times in seconds after the cut.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Gone {
+    /// It was there when the operator looked last.
+    No,
+    /// It was not there any more at that time at the latest.
+    By(f64),
+    /// At that time at the latest it was no longer among those that are looked at: it is gone, or there with other labels.
+    Unlisted(f64),
 }
 
 pub struct Pods<'a> {
@@ -73,13 +96,18 @@ pub struct Pods<'a> {
     of_owner: HashMap<Owner<'a>, Vec<&'a str>>,
     of_uid: HashMap<&'a str, Vec<Container<'a>>>,
     of_name: HashMap<&'a str, Vec<Container<'a>>>,
+    /// By `<namespace>/<pod>` when the last pod of that name was first there, seconds after the cut.
+    newest_of_name: HashMap<&'a str, f64>,
+    /// Pods are looked at by labels, their own or their namespaces', so that one may be there and not be looked at any more.
+    is_selective: bool,
     /// When the operator went on looking at pods, seconds after the cut.
     looks: Vec<(f64, f64)>,
     unread: Option<String>,
 }
 
 impl<'a> Pods<'a> {
-    pub fn new(snapshot: &'a Snapshot, plan: &RunPlan, timeline: &Timeline<'a>) -> Self {
+    pub fn new(evidence: &Evidence<'a>, timeline: &Timeline<'a>) -> Self {
+        let (snapshot, plan) = (evidence.snapshot, evidence.plan);
         let mut pods = Pods {
             planned: HashMap::new(),
             planned_uids: snapshot.pods.iter().map(|p| (p.uid.as_str(), p)).collect(),
@@ -87,13 +115,13 @@ impl<'a> Pods<'a> {
             of_owner: HashMap::new(),
             of_uid: HashMap::new(),
             of_name: HashMap::new(),
+            newest_of_name: HashMap::new(),
+            is_selective: is_selective(&evidence.spec.workloads),
             looks: Vec::new(),
             unread: plan.agents().into_iter().find_map(|node| unread(timeline, node)),
         };
         for pod in &snapshot.pods {
-            let name = pod.owner_name.as_deref().unwrap_or(&pod.name);
-            let owner = (pod.namespace.as_str(), pod.owner_kind.as_deref().unwrap_or("Pod"), name);
-            pods.planned.entry(owner).or_default().push(pod);
+            pods.planned.entry(owner_of(pod)).or_default().push(pod);
         }
         if let Some(operator) = &timeline.operator {
             pods.add_api(operator);
@@ -116,6 +144,8 @@ impl<'a> Pods<'a> {
         for pod in self.api.values_mut() {
             pod.seen.sort_by(|a, b| a.from.total_cmp(&b.from));
             self.of_owner.entry(pod.owner).or_default().push(pod.uid);
+            let newest = self.newest_of_name.entry(pod.subject).or_insert(f64::NEG_INFINITY);
+            *newest = newest.max(pod.first());
         }
         // Nodes are listed in the same look as pods, or neither is.
         let looks = operator.of_kind(SpanKind::Node).chain(operator.of_kind(SpanKind::Pod));
@@ -151,7 +181,11 @@ impl<'a> Pods<'a> {
 
     /// Pods of this owner that the API had at any time.
     pub fn of_owner<'s>(&'s self, owner: &'s WorkloadForecast) -> impl Iterator<Item = &'s ApiPod<'a>> + use<'s, 'a> {
-        let uids = self.of_owner.get(&key(owner)).map_or(&[][..], Vec::as_slice);
+        self.in_api_of(key(owner))
+    }
+    /// The same of an owner of this name.
+    pub fn in_api_of<'s>(&'s self, owner: Owner<'s>) -> impl Iterator<Item = &'s ApiPod<'a>> + use<'s, 'a> {
+        let uids = self.of_owner.get(&owner).map_or(&[][..], Vec::as_slice);
         uids.iter().filter_map(|uid| self.api.get(uid))
     }
     /// Every pod that the API had at any time.
@@ -171,16 +205,55 @@ impl<'a> Pods<'a> {
         self.of_name.get(pod).map_or(&[], Vec::as_slice)
     }
 
+    /// What is known of a pod's end.
+    pub fn gone(&self, pod: &ApiPod<'_>) -> Gone {
+        let Some(at) = self.next_look(pod.last()) else { return Gone::No };
+        let is_deleted = || pod.seen.last().is_some_and(|s| s.span.state.ends_with("/Terminating"));
+        // A name is free for another pod only when the one that had it is gone.
+        let is_followed = || self.newest_of_name.get(pod.subject).is_some_and(|first| *first > pod.last());
+        match !self.is_selective || is_deleted() || is_followed() {
+            true => Gone::By(at),
+            false => Gone::Unlisted(at),
+        }
+    }
+
+    /// Whether a pod was seen being deleted, finished or gone before the cut.
+    pub fn is_over_before_the_cut(&self, uid: &str) -> bool {
+        let Some(pod) = self.api.get(uid) else { return false };
+        let before = pod.seen.iter().rfind(|s| s.from + s.from_error <= 0.0);
+        let is_gone = || matches!(self.gone(pod), Gone::By(at) if at <= 0.0);
+        before.is_some_and(|seen| !is_active(seen) || is_gone())
+    }
+
+    /// The longest time between the two, seconds after the cut, for which the operator did not look at pods, seconds.
+    pub fn longest_unwatched(&self, from: f64, to: f64) -> f64 {
+        longest_between(self.looks.clone(), from, to).1
+    }
+
     /// When the operator looked again after this moment at the latest, seconds after the cut: what it had seen until then and no
     /// longer saw was gone by that time. `None` where it looked no more.
     pub fn next_look(&self, after: f64) -> Option<f64> {
         let (from, to) = self.looks.get(self.looks.partition_point(|(_, to)| *to <= after + ONE_LOOK))?;
-        Some(if *from > after { *from } else { (after + LOOK_GAP).min(*to) })
+        Some(if *from > after { *from } else { (after + LAST_LOOK).min(*to) })
     }
 }
 
 fn key(owner: &WorkloadForecast) -> Owner<'_> {
     (&owner.namespace, &owner.kind, &owner.owner)
+}
+
+/// Who made a pod that was planned with.
+pub fn owner_of(pod: &Pod) -> Owner<'_> {
+    let name = pod.owner_name.as_deref().unwrap_or(&pod.name);
+    (&pod.namespace, pod.owner_kind.as_deref().unwrap_or("Pod"), name)
+}
+
+fn is_selective(workloads: &Workloads) -> bool {
+    let selects_all = |selector: &LabelSelector| {
+        selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
+            && selector.match_expressions.as_ref().is_none_or(Vec::is_empty)
+    };
+    !(selects_all(&workloads.namespace_selector) && selects_all(&workloads.label_selector))
 }
 
 /// The record of a node that reads its container runtime.
@@ -192,8 +265,8 @@ pub fn reader<'c, 'a>(timeline: &'c Timeline<'a>, node: &str) -> Result<&'c Trac
     if !track.status.reads_containers {
         return Err(format!("{node}: the container runtime is not read"));
     }
-    if track.status.spans_left_out > 0 {
-        return Err(format!("{node}: its record is full"));
+    if let Some(left_out) = left_out(track.status) {
+        return Err(format!("{node}: its record is full, {left_out}"));
     }
     Ok(track)
 }

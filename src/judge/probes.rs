@@ -3,7 +3,7 @@
 use super::{
     Case, MAX_UNWATCHED, Said,
     cite::{cite, when},
-    loss::{STRAY, Share, lost_share},
+    loss::{DEVIATIONS, STRAY, Share, lost_share},
     pairs::{Group, Outcome, known, seen_by},
     timeline::{Seen, Track, longest_hole, within},
 };
@@ -46,7 +46,17 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
     };
     let finding = |((subject, broken), group): ((String, bool), Group)| {
         let else_ = if broken { ", alive before and after" } else { " all the time" };
-        group.finding(subject, "probed port", state(broken), else_)
+        let strays = STRAY * 100.0;
+        let tolerance = match (broken, plan.pattern.effect) {
+            (true, Effect::Drop | Effect::Reject) => {
+                format!("none further than {} and the clocks' error from the ends of the cut", seconds(EDGE))
+            }
+            (true, Effect::LossPerPacket { .. } | Effect::LossPerFlow { .. }) => {
+                format!("{DEVIATIONS} standard deviations and {strays} % of the connections to a port")
+            }
+            (false, _) => format!("{strays} % of the connections to a port, one at least"),
+        };
+        group.finding(subject, "probed port", (state(broken), else_), tolerance)
     };
     groups.into_iter().map(finding).collect()
 }

@@ -64,5 +64,6 @@ fn recovered(case: &Case<'_>, accepted: Option<f64>) -> Said {
         None if most > latest => FindingResult::Noted,
         None => FindingResult::Held,
     };
-    Said::new(result, observed, cite(track, waited.map_or(last, |at| spans[at])))
+    let said = Said::new(result, observed, cite(track, waited.map_or(last, |at| spans[at])));
+    said.tolerating(format!("a look, and ± {} of clocks", seconds(track.error)))
 }

@@ -12,6 +12,8 @@ use crate::api::{Check, Finding, Numbers, Side, SpanKind, register};
 const SLOWEST: f64 = 0.9995;
 /// A timer that fires up to this much late, seconds, keeps its beat, so the next one may be so much early (tokio's `Interval`).
 const LATE: f64 = 0.005;
+/// A write that was begun before the cut may be acknowledged in it, seconds: the writer's period.
+const BEGUN_BEFORE: f64 = register::PERIOD.as_secs() as f64;
 /// Characters of a list of numbers in a sentence.
 const SHOWN: usize = 40;
 
@@ -53,9 +55,10 @@ impl<'c, 'a> Written<'c, 'a> {
         self.stretches.iter().filter(|(seen, _)| seen.is("acknowledged"))
     }
 
-    /// Whether any was acknowledged between the two, seconds after the cut.
-    pub fn is_acknowledged_within(&self, from: f64, to: f64) -> bool {
-        self.acknowledged().any(|(seen, _)| seen.meets(from, to))
+    /// Whether any that was begun in the cut was acknowledged in it.
+    pub fn is_acknowledged_in_the_cut(&self, case: &Case<'_>) -> bool {
+        let from = case.edge(BEGUN_BEFORE, self.track);
+        self.acknowledged().any(|(seen, _)| seen.meets(from, case.timeline.heal))
     }
 
     /// When the first number above this one that was acknowledged was so at the latest: seconds after the cut, and the error.
@@ -118,11 +121,16 @@ pub fn shown(numbers: &Numbers) -> String {
 }
 
 /// What is said of each register, as one finding for each side that has any: what is worst.
-pub fn by_side(case: &Case<'_>, check: Check, predicted: &str, said: impl Fn(&str) -> Said) -> Vec<Finding> {
+pub fn by_side(
+    case: &Case<'_>,
+    check: Check,
+    predicted: impl Fn(&Side) -> String,
+    said: impl Fn(&Side, &str) -> Said,
+) -> Vec<Finding> {
     let registers: Vec<&str> = case.evidence.plan.registers().collect();
     let of = |side: &Side| {
         let own = registers.iter().filter(|node| side.nodes.iter().any(|n| n == *node));
-        Some(Said::worst(own.map(|node| said(node)).collect())?.about(check, &side.name, predicted))
+        Some(Said::worst(own.map(|node| said(side, node)).collect())?.about(check, &side.name, predicted(side)))
     };
     case.evidence.sides.iter().filter_map(of).collect()
 }

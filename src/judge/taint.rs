@@ -13,7 +13,7 @@ use crate::{
 use std::collections::BTreeMap;
 
 /// With this one the controller evicts the pods of a node that it does not hear.
-const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let mut sides: BTreeMap<&str, Vec<&NodeForecast>> = BTreeMap::new();
@@ -56,7 +56,8 @@ fn tainted(case: &Case<'_>, node: &NodeForecast) -> Said {
     let (taint, before) = (&spans[at], spans[at - 1].to);
     let observed = format!("{} tainted {}", node.node, when(taint.from, heal));
     // It was first seen at `from`, and not at the look before.
-    let unsure = TOLERANCE + case.edge(0.0, track);
+    let slack = case.slack(TOLERANCE, track);
+    let unsure = slack.sum();
     let is_early = taint.from < node.taint.earliest_seconds - unsure;
     let is_late = before > node.taint.latest_seconds + unsure;
     let (result, observed) = match node.tainted {
@@ -66,5 +67,5 @@ fn tainted(case: &Case<'_>, node: &NodeForecast) -> Said {
         }
         _ => (FindingResult::Held, observed),
     };
-    Said::new(result, observed, cite(track, taint))
+    Said::new(result, observed, cite(track, taint)).tolerating(slack.to_string())
 }

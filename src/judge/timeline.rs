@@ -44,7 +44,8 @@ pub struct Track<'a> {
 
 impl<'a> Track<'a> {
     fn new(record: &'a NodeRecord, who: String, clock: Clock<'a>, zero_us: i64) -> Option<Self> {
-        let status = record.status.as_ref()?;
+        // Whoever could not unpack its spans has no record: with none it would seem that nothing was seen.
+        let status = record.status.as_ref().filter(|status| status.packed_spans.is_none())?;
         let mut series: BTreeMap<SpanKind, BTreeMap<&'a str, Vec<Seen<'a>>>> = BTreeMap::new();
         let mut error: f64 = if clock.is_known() { 0.0 } else { f64::INFINITY };
         for span in &status.spans {
@@ -194,8 +195,8 @@ pub fn unchanged(before: &Seen<'_>, after: &Seen<'_>) -> bool {
     after.span.detail.is_some() && said(before) == said(after)
 }
 
-/// When the longest time begins of which nothing is known, and how long it is.
-fn longest_between(mut known: Vec<(f64, f64)>, from: f64, to: f64) -> (f64, f64) {
+/// When the longest time between `from` and `to` begins of which nothing is known, and how long it is, seconds.
+pub fn longest_between(mut known: Vec<(f64, f64)>, from: f64, to: f64) -> (f64, f64) {
     known.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut at, mut hole) = (from, (from, 0.0_f64));
     // And what is left at the end.

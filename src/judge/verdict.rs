@@ -41,6 +41,7 @@ pub fn joined(findings: &[Finding]) -> Finding {
         predicted: "cut pairs silent, every other one alive".into(),
         observed: join(|f| format!("{}: {}", f.subject, f.observed)),
         result: worst.map_or(FindingResult::Inconclusive, |f| plain(f.result)),
+        tolerance: worst.and_then(|f| f.tolerance.clone()),
         evidence: worst.map_or("no record".into(), |f| f.evidence.clone()),
     }
 }

@@ -2,18 +2,22 @@
 
 use super::{
     Case, LAST_LOOK, Said,
-    cite::{cite, some, when},
+    cite::{cite, when},
     pods::reader,
     timeline::{Seen, Track},
 };
 use crate::{
     api::{Check, Finding, FindingResult},
     predict::{Certainty, WorkloadForecast, count, seconds},
-    topology::Pod,
+    topology::{Lease, Pod, host_of},
 };
 
-/// What is said of a container that ended where nobody restarts it.
+/// What is said of a container that ended well where nobody restarts it.
 const FINISHED: &str = "may have finished by itself: its pods are not restarted";
+/// What its runtime calls the exit code of a container that ended well.
+const WELL: &str = "0";
+/// And those of one that was killed, as its kubelet does it: 128 and the number of SIGKILL or SIGTERM.
+const KILLED: [&str; 2] = ["137", "143"];
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let of = |owner: &WorkloadForecast| {
@@ -24,7 +28,7 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
 }
 
 fn kept(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
-    let (mut ended, mut excused, mut evidence, mut watched) = (Vec::new(), Vec::new(), String::new(), 0);
+    let (mut ended, mut kept, mut watched) = (Vec::new(), None, 0);
     for pod in &owner.pods {
         let track = match reader(&case.timeline, &pod.node) {
             Ok(track) if track.clock_known() => track,
@@ -35,30 +39,52 @@ fn kept(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
             match container_kept(case, track, pod, container) {
                 Ok(Fate::Kept(seen)) => {
                     watched += 1;
-                    if ended.is_empty() && excused.is_empty() {
-                        evidence = cite(track, seen);
-                    }
+                    kept = Some(cite(track, seen));
                 }
-                Ok(Fate::Ended(seen)) => {
-                    let words = format!("{}/{container} ended {}", pod.name, when(seen.to, case.timeline.heal));
-                    evidence = cite(track, seen);
-                    match () {
-                        _ if may_end(case, owner, pod) => excused.push(words),
-                        _ if owner.may_finish() => excused.push(format!("{words}, {FINISHED}")),
-                        _ => ended.push(words),
-                    }
-                }
+                Ok(Fate::Ended(seen)) => ended.push(said_of_end(case, owner, (pod, container), (track, seen))),
                 Ok(Fate::NotRunning) => {}
                 Err(why) => return Said::open(why),
             }
         }
     }
-    match (ended.is_empty(), excused.is_empty()) {
-        (false, _) => Said::new(FindingResult::Violated, some(&ended), evidence),
-        (true, false) => Said::new(FindingResult::Noted, some(&excused), evidence),
-        _ if watched == 0 => Said::new(FindingResult::Noted, "nothing ran at the cut", evidence),
-        _ => Said::new(FindingResult::Held, format!("{} ran through the cut", count(watched, "container")), evidence),
-    }
+    let said = Said::worst(ended).unwrap_or_else(|| match kept {
+        None => Said::new(FindingResult::Noted, "nothing ran at the cut", ""),
+        Some(kept) => {
+            Said::new(FindingResult::Held, format!("{} ran through the cut", count(watched, "container")), kept)
+        }
+    });
+    said.tolerating(format!("none, but {} of clocks before the heal", seconds(case.allowed_clock_error())))
+}
+
+/// What is said of a container of a pod that ended in the cut.
+fn said_of_end(
+    case: &Case<'_>,
+    owner: &WorkloadForecast,
+    (pod, container): (&Pod, &str),
+    (track, seen): (&Track<'_>, &Seen<'_>),
+) -> Said {
+    let ended = format!("{}/{container} ended {}", pod.name, when(seen.to, case.timeline.heal));
+    let code = seen.span.told("exit");
+    let with = code.filter(|code| *code != WELL).map_or(String::new(), |code| format!(" with exit code {code}"));
+    let (result, observed) = match (owner.may_finish(), code) {
+        _ if is_out_of_memory(seen) => {
+            (FindingResult::Noted, format!("{ended}: it needed more memory than it may have"))
+        }
+        _ if may_end(case, owner, pod) => (FindingResult::Noted, format!("{ended}{with}")),
+        (true, Some(WELL)) => (FindingResult::Noted, format!("{ended}, {FINISHED}")),
+        (true, None) => (FindingResult::Inconclusive, format!("{ended}, and how is not known")),
+        // A kubelet ends it by a signal, and this is none.
+        (true, Some(code)) if !KILLED.contains(&code) => {
+            (FindingResult::Noted, format!("{ended}: failed by itself, exit code {code}"))
+        }
+        _ => (FindingResult::Violated, format!("{ended}{with}")),
+    };
+    Said::new(result, observed, cite(track, seen))
+}
+
+/// The kernel killed it, as its runtime says, and no kubelet.
+fn is_out_of_memory(seen: &Seen<'_>) -> bool {
+    seen.span.detail.as_deref().is_some_and(|detail| detail.contains("OOMKilled"))
 }
 
 enum Fate<'c, 'a> {
@@ -108,6 +134,7 @@ fn may_end(case: &Case<'_>, owner: &WorkloadForecast, pod: &Pod) -> bool {
     if !case.evidence.plan.pattern.is_steady() && owner.evicted != Certainty::MustNot {
         return true;
     }
-    let leads = case.forecast.leases.iter().any(|l| l.cut_off && l.lease.holder.starts_with(&pod.name));
+    let is_holder = |l: &Lease| l.namespace == pod.namespace && host_of(&l.holder) == pod.name;
+    let leads = case.forecast.leases.iter().any(|l| l.cut_off && is_holder(&l.lease));
     leads || case.evidence.snapshot.operators.iter().any(|o| o.pod == pod.name)
 }

@@ -5,6 +5,7 @@ use super::{
     cite::cite,
     pods::{ApiPod, Container},
     timeline::{Seen, merged, overlap},
+    workload_why::{Why, why_made},
 };
 use crate::{
     api::{Check, Finding, FindingResult, SpanKind},
@@ -33,6 +34,7 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
             Replacement::Waits => identity(case, owner),
             _ => copies(case, owner),
         };
+        let said = said.tolerating("what the clocks leave open of each start and end");
         said.about(Check::WorkloadDoubled, owner.subject(), predicted.map_or(String::new(), |p| p.expected))
     };
     owners.map(of).collect()
@@ -72,11 +74,11 @@ fn copies(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
     };
     let evidence = || worst.as_ref().map_or_else(|| cite(operator, seen), |w| w.evidence.clone());
     match owner.doubled {
-        doubled if extra.definite > 0.0 => {
+        _ if extra.definite > 0.0 => {
             let pair = worst.as_ref().map(|w| w.definite).filter(|definite| *definite > 0.0);
             let longest = pair.map_or(String::new(), |definite| format!(" for {}", seconds(definite)));
-            let result = if doubled == Certainty::MustNot { FindingResult::Degraded } else { FindingResult::Held };
-            Said::new(result, format!("ran twice{longest}, {} too many", container_seconds(extra.definite)), evidence())
+            let (result, observed) = too_many(case, owner, &found, &longest, &extra);
+            Said::new(result, observed, evidence())
         }
         _ if extra.possible > 0.0 => {
             let most = container_seconds(extra.possible);
@@ -89,6 +91,32 @@ fn copies(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
             Said::new(FindingResult::Noted, "a second copy was made and did not run", cite(operator, seen))
         }
         _ => Said::new(FindingResult::Held, "ran once", cite(operator, seen)),
+    }
+}
+
+/// What is said where more ran for certain than were planned with. `longest`: for how long two did, in words.
+fn too_many(
+    case: &Case<'_>,
+    owner: &WorkloadForecast,
+    found: &[&ApiPod<'_>],
+    longest: &str,
+    extra: &Extra,
+) -> (FindingResult, String) {
+    let too_many = format!("{} too many", container_seconds(extra.definite));
+    let twice = format!("ran twice{longest}, {too_many}");
+    if owner.doubled != Certainty::MustNot {
+        return (FindingResult::Held, twice);
+    }
+    match why_made(case, owner, found) {
+        Why::InPlace => (FindingResult::Degraded, twice),
+        Why::Wanted => (
+            FindingResult::Noted,
+            format!("{too_many}: made while none that was cut off was being deleted, so more may have been wanted"),
+        ),
+        Why::Unseen => (
+            FindingResult::Inconclusive,
+            format!("{too_many}, and whether in place of others or because more were wanted was not seen"),
+        ),
     }
 }
 

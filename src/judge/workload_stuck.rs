@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     api::{Check, Finding, FindingResult},
-    predict::{Certainty, Replacement, WorkloadForecast, constants::POD_STOP_SLACK},
+    predict::{Certainty, Replacement, WorkloadForecast, constants::POD_STOP_SLACK, seconds},
     topology::Pod,
 };
 
@@ -19,7 +19,12 @@ fn owner_finding(case: &Case<'_>, owner: &WorkloadForecast) -> Option<Finding> {
     let predicted = owner.predictions().into_iter().find(|p| p.check == Check::WorkloadStuck);
     let said = match case.operator() {
         Err(why) => Said::open(why),
-        Ok(track) => stuck(case, track, owner),
+        Ok(track) => {
+            let (told, slack, clocks) =
+                (seconds(case.forecast.recovery.kubelets_told), seconds(POD_STOP_SLACK), seconds(track.error));
+            let tolerance = format!("{told} to hear of it, the grace period and {slack}, ± {clocks} of clocks");
+            stuck(case, track, owner).tolerating(tolerance)
+        }
     };
     // Where a second copy stands in for it, a pod that is being deleted is told only if it never ends or is not known to.
     let waits = owner.replacement != Replacement::AtOnce;

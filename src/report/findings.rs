@@ -28,6 +28,9 @@ pub fn findings_table(status: &RackPartitionStatus, width: Option<u16>) -> Strin
     }
     for f in told {
         out += &format!("- {:?} {} ({}): {}\n", f.check, f.subject, result(f.result), f.evidence);
+        if let Some(tolerance) = &f.tolerance {
+            out += &format!("  tolerated: {tolerance}\n");
+        }
     }
     format!("{}\n\n{}", out.trim_end(), not_supported())
 }

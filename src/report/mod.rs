@@ -22,4 +22,4 @@ pub use picture::picture;
 pub use plan::{plan_text, prediction_table};
 pub use run::{summary, text};
 pub use runbook::runbook;
-pub use unsupported::{NOT_SUPPORTED, not_supported};
+pub use unsupported::{NOT_SUPPORTED, PARTS_NOT_SUPPORTED, not_supported};

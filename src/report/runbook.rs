@@ -275,6 +275,7 @@ mod tests {
             predicted: "every member holds the same".into(),
             observed: "holds something else".into(),
             result,
+            tolerance: None,
             evidence: String::new(),
         }
     }

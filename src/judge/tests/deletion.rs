@@ -4,7 +4,10 @@ use super::{
     fixture::{CUT, END, Run, START, container, passing},
     mutations::expect,
 };
-use crate::api::{Check, FindingResult, SpanKind, Verdict};
+use crate::{
+    api::{Check, FindingResult, SpanKind, Verdict},
+    fault::Effect,
+};
 
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 const WEB: &str = "default/web (Deployment)";
@@ -49,7 +52,12 @@ fn a_pod_that_is_deleted_too_early_too_late_or_not_at_all() {
     for at in [16.0, 59.0] {
         expect(|run| deleted(run, at), Verdict::Pass, &[]);
     }
-    expect(|run| run.rewrite_pod("web-1", &[("Running/Ready", START, END)]), Verdict::Degraded, &amiss);
+    let kept = |run: &mut Run| {
+        run.rewrite_pod("web-1", &[("Running/Ready", START, END)]);
+        let back = [("ready", START, 22.7), ("unready", 23.2, CUT + 9.0), ("ready", CUT + 9.5, END)];
+        run.rewrite_operator(SpanKind::Endpoint, super::endpoints::WEB, &back);
+    };
+    expect(kept, Verdict::Degraded, &amiss);
     // By force: nobody saw it being deleted, and it was gone too early.
     let gone_early = |run: &mut Run| run.rewrite_pod("web-1", &[("Running/Ready", START, 8.0)]);
     expect(gone_early, Verdict::Degraded, &amiss);
@@ -66,20 +74,22 @@ fn a_pod_that_need_not_be_deleted_in_the_cut_and_is() {
 
 #[test]
 fn a_pod_that_ends_too_long_after_the_heal() {
-    // Its API server may be back 50 s after the heal, its kubelet hears of it 45 s later, then come 5 s of grace and 10 s: 110 s.
+    // Its API server may be back 65 s after the heal of a cut that rejects, its kubelet hears of it 45 s later, then come 5 s of grace
+    // and 10 s: 125 s.
     let until = |to: f64| {
         move |run: &mut Run| {
+            run.fault.pattern.effect = Effect::Reject;
             run.rewrite_pod("db-1", &[("Running/Ready", START, 38.5), ("Running/Terminating", 39.0, CUT + to)]);
         }
     };
-    expect(until(111.0), Verdict::Fail, &[(Check::WorkloadStuck, DB, VIOLATED)]);
-    expect(until(100.0), Verdict::Pass, &[]);
+    expect(until(126.0), Verdict::Fail, &[(Check::WorkloadStuck, DB, VIOLATED)]);
+    expect(until(115.0), Verdict::Pass, &[]);
     // Nobody looked between.
-    expect(until(108.0), Verdict::Inconclusive, &[(Check::WorkloadStuck, DB, UNKNOWN)]);
+    expect(until(123.0), Verdict::Inconclusive, &[(Check::WorkloadStuck, DB, UNKNOWN)]);
     // A user who accepts a slower recovery accepts this.
     let patient = |run: &mut Run| {
-        until(111.0)(run);
-        run.spec.expect.recovered_within = Some(std::time::Duration::from_secs(130).into());
+        until(126.0)(run);
+        run.spec.expect.recovered_within = Some(std::time::Duration::from_secs(145).into());
     };
     expect(patient, Verdict::Pass, &[]);
 }
@@ -114,18 +124,79 @@ fn a_container_that_outlives_its_pod() {
 fn a_container_on_the_cut_side_has_until_its_kubelet_can_know() {
     let outlives = |to: f64| {
         move |run: &mut Run| {
+            run.fault.pattern.effect = Effect::Reject;
             run.rewrite_pod("dns-1", &[("Running/Ready", START, CUT + 5.0)]);
             run.rewrite_containers("w1", "dns-1", &[("exited", -600.0, to)]);
         }
     };
-    // Until 110 s after the heal, as a pod.
-    expect(outlives(CUT + 125.0), Verdict::Fail, &[(Check::WorkloadOrphaned, "all pods", VIOLATED)]);
+    // Until 125 s after the heal, as a pod.
+    expect(outlives(CUT + 140.0), Verdict::Fail, &[(Check::WorkloadOrphaned, "all pods", VIOLATED)]);
     let mut run = passing();
-    outlives(CUT + 109.0)(&mut run);
+    outlives(CUT + 124.0)(&mut run);
     let findings = run.judge().findings;
     let found = findings.iter().find(|f| f.check == Check::WorkloadOrphaned).unwrap();
     assert_eq!(found.result, FindingResult::Held, "{found:?}");
     assert_eq!(found.observed, "3 pods went, and their containers with them");
+}
+
+/// Only pods with some label are looked at.
+fn selecting(run: &mut Run) {
+    run.spec.workloads.label_selector.match_labels = Some([("app".to_owned(), "web".to_owned())].into());
+}
+
+#[test]
+fn a_pod_that_is_no_longer_selected_may_be_there() {
+    let amiss = |result| [(Check::WorkloadOrphaned, "all pods", result)];
+    let unlisted = |run: &mut Run| run.rewrite_pod("web-2", &[("Running/Ready", START, 60.0)]);
+    expect(unlisted, Verdict::Fail, &amiss(VIOLATED));
+    let selected = |run: &mut Run| {
+        selecting(run);
+        unlisted(run);
+    };
+    expect(selected, Verdict::Inconclusive, &amiss(UNKNOWN));
+    // Whoever was being deleted is gone, whatever is looked at.
+    let deleted = |run: &mut Run| {
+        selecting(run);
+        run.rewrite_pod("web-2", &[("Running/Ready", START, 57.5), ("Running/Terminating", 58.0, 60.0)]);
+    };
+    expect(deleted, Verdict::Fail, &amiss(VIOLATED));
+    let gone_early = |run: &mut Run| {
+        selecting(run);
+        run.rewrite_pod("web-1", &[("Running/Ready", START, 8.0)]);
+    };
+    let mut run = passing();
+    gone_early(&mut run);
+    let findings = run.judge().findings;
+    let found = findings.iter().find(|f| f.check == Check::WorkloadEvicted && f.subject == WEB).unwrap();
+    assert_eq!(found.result, UNKNOWN, "{found:?}");
+    assert_eq!(found.evidence, "operator: pod default/web-7d4b9c6f58-aaaaa was deleted or is no longer selected");
+}
+
+#[test]
+fn a_pod_that_was_over_before_the_cut_is_not_asked_about() {
+    let over = |history: &[(&str, f64, f64)]| {
+        let mut run = passing();
+        let pod = run.snapshot.pods.iter_mut().find(|p| p.uid == "web-1").unwrap();
+        pod.owner_kind = Some("Job".into());
+        pod.owner_name = Some("backup".into());
+        pod.restart_always = false;
+        run.rewrite_pod("web-1", history);
+        run.rewrite_containers("w1", "web-1", &[("exited", -600.0, -12.0)]);
+        run
+    };
+    let running = ("Running/Ready", START, -12.0);
+    for after in [Some(("Succeeded/NotReady", -11.0, END)), Some(("Running/Terminating", -11.0, -8.0)), None] {
+        let history: Vec<_> = std::iter::once(running).chain(after).collect();
+        let judgement = over(&history).judge();
+        let of_job: Vec<_> = judgement.findings.iter().filter(|f| f.subject == "default/backup (Job)").collect();
+        assert!(of_job.is_empty() && judgement.verdict == Verdict::Pass, "{after:?}: {:#?}", judgement.findings);
+    }
+    // Where the operator's record can't be relied on it is asked about, and open.
+    let mut run = over(&[running]);
+    run.operator_status().spans_left_out = 1;
+    let findings = run.judge().findings;
+    let found = findings.iter().find(|f| f.check == Check::WorkloadEvicted && f.subject == "default/backup (Job)");
+    assert_eq!(found.map(|f| f.result), Some(UNKNOWN), "{findings:#?}");
 }
 
 #[test]

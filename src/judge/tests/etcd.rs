@@ -4,9 +4,13 @@ use super::{
     fixture::{CUT, END, Run, START, passing, span},
     mutations::expect,
 };
-use crate::api::{
-    Check, Finding, FindingResult, STORE, STORE_ALARMS, STORE_HASH_AFTER, STORE_HASH_BEFORE, STORE_OFF, STORE_PANIC,
-    STORE_RAFT, STORE_UNREAD, Span, SpanKind, Verdict,
+use crate::{
+    api::{
+        Check, Finding, FindingResult, STORE, STORE_ALARMS, STORE_HASH_AFTER, STORE_HASH_BEFORE, STORE_OFF,
+        STORE_PANIC, STORE_RAFT, STORE_UNREAD, Span, SpanKind, Verdict,
+    },
+    fault::Effect,
+    report::runbook,
 };
 
 const MEMBERS: [&str; 3] = ["cp1", "cp2", "cp3"];
@@ -103,11 +107,21 @@ fn a_member_at_which_nobody_looked_may_have_led() {
 fn a_member_that_does_not_follow_after_the_heal() {
     let stray = |run: &mut Run, from: f64| {
         let cut = [("follows 2", START, 1.0), ("asks 2", 1.5, from - 0.5)];
-        let healed = [("asks 9", from, END - 4.0), ("follows 9", END - 3.0, END)];
+        let healed = [("asks 9", from, CUT + 86.0), ("follows 9", CUT + 87.0, END)];
         run.rewrite("cp1", SpanKind::Store, STORE_RAFT, &[cut, healed].concat());
     };
     let amiss = [(Check::EtcdLeaders, "cp1", FindingResult::Violated)];
-    expect(|run| stray(run, CUT + 1.0), Verdict::Fail, &amiss);
+    let rejected = |run: &mut Run| {
+        run.fault.pattern.effect = Effect::Reject;
+        stray(run, CUT + 1.0);
+    };
+    expect(rejected, Verdict::Fail, &amiss);
+    // Where packets vanished its streams may have to wait for TCP for as long again as the cut was.
+    let waits = |run: &mut Run| {
+        let cut = [("follows 2", START, 1.0), ("asks 2", 1.5, CUT + 86.0), ("follows 2", CUT + 87.0, END)];
+        run.rewrite("cp1", SpanKind::Store, STORE_RAFT, &cut);
+    };
+    expect(waits, Verdict::Pass, &[]);
     let open = [(Check::EtcdLeaders, "etcd after the heal", FindingResult::Inconclusive)];
     let late = |run: &mut Run| {
         let cut = [("follows 2", START, 1.0), ("asks 2", 1.5, CUT)];
@@ -117,8 +131,10 @@ fn a_member_that_does_not_follow_after_the_heal() {
     expect(late, Verdict::Inconclusive, &open);
 }
 
-/// cp1 led in term 2 and was last looked at there; the others went on to term 3 then.
+/// cp1 led in term 2 and was last looked at there; the others went on to term 3 then. The cut rejected, so that no stream had to wait for
+/// TCP after it.
 fn left_behind(run: &mut Run, last_look: f64, others: f64) {
+    run.fault.pattern.effect = Effect::Reject;
     run.rewrite("cp1", SpanKind::Store, STORE_RAFT, &[("leads 2", START, last_look)]);
     run.rewrite("cp2", SpanKind::Store, STORE_RAFT, &[("follows 2", START, others - 1.0), ("leads 3", others, END)]);
     run.rewrite("cp3", SpanKind::Store, STORE_RAFT, &[("follows 2", START, others - 1.0), ("follows 3", others, END)]);
@@ -276,6 +292,22 @@ fn a_panic_over_a_broken_store_names_its_member() {
         run.status("cp3").spans.push(Span { detail, ..seen });
     };
     expect(panic, Verdict::Fail, &[(Check::StoreAgreement, "cp3", FindingResult::Violated)]);
+    // In logs it is found without a certificate. Of the others nobody knows then what they hold.
+    let alone = |run: &mut Run| {
+        without_certificates(run);
+        panic(run);
+    };
+    let amiss = [
+        (Check::StoreAgreement, "cp3", FindingResult::Violated),
+        (Check::StoreAgreement, "etcd", FindingResult::Inconclusive),
+    ];
+    expect(alone, Verdict::Fail, &amiss);
+    let mut run = passing();
+    alone(&mut run);
+    let text = runbook(&run.snapshot, &run.judge().findings).unwrap();
+    assert!(text.starts_with("The way back for etcd on cp3\n"), "{text}");
+    assert!(text.contains("their stores were not compared in this run"), "{text}");
+    assert!(!text.contains("members, and nothing speaks against them"), "{text}");
 }
 
 #[test]
@@ -297,23 +329,68 @@ fn what_differed_before_the_cut_is_told_as_such() {
 }
 
 #[test]
+fn a_hash_that_may_have_been_taken_in_the_cut_is_none_of_before_it() {
+    let hashed = |of_cp1: &str, at: f64| {
+        let mut run = passing();
+        for (node, state, at) in [("cp1", of_cp1, at), ("cp2", SAME, -15.0), ("cp3", SAME, -15.0)] {
+            run.rewrite(node, SpanKind::Store, STORE_HASH_BEFORE, &[(state, at, at)]);
+        }
+        of(&run, Check::StoreAgreement).remove(0)
+    };
+    assert!(hashed(SAME, -15.0).observed.ends_with(", and before the cut at 4711"));
+    assert!(hashed(OTHER, -15.0).observed.ends_with(", before the cut already"));
+    // Its clock may be half a second off.
+    for at in [-0.3, 3.0] {
+        let same = hashed(SAME, at);
+        assert_eq!(same.result, FindingResult::Held, "{same:?}");
+        assert_eq!(same.observed, "3 members hold the same at revision 4711");
+        // Whenever it was: what differs at one revision differs.
+        let differs = hashed(OTHER, at);
+        assert_eq!((differs.subject.as_str(), differs.result), ("cp1", FindingResult::Violated));
+        assert!(!differs.observed.contains("before the cut"), "{differs:?}");
+    }
+}
+
+#[test]
 fn sizes_that_differ_by_far_are_noted() {
     let mut run = passing();
     let alarms = run.status("cp3").spans.iter_mut().find(|s| s.subject == STORE_ALARMS).unwrap();
     alarms.detail = Some("version=3.6.5 used=67108864".into());
-    let found = &of(&run, Check::StoreAgreement)[0];
-    assert_eq!((found.result, run.judge().verdict), (FindingResult::Noted, Verdict::Pass));
-    assert!(found.observed.ends_with("in use are cp1 22.0 MiB, cp2 22.0 MiB, cp3 64.0 MiB"), "{found:?}");
+    let expected = [("etcd".to_owned(), FindingResult::Held), ("cp3".to_owned(), FindingResult::Noted)];
+    assert_eq!((results(&run, Check::StoreAgreement), run.judge().verdict), (expected.to_vec(), Verdict::Pass));
+    let found = of(&run, Check::StoreAgreement).pop().unwrap();
+    assert_eq!(found.observed, "64.0 MiB in use, the others have cp1 22.0 MiB, cp2 22.0 MiB");
+    assert_eq!(runbook(&run.snapshot, &run.judge().findings), None, "a size by itself is no reason to rebuild anybody");
+    // Also where the stores themselves could not be compared.
+    hash(&mut run, "cp1", "ffffffff at 4711 from 4600");
+    let expected = [("etcd".to_owned(), FindingResult::Inconclusive), ("cp3".to_owned(), FindingResult::Noted)];
+    assert_eq!(results(&run, Check::StoreAgreement), expected);
+    // Of one that holds something else it is told with that.
+    hash(&mut run, "cp1", SAME);
+    hash(&mut run, "cp3", OTHER);
+    assert_eq!(results(&run, Check::StoreAgreement), [("cp3".to_owned(), FindingResult::Violated)]);
+    // Which one of three is unusual nobody can say.
+    hash(&mut run, "cp3", SAME);
+    let alarms = run.status("cp2").spans.iter_mut().find(|s| s.subject == STORE_ALARMS).unwrap();
+    alarms.detail = Some("version=3.6.5 used=671088640".into());
+    assert_eq!(results(&run, Check::StoreAgreement), [("etcd".to_owned(), FindingResult::Noted)]);
+    let observed = of(&run, Check::StoreAgreement).pop().unwrap().observed;
+    assert!(observed.ends_with("; in use are cp1 22.0 MiB, cp2 640.0 MiB, cp3 64.0 MiB"), "{observed}");
 }
 
-#[test]
-fn where_nobody_was_to_look_there_is_no_finding() {
-    let mut run = passing();
+/// As where the cluster's owner gave agents none.
+fn without_certificates(run: &mut Run) {
     for node in MEMBERS {
         let spans = &mut run.status(node).spans;
         spans.retain(|s| s.kind != SpanKind::Store);
         spans.push(span(0.2, SpanKind::Store, STORE, STORE_OFF, START, START));
     }
+}
+
+#[test]
+fn where_nobody_was_to_look_there_is_no_finding() {
+    let mut run = passing();
+    without_certificates(&mut run);
     assert_eq!(run.judge().verdict, Verdict::Pass);
     assert!(of(&run, Check::EtcdLeaders).is_empty() && of(&run, Check::StoreAgreement).is_empty());
     // Whoever was to look and says nothing is missing evidence.

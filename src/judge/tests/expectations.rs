@@ -2,9 +2,10 @@
 
 use super::{
     fixture::{Run, passing},
+    mutations::KCM,
     properties::{KINDS, without_kind, without_record},
 };
-use crate::api::{Expect, Finding, FindingResult, Verdict};
+use crate::api::{Check, Expect, Finding, FindingResult, Verdict};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -53,6 +54,30 @@ proptest! {
             prop_assert_ne!(still.verdict, Verdict::Degraded);
         }
     }
+}
+
+#[test]
+fn a_finding_says_what_was_let_pass() {
+    let tolerance = |run: &Run, check: Check, subject: &str| {
+        let findings = run.judge().findings;
+        findings.into_iter().find(|f| f.check == check && f.subject == subject).expect("a finding").tolerance
+    };
+    let mut run = passing();
+    let of_node = |run: &Run| tolerance(run, Check::NodeNotReady, "w1");
+    assert_eq!(of_node(&run).as_deref(), Some("± 5 s and 0.5 s of clocks"));
+    run.spec.guards.max_clock_error = Duration::from_millis(200).into();
+    assert_eq!(of_node(&run).as_deref(), Some("± 5 s and 0.2 s of clocks"), "the numbers that decide");
+    let of_lease = |run: &Run| tolerance(run, Check::LeaseTakeover, KCM);
+    let early = "1.2 s early, by a look and the clocks";
+    assert_eq!(of_lease(&run), Some(format!("{early}; 0.2 s late, by the clocks")));
+    // Of what the user accepts nothing is let pass but what the operator's own clock leaves open.
+    run.spec.expect.leader_takeover = Some(Duration::from_secs(20).into());
+    assert_eq!(of_lease(&run), Some(format!("{early}; 0 s late, by the clocks")));
+    let of_side = tolerance(&run, Check::ApiWritable, "rest");
+    assert_eq!(of_side.as_deref(), Some("± 0.5 s and 0 s of clocks; 10 s for one server alone"));
+    // Where there is nothing to compare there is nothing to tolerate, and no such field.
+    let none = Finding { tolerance: None, ..run.judge().findings.remove(0) };
+    assert!(serde_json::to_value(none).unwrap().get("tolerance").is_none());
 }
 
 #[test]

@@ -187,6 +187,10 @@ fn agent_spans(node: &str, plan: &RunPlan) -> Vec<Span> {
             spans.push(span(OFFSET, SpanKind::Health, "etcd", "ok", START, END));
             spans.push(span(OFFSET, SpanKind::Canary, node, "acknowledged", START, END));
             spans.push(container(&local("kube-scheduler"), "ks", "running", -900.0, END));
+            // The one that takes the Lease.
+            if node == "cp2" {
+                spans.push(container(&local("kube-controller-manager"), "kcm", "running", -900.0, END));
+            }
         }
         "w1" => {
             spans.push(container("default/web-7d4b9c6f58-aaaaa/app", "web-1", "exited", -600.0, CUT + 9.0));
@@ -241,6 +245,7 @@ fn operator_spans() -> Vec<Span> {
     let dns = "ReplicaSet/dns-5bc6f7d8f4";
     spans.push(pod("default/dns-5bc6f7d8f4-ccccc", "dns-1", "w1", dns, "Running/Ready", START, END));
     spans.extend(super::register::read_back());
+    spans.extend(super::endpoints::spans());
     count_changes(&mut spans);
     spans
 }

@@ -1,16 +1,22 @@
 //! Whole runs, judged.
 
 mod aftermath;
+mod again;
 mod api_server;
+mod bare_pods;
 mod cluster;
+mod coordinated;
 mod deletion;
 mod directions;
 mod elections;
+mod endpoints;
 mod etcd;
 mod expectations;
 pub mod fixture;
 mod healing;
+mod leader_metrics;
 mod mutations;
+mod pod_leases;
 mod properties;
 mod register;
 mod rehearsal;
@@ -49,6 +55,7 @@ fn the_passing_run_passes() {
         Check::LeaseHistory,
         Check::NodeNotReady,
         Check::NodeTainted,
+        Check::EndpointsRemoved,
         Check::WorkloadEvicted,
         Check::WorkloadKept,
         Check::WorkloadDoubled,

@@ -3,7 +3,7 @@
 use super::fixture::{CUT, END, Run, START, container, passing, pod};
 use crate::{
     api::{Check, FindingResult, Protocol, SpanKind, Verdict},
-    fault::{PortClass, ProbeTarget},
+    fault::{Effect, PortClass, ProbeTarget},
 };
 
 pub const KCM: &str = "kube-system/kube-controller-manager";
@@ -133,6 +133,8 @@ fn a_lease_that_nobody_takes() {
             (Check::LeaseTakeover, "kube-system/kube-scheduler", FindingResult::Violated),
             (Check::LeaderGap, "kube-system/kube-scheduler", FindingResult::Inconclusive),
             (Check::LeaderOverlap, "kube-system/kube-scheduler", FindingResult::Inconclusive),
+            // Its holder has ended, and nobody else holds it.
+            (Check::Recovery, "milestones", FindingResult::Violated),
         ],
     );
 }
@@ -232,22 +234,60 @@ fn no_second_copy_where_one_was_predicted() {
 
 #[test]
 fn a_second_copy_that_nobody_predicted() {
-    let dns = "ReplicaSet/dns-5bc6f7d8f4";
-    expect(
-        |run| {
-            run.status("w3").spans.push(container("default/dns-5bc6f7d8f4-eeeee/app", "dns-9", "running", 50.0, END));
-            let copy = pod("default/dns-5bc6f7d8f4-eeeee", "dns-9", "w3", dns, "Running/Ready", 49.0, END);
-            run.operator_status().spans.push(copy);
-        },
-        Verdict::Degraded,
-        &[(Check::WorkloadDoubled, "default/dns (Deployment)", FindingResult::Degraded)],
-    );
+    const DNS: &str = "default/dns (Deployment)";
+    let copied = |run: &mut Run| {
+        run.status("w3").spans.push(container("default/dns-5bc6f7d8f4-eeeee/app", "dns-9", "running", 50.0, END));
+        let owner = "ReplicaSet/dns-5bc6f7d8f4";
+        let copy = pod("default/dns-5bc6f7d8f4-eeeee", "dns-9", "w3", owner, "Running/Ready", 49.0, END);
+        run.operator_status().spans.push(copy);
+    };
+    let in_place = |run: &mut Run| {
+        copied(run);
+        run.rewrite_pod("dns-1", &[("Running/Ready", START, 47.5), ("Running/Terminating", 48.0, CUT + 9.0)]);
+        run.rewrite_containers("w1", "dns-1", &[("exited", -600.0, CUT + 9.0)]);
+    };
+    let amiss = [
+        (Check::WorkloadEvicted, DNS, FindingResult::Degraded),
+        (Check::WorkloadDoubled, DNS, FindingResult::Degraded),
+    ];
+    expect(in_place, Verdict::Degraded, &amiss);
+    // Nobody was being deleted: somebody may have scaled it up, and that is no copy.
+    expect(copied, Verdict::Pass, &[]);
+    let mut run = passing();
+    copied(&mut run);
+    let doubled = |run: &Run| {
+        let findings = run.judge().findings;
+        findings.into_iter().find(|f| f.check == Check::WorkloadDoubled && f.subject == DNS).unwrap()
+    };
+    let found = doubled(&run);
+    assert_eq!(found.result, FindingResult::Noted, "{found:?}");
+    assert!(found.observed.ends_with("was being deleted, so more may have been wanted"), "{found:?}");
+    // One of the other side is being replaced: no copy of what was cut off.
+    let mut replaced = passing();
+    copied(&mut replaced);
+    let mut elsewhere = replaced.snapshot.pods.iter().find(|p| p.uid == "dns-1").unwrap().clone();
+    (elsewhere.name, elsewhere.uid, elsewhere.node) = ("dns-5bc6f7d8f4-kkkkk".into(), "dns-2".into(), "w2".into());
+    let name = elsewhere.subject();
+    replaced.snapshot.pods.push(elsewhere);
+    for (state, from, to) in [("Running/Ready", START, 47.5), ("Running/Terminating", 48.0, 60.0)] {
+        let seen = pod(&name, "dns-2", "w2", "ReplicaSet/dns-5bc6f7d8f4", state, from, to);
+        replaced.operator_status().spans.push(seen);
+    }
+    let ended = container(&format!("{name}/app"), "dns-2", "exited", -600.0, 60.0);
+    replaced.status("w2").spans.push(ended);
+    assert_eq!(doubled(&replaced).result, FindingResult::Noted);
+    // Nobody saw whether one was.
+    run.spec.workloads.label_selector.match_labels = Some([("app".to_owned(), "dns".to_owned())].into());
+    run.rewrite_pod("dns-1", &[("Running/Ready", START, 30.0)]);
+    assert_eq!(doubled(&run).result, FindingResult::Inconclusive);
 }
 
 #[test]
 fn a_pod_that_never_ends() {
     expect(
         |run| {
+            // Etcd's streams end at once, so that everybody is told sooner than nobody watches any more.
+            run.fault.pattern.effect = Effect::Reject;
             let spans = &mut run.operator_status().spans;
             spans.iter_mut().rfind(|s| s.uid.as_deref() == Some("db-1")).unwrap().to = super::fixture::moment(0.0, END);
         },

@@ -4,7 +4,7 @@ use super::fixture::{CUT, END, Run, START, container, passing};
 use crate::api::{SpanKind, Verdict};
 use proptest::prelude::*;
 
-pub const KINDS: [SpanKind; 14] = [
+pub const KINDS: [SpanKind; 15] = [
     SpanKind::Heard,
     SpanKind::Lost,
     SpanKind::Probe,
@@ -18,6 +18,7 @@ pub const KINDS: [SpanKind; 14] = [
     SpanKind::Node,
     SpanKind::Taint,
     SpanKind::Pod,
+    SpanKind::Endpoint,
     SpanKind::Convergence,
 ];
 

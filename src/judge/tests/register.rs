@@ -225,7 +225,8 @@ fn consistent_reads_that_go_back() {
 #[test]
 fn a_watch_cache_that_is_old_is_told() {
     let mut run = passing();
-    for (asked, result, told) in [(5.0, HELD, "2.6 s"), (60.0, NOTED, "57.6 s")] {
+    // It asks for its watch for 30 s after its etcd has ended it; predicted are 36 s.
+    for (asked, result, told) in [(5.0, HELD, "2.6 s"), (33.4, HELD, "31 s"), (60.0, NOTED, "57.6 s")] {
         run.status("cp1").spans.push(stalest(CACHED, asked, 2.4));
         let observed = format!("cp1: no stale read, its watch cache up to {told} behind");
         assert_eq!(found(&run, Check::StaleRead, "isolated"), (result, observed));
@@ -246,6 +247,32 @@ fn reads_that_nobody_answered_or_tried() {
             expect(change, Verdict::Inconclusive, &open);
         }
     }
+}
+
+#[test]
+fn what_was_read_and_written_before_the_cut_says_nothing_of_the_cut() {
+    let before = [(READ, "n=30", START + 0.5, -5.0), ("failed", "timeout", -4.0, END)];
+    let unread = |run: &mut Run| {
+        for way in [CONSISTENT, CACHED] {
+            rewrite(run, Some("cp3"), SpanKind::Reading, &subject("cp2", way), &before);
+        }
+    };
+    expect(unread, Verdict::Inconclusive, &[(Check::StaleRead, "rest", UNKNOWN)]);
+    let unwritten = |run: &mut Run| {
+        let written = [REST[0], ("unknown", "31-103", 2.0, CUT - 1.0), ("acknowledged", "104-253", CUT + 2.0, END)];
+        rewrite(run, Some("cp3"), SpanKind::Register, "cp3", &written);
+        rewrite(run, None, SpanKind::Reading, "cp3", &[(READ, "1-30,104-253", START, END)]);
+    };
+    expect(unwritten, Verdict::Inconclusive, &[(Check::LostWrites, "rest", UNKNOWN)]);
+    // Whoever is cut off need not answer, and then it is told that nothing was.
+    let mut run = passing();
+    let refused =
+        [(READ, "n=30", START + 0.5, -1.0), ("failed", "timeout", 0.0, CUT - 0.5), (READ, "n=254", CUT + 0.5, END)];
+    for way in [CONSISTENT, CACHED] {
+        rewrite(&mut run, Some("cp1"), SpanKind::Reading, &subject("cp2", way), &refused);
+    }
+    let told = "cp1: no read was answered in the cut that could be stale";
+    assert_eq!(found(&run, Check::StaleRead, "isolated"), (NOTED, told.into()));
 }
 
 #[test]

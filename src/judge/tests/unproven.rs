@@ -203,6 +203,28 @@ fn a_record_that_is_full() {
 }
 
 #[test]
+fn what_a_full_record_left_out_is_told_by_kind() {
+    let healed = |run: &super::fixture::Run| {
+        let found = run.judge().findings.into_iter().find(|f| f.check == Check::HealProven).unwrap();
+        (found.result, found.observed)
+    };
+    let fill = |status: &mut crate::api::NodeRecordStatus| {
+        status.spans_left_out = 3;
+        status.spans_left_out_by_kind = [("Container".to_owned(), 1), ("Probe".to_owned(), 2)].into();
+    };
+    let mut run = passing();
+    fill(run.status("w2"));
+    let told = "w2: 3 spans left out (2 Probe, 1 Container)";
+    assert_eq!(healed(&run), (FindingResult::Inconclusive, told.to_owned()));
+    fill(run.operator_status());
+    let told = format!("{told}, operator: 3 spans left out (2 Probe, 1 Container)");
+    assert_eq!(healed(&run), (FindingResult::Inconclusive, told));
+    // And in every finding that needed it.
+    let stable = run.judge().findings.into_iter().find(|f| f.check == Check::LeaseStable).unwrap();
+    assert_eq!(stable.evidence, "operator: its record is full, 3 spans left out (2 Probe, 1 Container)");
+}
+
+#[test]
 fn the_condition_injected_is_one_finding() {
     let mut run = passing();
     assert_eq!(run.judge().injected.result, FindingResult::Held);

@@ -37,21 +37,25 @@ fn a_leader_whose_end_nobody_saw() {
 
 #[test]
 fn a_container_of_the_cut_side_whose_end_nobody_saw() {
-    let open = [(Check::WorkloadKept, "default/dns (Deployment)", UNKNOWN)];
-    for (state, to, kept) in [
-        ("gone", 40.0, false),
-        ("gone", CUT - 1.0, false),
-        ("gone", CUT + 9.0, true),
-        ("running", CUT - 7.0, false),
-        ("running", CUT - 5.0, true),
-        ("running", END, true),
+    let open = [
+        (Check::WorkloadKept, "default/dns (Deployment)", UNKNOWN),
+        (Check::HealDamage, "workloads of the cut side", UNKNOWN),
+    ];
+    // How many of the two are not open: it was kept, and what became of it after the heal was seen.
+    for (state, to, known) in [
+        ("gone", 40.0, 0),
+        ("gone", CUT - 1.0, 0),
+        ("gone", CUT + 9.0, 2),
+        ("running", CUT - 7.0, 0),
+        ("running", CUT - 5.0, 1),
+        ("running", END, 2),
     ] {
         let change = |run: &mut super::fixture::Run| {
             let dns = run.status("w1").spans.iter_mut().find(|s| s.subject == DNS).unwrap();
             (dns.state, dns.to) = (state.into(), moment(0.2, to));
         };
-        let (verdict, amiss) = if kept { (Verdict::Pass, &open[1..]) } else { (Verdict::Inconclusive, &open[..]) };
-        expect(change, verdict, amiss);
+        let verdict = if known == open.len() { Verdict::Pass } else { Verdict::Inconclusive };
+        expect(change, verdict, &open[known..]);
     }
 }
 
@@ -69,4 +73,14 @@ fn what_a_full_record_of_the_operator_leaves_out_is_not_known() {
     assert!(accused.is_empty(), "{accused:#?}");
     let why = judgement.findings.iter().find(|f| f.check == Check::LeaseStable).expect("a finding");
     assert!(why.evidence.contains("its record is full, 1 span"), "{why:?}");
+}
+
+#[test]
+fn a_record_whose_spans_nobody_could_read_is_no_record() {
+    let (mut packed, mut missing) = (passing(), passing());
+    let status = packed.status("w3");
+    *status = status.clone().packed();
+    missing.agents.retain(|r| r.spec.node != "w3");
+    assert_eq!(packed.judge(), missing.judge());
+    assert_eq!(packed.judge().verdict, Verdict::Inconclusive);
 }
