@@ -60,7 +60,7 @@ async fn agents_that_never_come_end_the_run_in_the_kubelets_words() {
 #[tokio::test]
 async fn who_is_unfit_walled_in_out_of_step_or_holds_what_is_elsewhere_is_named() {
     let cluster = Cluster::start().await;
-    let _replica = Replica::start_with(&cluster.plane, GOOD.0, GOOD.1, Duration::from_secs(15));
+    let _replica = Replica::start_with(&cluster.plane, GOOD.0, GOOD.1, Duration::from_secs(30));
     let ahead = Manner { ahead_ms: 1500, ..Default::default() };
     let hears_a_stranger = Manner { stranger: Some("198.18.0.99".parse().expect("an address")), ..Default::default() };
     // A virtual address that w1 holds, in the rack that is cut off, is planned to be outside of it.

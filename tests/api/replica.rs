@@ -67,6 +67,8 @@ fn settings(pod: &str, node: &str, arm_deadline: Duration) -> Settings {
     Settings {
         pod: pod.into(),
         metrics_port: 0,
+        event_namespaces: vec!["default".into(), "kube-system".into()],
+        lease_namespaces: vec!["shop".into()],
         namespace: NAMESPACE.into(),
         node: node.into(),
         arm_deadline: arm_deadline.into(),
@@ -80,6 +82,7 @@ fn settings(pod: &str, node: &str, arm_deadline: Duration) -> Settings {
             runtime_socket: "/run/containerd/containerd.sock".into(),
             etcd_certificates: String::new(),
             pod_logs: String::new(),
+            leader_metrics: true,
             state_dir: "/var/lib/rackpartition".into(),
         },
         // The chart's defaults, save that any share of nodes may be cut off.

@@ -2,26 +2,36 @@
 
 use crate::{
     agents::Agents,
-    cluster::{Cluster, GOOD, NODES, of_run},
+    cluster::{Cluster, GOOD, NODES, of_run, pod},
     replica::{AGENTS, Replica},
     wait::{SOON, until},
 };
 use k8s_openapi::{
-    api::{coordination::v1::Lease, events::v1::Event},
+    api::{
+        coordination::v1::Lease,
+        core::v1::{Namespace, Pod},
+        discovery::v1::EndpointSlice,
+        events::v1::Event,
+    },
     jiff::Timestamp,
 };
 use kube::{Api, ResourceExt, api::ListParams};
-use rackpartition::api::{Observer, Phase, SpanKind};
+use rackpartition::api::{Check, Observer, Phase, SpanKind};
 use serde_json::json;
 
 #[tokio::test]
 async fn a_run_goes_from_its_plan_to_a_verdict() {
     let cluster = Cluster::start().await;
     let _replica = Replica::start(&cluster.plane, GOOD.0, GOOD.1);
+    selects_a_pod(&cluster).await;
+    elects_a_pod(&cluster).await;
     cluster.begin("run", json!({})).await;
     let status = cluster.until_phase("run", &[Phase::Arming]).await;
     let plan = cluster.plan_of("run").await.expect("a plan in a ConfigMap");
-    assert_eq!(plan.hash(), status.plan.expect("a plan in the status").hash);
+    let planned = status.plan.expect("a plan in the status");
+    assert_eq!(plan.hash(), planned.hash);
+    let predicted = planned.prediction.iter().find(|p| p.subject == "shop/cert").expect("the Lease of others");
+    assert_eq!((predicted.check, predicted.expected.as_str()), (Check::LeaseStable, "stays with w2"));
     assert_eq!(plan.agents().into_iter().collect::<Vec<_>>(), NODES);
     has_agents_on_the_plans_nodes(&cluster).await;
 
@@ -50,6 +60,31 @@ async fn a_run_goes_from_its_plan_to_a_verdict() {
     let records = cluster.records().list(&ListParams::default()).await.expect("records");
     assert_eq!(records.items.len(), 7, "records stay as long as the run");
     tells_by_events(&cluster).await;
+}
+
+/// Makes an EndpointSlice, as the control plane does of a Service, that has one pod of r1.
+async fn selects_a_pod(cluster: &Cluster) {
+    let pods = Api::<Pod>::namespaced(cluster.client.clone(), "kube-system");
+    let pod = pods.get("kube-scheduler-c1").await.expect("a pod");
+    let target = json!({"kind": "Pod", "namespace": "kube-system", "name": pod.name_any(), "uid": pod.uid()});
+    let labels = json!({"kubernetes.io/service-name": "scheduler",
+        "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"});
+    let slice = json!({
+        "metadata": {"name": "scheduler-x", "labels": labels}, "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.244.0.7"], "conditions": {"ready": true}, "targetRef": target}],
+    });
+    cluster.create(&Api::<EndpointSlice>::namespaced(cluster.client.clone(), "kube-system"), slice).await;
+}
+
+/// Makes a Lease of somebody else's, in a namespace that the operator was told of, and the pod that holds it.
+async fn elects_a_pod(cluster: &Cluster) {
+    cluster.create(&Api::<Namespace>::all(cluster.client.clone()), json!({"metadata": {"name": "shop"}})).await;
+    cluster.add_pod("shop", pod("cert-1", "w2", json!({}), &["cert"]), true).await;
+    let lease = json!({
+        "metadata": {"name": "cert", "namespace": "shop"},
+        "spec": {"holderIdentity": "cert-1_9f2a", "leaseDurationSeconds": 30},
+    });
+    cluster.create(&Api::<Lease>::namespaced(cluster.client.clone(), "shop"), lease).await;
 }
 
 async fn has_agents_on_the_plans_nodes(cluster: &Cluster) {
@@ -81,6 +116,8 @@ async fn writes_canaries(cluster: &Cluster) {
         seen(SpanKind::Canary, "acknowledged")?;
         seen(SpanKind::Convergence, "ok")?;
         seen(SpanKind::Lease, "c1_4c1b")?;
+        seen(SpanKind::Lease, "cert-1_9f2a")?;
+        seen(SpanKind::Endpoint, "ready")?;
         seen(SpanKind::Node, "True")
     })
     .await;

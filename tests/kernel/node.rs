@@ -159,6 +159,7 @@ pub fn be_its_agent(name: &str, directory: &Path) {
         runtime_socket: String::new(),
         etcd_certificates: String::new(),
         pod_logs: String::new(),
+        leader_metrics: false,
     };
     let (order, orders) = watch::channel(Order::default());
     let (stop, stopped) = watch::channel(false);

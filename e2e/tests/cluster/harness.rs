@@ -99,7 +99,9 @@ impl Harness {
         // Under the same name another image would not be taken up by pods that are there.
         let id = self.lab.engine().image_id(IMAGE).await.context("the image is gone")?;
         let image = format!("operator.podAnnotations.image={}", id.replace(':', "-"));
-        for value in ["image.repository=rackpartition", "image.tag=dev", &deadline, &image] {
+        // Not by default, and what is reviewed and looked at here.
+        let leaders = "agent.leaderMetrics=true";
+        for value in ["image.repository=rackpartition", "image.tag=dev", &deadline, &image, leaders] {
             words.extend(["--set", value]);
         }
         values.iter().for_each(|value| words.extend(["--set-json", value]));
@@ -308,6 +310,7 @@ impl Harness {
         let records: Api<NodeRecord> = Api::namespaced(self.client.clone(), AGENTS);
         let mut records = records.list(&of_run(run)).await?.items;
         records.retain(|r| r.spec.observer == Observer::Agent);
+        records.iter_mut().try_for_each(NodeRecord::unpack)?;
         Ok(records)
     }
 

@@ -2,8 +2,8 @@
 //! cluster; it is removed at the end, also after a failure.
 //!
 //! `cargo test -p e2e --test cluster -- [--keep] [--all] [--on=TOPOLOGY] [NAME...]`: `--keep` leaves the cluster for a closer
-//! look; `--all` runs the long scenarios too, as `make e2e` does, each on a cluster of the topology that it needs; names choose from
-//! all, and `--on` from those what runs on clusters of this topology.
+//! look; `--all` runs the long scenarios too, as `make e2e` does, each on a cluster of the topology and timers that it needs; names
+//! choose from all, and `--on` from those what runs on clusters of this topology.
 
 mod bad_luck;
 mod by_hand;
@@ -19,9 +19,13 @@ mod refusals;
 mod rights;
 mod shapes;
 mod topologies;
+mod upstream;
 
 use anyhow::Result;
-use e2e::{options::Options, topology::Topology};
+use e2e::{
+    options::{Options, Profile},
+    topology::Topology,
+};
 use futures::{FutureExt, future::LocalBoxFuture};
 use harness::Harness;
 use std::{process::ExitCode, time::Instant};
@@ -71,6 +75,10 @@ const TWO_RACKS: &[Scenario] = &[("two_racks_and_a_witness", |h| topologies::two
 /// On each cluster that the lab can make and nothing else runs on.
 const AS_ASKED: &[Scenario] = &[("the_lab_is_as_asked", |h| topologies::is_as_asked(h).boxed_local())];
 
+/// On Kubernetes' own timers, of which one is five minutes.
+const UPSTREAM: &[Scenario] =
+    &[("upstreams_timers_are_predicted", |h| upstream::every_interval_contains_what_was_seen(h).boxed_local())];
+
 /// Longer than an afternoon: only by name, as `make matrix` does.
 const BY_NAME: &[Scenario] = &[("crash_matrix_whole", |h| matrix::whole(h).boxed_local())];
 
@@ -101,6 +109,7 @@ async fn main() -> ExitCode {
         }),
     )];
     if long {
+        groups.push((Options { profile: Profile::Upstream, ..Options::default() }, chosen(&[UPSTREAM])));
         groups.push((on(Topology::TwoRacksExternalEtcd, true), chosen(&[TWO_RACKS])));
         groups.push((on(Topology::FiveRacks, false), chosen(&[FIVE_RACKS])));
         for topology in [Topology::OneMaster, Topology::TwoMasters, Topology::TwoMastersOneRack] {
@@ -118,7 +127,7 @@ async fn main() -> ExitCode {
     }
     let (mut passed, mut failed) = (0, Vec::new());
     for (options, scenarios) in groups {
-        println!("running {} scenarios on {}", scenarios.len(), options.shape());
+        println!("running {} scenarios on {}", scenarios.len(), options.describe());
         let (more, amiss) = run_on(&options, scenarios, has("--keep")).await;
         passed += more;
         failed.extend(amiss);
