@@ -81,14 +81,12 @@ fn with_start(back_off: f64) -> f64 {
 /// Longest times of the parts, seconds; what follows something else is counted from there.
 struct Terms {
     etcd: f64,
-    /// Until crashed API servers are back, and whether there are any that lost etcd.
-    api_server: f64,
-    loses_api_servers: bool,
+    /// Until crashed API servers are back; None: none has lost etcd.
+    api_server: Option<f64>,
     /// Until crashed API servers and leaders are back.
     crashed: f64,
     /// Until a kubelet renews its Lease, beside the API server that it asks.
     renewal: f64,
-    kubelets_told: f64,
     /// Until evicted pods have ended and started again; None: none is evicted.
     pods: Option<f64>,
 }
@@ -96,8 +94,7 @@ struct Terms {
 impl Terms {
     fn new(scene: &Scene<'_>, leases: &[LeaseForecast], workloads: &[WorkloadForecast]) -> Self {
         let etcd = streams::etcd_back(scene);
-        let started = api_server_start(scene);
-        let api_server = started.unwrap_or(0.0);
+        let api_server = api_server_start(scene);
         let leader = leases
             .iter()
             .filter(|l| l.cut_off && l.moves != Certainty::MustNot)
@@ -105,15 +102,12 @@ impl Terms {
             .fold(0.0, f64::max);
         let evicted = workloads.iter().filter(|w| w.evicted != Certainty::MustNot);
         let grace = evicted.flat_map(|w| &w.pods).map(|p| p.grace_period).reduce(f64::max);
-        let kubelets_told = kubelets_told(scene);
         Terms {
             etcd,
             api_server,
-            loses_api_servers: started.is_some(),
-            crashed: api_server.max(with_start(leader)),
+            crashed: api_server.unwrap_or(0.0).max(with_start(leader)),
             renewal: renewal_after_heal(scene.snapshot),
-            kubelets_told,
-            pods: grace.map(|g| kubelets_told + g + POD_STOP_SLACK + POD_START),
+            pods: grace.map(|g| kubelets_told(scene) + g + POD_STOP_SLACK + POD_START),
         }
     }
 
@@ -137,8 +131,8 @@ pub fn recovery(scene: &Scene<'_>, leases: &[LeaseForecast], workloads: &[Worklo
         reason += &format!("; evicted pods end and start again {}", seconds(pods));
     }
     let longest = milestones.iter().map(|m| m.window.latest_seconds).fold(terms.taints(), f64::max);
-    let (etcd, kubelets_told) = (terms.etcd, terms.kubelets_told);
-    RecoveryForecast { window: window(0.0, longest), etcd, milestones, kubelets_told, reason }
+    let window = window(0.0, longest);
+    RecoveryForecast { window, etcd: terms.etcd, milestones, kubelets_told: kubelets_told(scene), reason }
 }
 
 fn milestones(scene: &Scene<'_>, terms: &Terms, leases: &[LeaseForecast]) -> Vec<Milestone> {
@@ -147,9 +141,9 @@ fn milestones(scene: &Scene<'_>, terms: &Terms, leases: &[LeaseForecast]) -> Vec
     if scene.sides.iter().any(loses_members) {
         all.push(of("etcd", terms.etcd, streams::why(scene)));
     }
-    if terms.loses_api_servers {
+    if let Some(start) = terms.api_server {
         let checked = ETCD_CHECKS_OF_READYZ * scene.known.etcd_check.seconds;
-        let reason = match terms.api_server > 0.0 {
+        let reason = match start > 0.0 {
             true => format!(
                 "etcd {}, then the rest of a back-off of up to {} (MaxContainerBackOff) since the first restart and {} to start (ours)",
                 seconds(terms.etcd),
@@ -163,7 +157,7 @@ fn milestones(scene: &Scene<'_>, terms: &Terms, leases: &[LeaseForecast]) -> Vec
                 sourced(&scene.known.etcd_check)
             ),
         };
-        all.push(of("API servers", terms.etcd + terms.api_server.max(checked), reason));
+        all.push(of("API servers", terms.etcd + start.max(checked), reason));
     }
     all.extend(leases_again(scene, terms, leases));
     if scene.losing().next().is_some() {
@@ -192,7 +186,7 @@ fn milestones(scene: &Scene<'_>, terms: &Terms, leases: &[LeaseForecast]) -> Vec
                 format!(
                     "kubelets are heard again within {}, then the grace period, {} to be gone and {} for another one \
                      (both ours)",
-                    why_kubelets_told(terms.kubelets_told),
+                    why_kubelets_told(kubelets_told(scene)),
                     seconds(POD_STOP_SLACK),
                     seconds(POD_START)
                 ),
@@ -210,7 +204,7 @@ fn milestones(scene: &Scene<'_>, terms: &Terms, leases: &[LeaseForecast]) -> Vec
 /// Leases are held again by somebody who renews them: those that may have moved, and all where nobody could write.
 fn leases_again(scene: &Scene<'_>, terms: &Terms, leases: &[LeaseForecast]) -> Option<Milestone> {
     let is_written = scene.may_be_written();
-    let before = if is_written { 0.0 } else { terms.etcd + terms.api_server };
+    let before = if is_written { 0.0 } else { terms.etcd + terms.api_server.unwrap_or(0.0) };
     let again = |lease: &LeaseForecast| {
         let (duration, retry) = (lease.lease.lease_duration, lease.lease.retry_period.seconds);
         // Who was alone must be started again first.
