@@ -1,5 +1,7 @@
 //! Short phrases: who saw what and when, so that a reader finds it in the records.
 
+pub use crate::predict::some;
+
 use super::timeline::{Seen, Track};
 use crate::{api::SpanKind, predict::seconds};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -28,14 +30,5 @@ pub fn when(at: f64, heal: f64) -> String {
         _ if at > heal => format!("{} after the heal", seconds(at - heal)),
         _ if at < 0.0 => format!("{} before the cut", seconds(-at)),
         _ => format!("{} after the cut", seconds(at)),
-    }
-}
-
-/// The first names of a list, and how many more there are.
-pub fn some(names: &[String]) -> String {
-    const SHOWN: usize = 4;
-    match names.len() {
-        0..=SHOWN => names.join(", "),
-        n => format!("{} and {} more", names[..SHOWN].join(", "), n - SHOWN),
     }
 }

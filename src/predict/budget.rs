@@ -7,7 +7,7 @@ use super::{
     node::NodeForecast,
     recovery::kubelets_told,
     scene::Scene,
-    window::{Certainty, few, seconds, window},
+    window::{Certainty, seconds, some, window},
     workload::{by_name, count, fate},
 };
 use crate::{
@@ -112,7 +112,7 @@ pub fn told(scene: &Scene<'_>, budgets: &[BudgetForecast]) -> Vec<String> {
     if !unsaid.is_empty() {
         all.push(format!(
             "nothing is predicted of disruption budgets whose status does not say what they want: {}",
-            few(&unsaid)
+            some(&unsaid)
         ));
     }
     all

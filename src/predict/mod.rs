@@ -25,7 +25,7 @@ pub use etcd::{ApiForecast, EtcdForecast, majority};
 pub use lease::{LeaseForecast, OWN_LEASE, elects};
 pub use node::{CONTROLLER_MANAGER, NodeForecast, grace_is_short};
 pub use recovery::{Milestone, RecoveryForecast};
-pub use window::{Certainty, interval, seconds, shifted};
+pub use window::{Certainty, first, interval, seconds, shifted, some};
 pub use workload::{Replacement, WorkloadForecast, count};
 pub use zone::ZoneState;
 

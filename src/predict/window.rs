@@ -1,6 +1,7 @@
 //! Arithmetic of windows and how sure they make an event.
 
 use crate::api::Window;
+use std::borrow::Borrow;
 
 /// Whether something happens while the cut lasts.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -56,10 +57,14 @@ pub fn union(a: &Window, b: &Window) -> Window {
 }
 
 /// The first names of a list, and how many more there are.
-pub fn few(names: &[String]) -> String {
-    const SHOWN: usize = 4;
+pub fn some(names: &[String]) -> String {
+    first(names, 4)
+}
+
+/// The same with so many of them.
+pub fn first<S: Borrow<str>>(names: &[S], shown: usize) -> String {
     match names.len() {
-        0..=SHOWN => names.join(", "),
-        n => format!("{} and {} more", names[..SHOWN].join(", "), n - SHOWN),
+        n if n > shown => format!("{} and {} more", names[..shown].join(", "), n - shown),
+        _ => names.join(", "),
     }
 }

@@ -4,6 +4,7 @@
 use crate::{
     api::{ETCD, ETCD_DISK, ETCD_LEADER, Guards, NodeRecord, NodeRecordStatus, Span, SpanKind},
     fault::{Member, PortClass, ProbeTarget, RunPlan, Sample, Way},
+    predict::first,
 };
 use std::collections::BTreeMap;
 
@@ -94,11 +95,7 @@ pub fn deaf_to_operator(
 
 /// The first of these names, and how many more there are; `None` where there are none.
 fn some(names: &[&str]) -> Option<String> {
-    match names.len() {
-        0 => None,
-        1..=NAMED => Some(names.join(", ")),
-        n => Some(format!("{} and {} more", names[..NAMED].join(", "), n - NAMED)),
-    }
+    (!names.is_empty()).then(|| first(names, NAMED))
 }
 
 /// A virtual address goes the way of the node that holds it, whatever the plan says.
