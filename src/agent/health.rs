@@ -208,10 +208,8 @@ pub fn shorten(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
-    };
+    use crate::agent::test_server::serve;
+    use tokio::net::TcpListener;
 
     fn said(code: u16, body: &str) -> (&'static str, Option<String>) {
         judge(&Answer::Said { code, body: body.into() })
@@ -239,26 +237,10 @@ mod tests {
         assert_eq!(judge(&Answer::Broken("refused".into())).0, "down");
     }
 
-    /// Answers each path with what `answers` has for it and everything else with 404.
-    async fn serve(answers: &'static [(&'static str, &'static str)]) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut request = vec![0; 4096];
-                let read = stream.read(&mut request).await.unwrap();
-                let request = String::from_utf8_lossy(&request[..read]).into_owned();
-                let path = request.split(' ').nth(1).unwrap_or_default();
-                let answer = answers.iter().find(|(p, _)| *p == path).map_or("404 Not Found\r\n\r\n", |(_, a)| a);
-                let _ = stream.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await;
-            }
-        });
-        address
-    }
-
     #[tokio::test]
     async fn where_one_path_is_unknown_the_next_is_asked() {
-        let address = serve(&[("/health", "200 OK\r\nContent-Length: 17\r\n\r\n{\"health\":\"true\"}")]).await;
+        let healthy = "200 OK\r\nContent-Length: 17\r\n\r\n{\"health\":\"true\"}";
+        let address = serve(move |path| (path == "/health").then(|| healthy.into())).await;
         let answer = ask_all(&client("http", address).unwrap(), &["/readyz", "/health"]).await;
         assert_eq!(judge(&answer), ("ok", None));
     }

@@ -213,10 +213,8 @@ fn since_1970(seconds: f64) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
-    };
+    use crate::agent::test_server::serve;
+    use tokio::net::TcpListener;
 
     const METRICS: &str = "\
 # HELP leader_election_master_status [ALPHA] Gauge of if the reporting system is master of the relevant lease\n\
@@ -267,19 +265,10 @@ process_start_time_seconds 1.79536524612e+09\n";
         }
     }
 
-    /// Whoever listens there answers so, each time in a connection of its own.
+    /// Whoever listens there answers so, if asked for no more than is wanted.
     async fn answered(answer: String) -> Result<Told, String> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut request = vec![0; 4096];
-                let read = stream.read(&mut request).await.unwrap();
-                let asked = b"GET /metrics?name%5B%5D=leader_election_master_status&name%5B%5D=process_start_time_seconds HTTP/1.1";
-                assert!(request[..read].starts_with(asked));
-                let _ = stream.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await;
-            }
-        });
+        let asked = "/metrics?name%5B%5D=leader_election_master_status&name%5B%5D=process_start_time_seconds";
+        let address = serve(move |path| (path == asked).then(|| answer.clone())).await;
         ask(&health::client("http", address).unwrap(), "kube-scheduler").await
     }
 

@@ -30,6 +30,8 @@ mod register_reads;
 mod rules;
 mod state;
 mod survey;
+#[cfg(test)]
+mod test_server;
 mod watch;
 
 #[cfg(fuzzing)]

@@ -153,3 +153,12 @@ impl Span {
         self.detail.as_deref()?.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
     }
 }
+
+#[cfg(test)]
+impl Span {
+    /// One sample, and nothing told beyond what each span has.
+    pub fn bare(kind: SpanKind, subject: impl Into<String>, state: &str, from: Moment, to: Moment) -> Self {
+        let (subject, state) = (subject.into(), state.into());
+        Span { kind, subject, state, from, to, samples: 1, uid: None, id: None, node: None, detail: None }
+    }
+}

@@ -132,18 +132,7 @@ mod tests {
     }
 
     fn record(moments: &[Moment]) -> NodeRecordStatus {
-        let span = |m: &Moment| api::Span {
-            kind: api::SpanKind::Node,
-            subject: "w1".into(),
-            state: "True".into(),
-            from: m.clone(),
-            to: m.clone(),
-            samples: 1,
-            uid: None,
-            id: None,
-            node: None,
-            detail: None,
-        };
+        let span = |m: &Moment| api::Span::bare(api::SpanKind::Node, "w1", "True", m.clone(), m.clone());
         NodeRecordStatus { spans: moments.iter().map(span).collect(), ..Default::default() }
     }
     fn of_machine(anchor: ClockAnchor, machine: &str) -> ClockAnchor {

@@ -67,16 +67,8 @@ mod tests {
 
     fn spans(list: &[(&str, u32)]) -> Vec<Span> {
         let span = |(state, samples): &(&str, u32)| Span {
-            kind: SpanKind::Probe,
-            subject: "a/Kubelet".into(),
-            state: (*state).into(),
-            from: now(),
-            to: now(),
             samples: *samples,
-            uid: None,
-            id: None,
-            node: None,
-            detail: None,
+            ..Span::bare(SpanKind::Probe, "a/Kubelet", state, now(), now())
         };
         list.iter().map(span).collect()
     }

@@ -283,18 +283,7 @@ mod tests {
     use crate::api::Span;
 
     fn node(i: usize) -> Span {
-        Span {
-            kind: SpanKind::Node,
-            subject: format!("n{i}"),
-            state: "True".into(),
-            from: now(),
-            to: now(),
-            samples: 1,
-            uid: None,
-            id: None,
-            node: None,
-            detail: None,
-        }
+        Span::bare(SpanKind::Node, format!("n{i}"), "True", now(), now())
     }
 
     #[test]

@@ -107,18 +107,8 @@ pub fn moment(behind: f64, at: f64) -> Moment {
 }
 
 pub fn span(behind: f64, kind: SpanKind, subject: &str, state: &str, from: f64, to: f64) -> Span {
-    Span {
-        kind,
-        subject: subject.into(),
-        state: state.into(),
-        from: moment(behind, from),
-        to: moment(behind, to),
-        samples: (to - from).max(0.0) as u32 + 1,
-        uid: None,
-        id: None,
-        node: None,
-        detail: None,
-    }
+    let samples = (to - from).max(0.0) as u32 + 1;
+    Span { samples, ..Span::bare(kind, subject, state, moment(behind, from), moment(behind, to)) }
 }
 
 pub fn container(subject: &str, uid: &str, state: &str, from: f64, to: f64) -> Span {

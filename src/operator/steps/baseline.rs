@@ -226,17 +226,8 @@ mod tests {
     fn record(spans: &[(&str, &str, u64, u64)]) -> NodeRecord {
         let until = now();
         let ago = |seconds| before(&until, Duration::from_secs(seconds));
-        let span = |(subject, state, from, to): &(&str, &str, u64, u64)| Span {
-            kind: SpanKind::Etcd,
-            subject: (*subject).into(),
-            state: (*state).into(),
-            from: ago(*from),
-            to: ago(*to),
-            samples: 1,
-            uid: None,
-            id: None,
-            node: None,
-            detail: None,
+        let span = |(subject, state, from, to): &(&str, &str, u64, u64)| {
+            Span::bare(SpanKind::Etcd, *subject, state, ago(*from), ago(*to))
         };
         let status = NodeRecordStatus {
             spans: spans.iter().map(span).collect(),

@@ -132,18 +132,7 @@ mod tests {
     fn record(node: &str, state: &str, age: Duration) -> NodeRecord {
         let spec = NodeRecordSpec::new("r", "u", node, Observer::Agent);
         let at = before(&now(), age);
-        let span = Span {
-            kind: SpanKind::Etcd,
-            subject: "etcd".into(),
-            state: state.into(),
-            from: at.clone(),
-            to: at,
-            samples: 1,
-            uid: None,
-            id: None,
-            node: None,
-            detail: None,
-        };
+        let span = Span::bare(SpanKind::Etcd, "etcd", state, at.clone(), at);
         let status =
             NodeRecordStatus { spans: vec![span], observed_until: Some(now().wall), ..NodeRecordStatus::default() };
         NodeRecord { status: Some(status), ..NodeRecord::new(node, spec) }
