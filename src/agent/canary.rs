@@ -9,7 +9,7 @@ use super::{
 use crate::{
     api::SpanKind,
     connection::{Route, fate},
-    observe::{Observation, now},
+    observe::{Look, Observation, now},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Patch, PatchParams};
@@ -36,7 +36,9 @@ pub async fn sing(own: OwnServer, route: Route, journal: Journal) {
         let params = PatchParams::apply(MANAGER).force();
         let spec = json!({"holderIdentity": own.node, "renewTime": MicroTime(jiff::Timestamp::now())});
         let lease = Patch::Apply(own.lease(&name, spec));
+        let look = Look::begin();
         let answer = timeout(DEADLINE, leases.patch(&name, &params, &lease)).await.ok();
+        let answer = answer.filter(|_| !look.was_held(DEADLINE));
         let state = fate(answer.as_ref());
         if state != "acknowledged" {
             connection.hang_up();

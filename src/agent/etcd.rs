@@ -1,12 +1,12 @@
 //! Who leads etcd, and how well it is, in the words of the member on this node.
 
 use super::{
-    health::{Answer, ask, client, listens},
+    health::{Answer, DEADLINE, ask, client, listens},
     journal::Journal,
 };
 use crate::{
     api::{ETCD, ETCD_DISK, ETCD_LEADER, SpanKind},
-    observe::{Observation, now},
+    observe::{Look, Observation, now},
 };
 use std::{net::SocketAddr, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
@@ -33,11 +33,13 @@ pub async fn watch(address: SocketAddr, journal: Journal) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
+        let look = Look::begin();
         // Most nodes have no etcd, and the client would log every failed connection.
         if listens(address).await.is_err() {
             continue;
         }
         if let Answer::Said { code: 200, body } = ask(&client, "/metrics").await
+            && !look.was_held(2 * DEADLINE)
             && let Some(state) = state(&body)
         {
             journal.observe(SpanKind::Etcd, now(), Observation::new(ETCD, state));

@@ -7,13 +7,13 @@ use super::{
     etcd_answers::{self as answers, Status},
     etcd_client::{client, post},
     etcd_hash,
-    health::{Answer, ask, listens},
+    health::{self, Answer, ask, listens},
     journal::Journal,
 };
 use crate::{
     api::{STORE, STORE_ALARMS, STORE_OFF, STORE_RAFT, STORE_UNREAD, SpanKind},
     fault::{PortClass, RunPlan},
-    observe::{Observation, now},
+    observe::{Look, Observation, now},
 };
 use kube::Client;
 use serde_json::json;
@@ -88,6 +88,7 @@ async fn look(client: &Client, address: SocketAddr, journal: &Journal) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
+        let look = Look::begin();
         // As for its health: a member that is there would tell of every connection without a request.
         if !is_up && let Err(answer) = listens(address).await {
             unread(journal, words(answer));
@@ -95,6 +96,9 @@ async fn look(client: &Client, address: SocketAddr, journal: &Journal) {
         }
         let (vars, status) = tokio::join!(ask(client, "/debug/vars"), status(client));
         is_up = !matches!(vars, Answer::Broken(_));
+        if look.was_held(2 * health::DEADLINE) {
+            continue;
+        }
         match raft(vars) {
             Ok(raft) => {
                 let detail = format!("leader={} committed={} applied={}", raft.leader, raft.committed, raft.applied);

@@ -3,7 +3,7 @@
 use super::{error::root_cause, journal::Journal};
 use crate::{
     api::SpanKind,
-    observe::{Observation, now},
+    observe::{Look, Observation, now},
 };
 use http_body_util::BodyExt;
 use kube::{Client, Config, client::Body};
@@ -20,7 +20,7 @@ use tokio::{
 /// Between two looks at one component, if it answers sooner.
 const PERIOD: Duration = Duration::from_secs(1);
 /// Longer than the API server waits for etcd before it answers (`--etcd-readycheck-timeout`, 2 s).
-const DEADLINE: Duration = Duration::from_secs(3);
+pub const DEADLINE: Duration = Duration::from_secs(3);
 /// Characters of a detail: evidence for people, in an object of bounded size.
 const DETAIL_LIMIT: usize = 120;
 
@@ -99,6 +99,7 @@ async fn watch(component: Component, journal: Journal) {
         ticks.tick().await;
         // The client tells of every failed connection in the log, and most nodes have nothing there. Where something is, it
         // would tell of every connection without a request.
+        let look = Look::begin();
         let answer = match is_up {
             true => ask_all(&client, component.paths).await,
             false => match listens(component.address).await {
@@ -106,6 +107,10 @@ async fn watch(component: Component, journal: Journal) {
                 Err(answer) => answer,
             },
         };
+        // One to connect, and one a path.
+        if look.was_held(DEADLINE * (1 + component.paths.len() as u32)) {
+            continue;
+        }
         let (state, detail) = judge(&answer);
         is_up = state != "down";
         seen_up |= state == "ok";

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{LEADER_DOWN, LEADER_UNREAD, LEADING, NOT_LEADING, Span, SpanKind},
-    observe::{Observation, now},
+    observe::{Look, Observation},
 };
 use http_body_util::BodyExt;
 use k8s_openapi::jiff::Timestamp;
@@ -74,7 +74,7 @@ async fn watch(component: &'static str, port: u16, journal: Journal) {
         ticks.tick().await;
         let Ok(listening) = block_in_place(|| listener::on(port)) else { continue };
         // Before the question: whoever says that it leads still did then, and whoever listens in its place already did.
-        let at = now();
+        let look = Look::begin();
         let seen = match &listening[..] {
             [] if was_there => {
                 if !refuses(address).await {
@@ -93,7 +93,9 @@ async fn watch(component: &'static str, port: u16, journal: Journal) {
             }
             _ => continue,
         };
-        journal.observe(SpanKind::LeaderMetric, at, seen);
+        if !look.was_held(DEADLINE) {
+            journal.observe(SpanKind::LeaderMetric, look.begun().clone(), seen);
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::journal::Journal;
 use crate::{
     api::SpanKind,
     fault::ProbeTarget,
-    observe::{Observation, now},
+    observe::{Look, Observation},
 };
 use std::{
     io::{Error, ErrorKind},
@@ -41,10 +41,18 @@ async fn probe(target: ProbeTarget, first: Instant, journal: Journal) {
     loop {
         ticks.tick().await;
         // The time of the first packet: silence means that it, or the answer to it, was lost.
-        let at = now();
+        let look = Look::begin();
         let (state, detail) = connect(target.address).await;
-        journal.observe(SpanKind::Probe, at, Observation { detail, ..Observation::new(subject.as_str(), state) });
+        if is_of_first_packet(&look, state) {
+            let seen = Observation { detail, ..Observation::new(subject.as_str(), state) };
+            journal.observe(SpanKind::Probe, look.begun().clone(), seen);
+        }
     }
+}
+
+/// An agent that was held finds an answer after the deadline, and that may be one to a packet that TCP sent later: after the heal, say.
+fn is_of_first_packet(look: &Look, state: &str) -> bool {
+    state == "silent" || !look.has_lasted(DEADLINE)
 }
 
 /// State and detail of one try.
@@ -98,6 +106,18 @@ mod tests {
         {
             assert_eq!(failure(&Error::from_raw_os_error(errno)).0, state, "{errno}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_was_found_too_late_tells_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let look = Look::begin();
+        // The only thread stands still between the first packet and the answer, as that of a process that is stopped.
+        let held = async { std::thread::sleep(DEADLINE + Duration::from_millis(20)) };
+        let ((state, _), ()) = tokio::join!(connect(listener.local_addr().unwrap()), held);
+        assert_eq!(state, "open");
+        assert!(!is_of_first_packet(&look, state), "it would be taken for an answer in the cut");
+        assert!(is_of_first_packet(&look, "silent"), "no packet was answered, neither the first one");
     }
 
     #[tokio::test]

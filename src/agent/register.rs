@@ -12,7 +12,7 @@ use crate::{
         register::{self, Register},
     },
     connection::{Route, fate},
-    observe::{Observation, now},
+    observe::{Look, Observation, now},
 };
 use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
 use kube::{
@@ -148,7 +148,9 @@ pub async fn keep(own: OwnServer, route: Route, journal: Journal) {
         }
         let version = book.held.as_ref().map(|held| held.version.clone());
         let (number, register) = book.write();
+        let look = Look::begin();
         let answer = timeout(DEADLINE, write(&leases, &own, &name, version, &register)).await.ok();
+        let answer = answer.filter(|_| !look.was_held(DEADLINE));
         let (at, state) = (now(), fate(answer.as_ref()));
         journal.observe(SpanKind::Register, at.clone(), book.tell(number, state, why(answer.as_ref())));
         // It is there when it should not be, in another version, or not at all.

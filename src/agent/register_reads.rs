@@ -11,7 +11,7 @@ use crate::{
         register::{self, Register},
     },
     connection::Route,
-    observe::{Observation, now},
+    observe::{Look, Observation},
 };
 use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
 use kube::{ResourceExt, api::GetParams};
@@ -63,8 +63,12 @@ pub async fn read_on(own: OwnServer, whose: String, way: Way, route: Route, jour
         ticks.tick().await;
         let Some(leases) = connection.leases() else { continue };
         // Whatever was acknowledged before this moment must be in the answer.
-        let asked = now();
+        let look = Look::begin();
         let answer = timeout(DEADLINE, leases.get_with(&name, &way.params())).await.ok();
+        if look.was_held(DEADLINE) {
+            continue;
+        }
+        let asked = look.begun();
         let seen = seen(answer.as_ref());
         if let Seen::Failed(_) = &seen {
             connection.hang_up();
@@ -76,7 +80,7 @@ pub async fn read_on(own: OwnServer, whose: String, way: Way, route: Route, jour
         let observation = Observation { detail: Some(detail), ..Observation::new(subject.as_str(), state) };
         journal.observe(SpanKind::Reading, asked.clone(), observation);
         if let Seen::Read(register) = &seen {
-            memory.take(register, &asked, way).into_iter().for_each(|span| journal.put(span));
+            memory.take(register, asked, way).into_iter().for_each(|span| journal.put(span));
         }
     }
     tracing::warn!(subject, "answers came and went too often: the register is not read any more");

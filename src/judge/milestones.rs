@@ -7,6 +7,7 @@ use super::{
     leases_again,
     pairs::seen_by,
     pods_again, probes,
+    recovery::never_well,
     timeline::{Seen, Track},
 };
 use crate::{
@@ -148,14 +149,9 @@ fn judge(case: &Case<'_>, milestone: &Milestone) -> (FindingResult, String) {
         }
         Some(at) => (FindingResult::Held, format!("{name} {}", seconds(at))),
         None => {
-            let watched = case.timeline.end - case.timeline.heal;
             let accepted = case.accepted(|e| e.recovered_within).unwrap_or(0.0);
-            let result = match watched > usual.max(accepted) + unsure {
-                true => FindingResult::Violated,
-                // It had more time than anybody watched.
-                false => FindingResult::Inconclusive,
-            };
-            (result, format!("{name} not by the end of watching, {}", seconds(watched)))
+            let result = never_well(case, usual.max(accepted), unsure);
+            (result, format!("{name} not by the end of watching, {}", seconds(case.watched())))
         }
     }
 }

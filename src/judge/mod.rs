@@ -164,6 +164,10 @@ impl<'a> Case<'a> {
     pub fn side_of(&self, member: &str) -> &'a str {
         self.places.side_of(member)
     }
+    /// For how long anybody looked after the heal, seconds.
+    pub fn watched(&self) -> f64 {
+        self.timeline.end - self.timeline.heal
+    }
     /// What the user accepts of one of `spec.expect`'s times, seconds.
     pub fn accepted(&self, of: fn(&Expect) -> Option<kube::core::Duration>) -> Option<f64> {
         of(&self.evidence.spec.expect).map(|accepted| Duration::from(accepted).as_secs_f64())

@@ -98,7 +98,7 @@ pub fn late(case: &Case<'_>) -> Vec<(String, String)> {
     let heal = case.timeline.heal;
     let mut all = Vec::new();
     for track in plan.agents().into_iter().filter_map(|n| case.timeline.agent(n)).filter(|t| t.clock_known()) {
-        let limit = (STRAY * (case.timeline.end - heal)).max(1.0);
+        let limit = (STRAY * case.watched()).max(1.0);
         let rejects = plan.pattern.effect == Effect::Reject;
         for target in cut_targets(case, track.node) {
             let spans = track.series(SpanKind::Probe, &target.subject());

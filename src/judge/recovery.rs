@@ -9,6 +9,12 @@ use crate::{
 /// Between the last look of the operator and the end of watching may lie this much, seconds.
 const LAST_LOOK: f64 = 15.0;
 
+/// What it means that something was well at no look: that it stays so, only where it was watched for longer than it may take. `latest`:
+/// seconds after the heal; `unsure`: seconds by which clocks and looks may be wrong.
+pub fn never_well(case: &Case<'_>, latest: f64, unsure: f64) -> FindingResult {
+    if case.watched() > latest + unsure { FindingResult::Violated } else { FindingResult::Inconclusive }
+}
+
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let accepted = case.accepted(|e| e.recovered_within);
     let predicted = match accepted {
@@ -27,12 +33,13 @@ fn recovered(case: &Case<'_>, accepted: Option<f64>) -> Said {
     let mut spans: Vec<_> = track.of_kind(SpanKind::Convergence).filter(|s| s.to >= heal).collect();
     spans.sort_by(|a, b| a.from.total_cmp(&b.from));
     let Some(last) = spans.last() else { return Said::open("operator: nothing was seen after the heal") };
+    let latest = case.forecast.recovery.window.latest_seconds;
     if !last.is("ok") {
-        let mut observed = "not recovered by the end of watching".to_owned();
+        let mut observed = format!("not recovered by the end of watching, {} after the heal", seconds(case.watched()));
         if let Some(detail) = &last.span.detail {
             observed += &format!(": waiting for {detail}");
         }
-        return Said::new(FindingResult::Violated, observed, cite(track, last));
+        return Said::new(never_well(case, accepted.unwrap_or(latest), track.error), observed, cite(track, last));
     }
     if last.to < case.timeline.end - LAST_LOOK {
         return Said::open(format!("{}: not looked at until the end", cite(track, last)));
@@ -49,7 +56,6 @@ fn recovered(case: &Case<'_>, accepted: Option<f64>) -> Said {
     if relapsed {
         observed += ", not at the first go";
     }
-    let latest = case.forecast.recovery.window.latest_seconds;
     let result = match accepted {
         Some(limit) if least > limit => FindingResult::Violated,
         Some(limit) if most > limit => {

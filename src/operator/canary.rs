@@ -8,7 +8,7 @@ use super::{
 use crate::{
     api::{RackPartition, SpanKind},
     connection::fate,
-    observe::Observation,
+    observe::{Look, Observation},
     topology::ApiServer,
 };
 use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
@@ -99,7 +99,9 @@ impl Canary {
             "spec": {"holderIdentity": self.ctx.settings.pod, "renewTime": MicroTime(Timestamp::now())},
         });
         let params = PatchParams::apply("rackpartition-canary").force();
+        let look = Look::begin();
         let write = timeout(DEADLINE, leases.patch(&name, &params, &Patch::Apply(lease))).await.ok();
+        let write = write.filter(|_| !look.was_held(DEADLINE));
         let state = fate(write.as_ref());
         let detail = write.and_then(Result::err).map(|error| error.to_string());
         if state == "acknowledged" {

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     api::{NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, Phase, RackPartition, Schedule, SpanKind},
     fault::RunPlan,
-    observe::{Observation, Recorder, boot_id, now},
+    observe::{Look, Observation, Recorder, boot_id, now},
     topology::Snapshot,
 };
 use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::MicroTime};
@@ -204,8 +204,9 @@ pub fn every(period: Duration) -> tokio::time::Interval {
 
 /// Awaits one look within the deadline. A failed one leaves a gap in the record, which the judge sees.
 pub async fn look<T>(what: &str, answer: impl Future<Output = kube::Result<T>>) -> Option<T> {
+    let look = Look::begin();
     match timeout(LOOK_DEADLINE, answer).await {
-        Ok(Ok(seen)) => Some(seen),
+        Ok(Ok(seen)) => Some(seen).filter(|_| !look.was_held(LOOK_DEADLINE)),
         Ok(Err(error)) => {
             tracing::debug!(%error, what, "failed to look");
             None

@@ -171,9 +171,11 @@ async fn strike(h: &Harness, cell: Cell, pace: &mut Pace) -> Result<String> {
     // While etcd is watched before a cut, whoever arms or is armed is struck. For later cells that time would be waited for in vain.
     spec["guards"]["allowUnhealthyBaseline"] = json!(!matches!(moment, Arming | Armed));
     h.create(name, spec).await?;
-    // Whoever leads now may not any more once it is armed: it may have handed over. So the leader is looked for then.
+    // Whoever leads now may not any more once it is armed: it may have handed over. So the leader is looked for then; and before the cut,
+    // for in it the load balancer sends every third question to an API server that can't answer.
     let status = reach(h, name, moment).await?;
     let targets = targets(h, victim).await?;
+    await_moment(moment, &status).await?;
     pace.until("the strike");
     let held = |fits: fn(&Target) -> bool| -> Vec<&str> {
         targets.iter().filter(|t| how == Held && fits(t)).map(|t| t.node.as_str()).collect()
@@ -286,18 +288,21 @@ async fn reach(h: &Harness, name: &str, moment: Moment) -> Result<RackPartitionS
             .await
         }
         BetweenBarriers => phase(&[Phase::Scheduled]).await,
-        InTheCut | AtTheHeal => {
-            let status = phase(&[Phase::Scheduled, Phase::Cut]).await?;
-            let schedule = status.schedule.as_ref().context("no schedule")?;
-            let left = match moment {
-                InTheCut => seconds_until(schedule.cut_at.0) + 5.0,
-                _ => seconds_until(schedule.heal_at.0) - 0.5,
-            };
-            sleep(Duration::from_secs_f64(left.max(0.0))).await;
-            Ok(status)
-        }
+        InTheCut | AtTheHeal => phase(&[Phase::Scheduled, Phase::Cut]).await,
         InRecovery => phase(&[Phase::Recovering]).await,
     }
+}
+
+/// Of a moment that no phase tells.
+async fn await_moment(moment: Moment, status: &RackPartitionStatus) -> Result<()> {
+    let schedule = status.schedule.as_ref().context("no schedule");
+    let left = match moment {
+        Arming | Armed | BetweenBarriers | InRecovery => return Ok(()),
+        InTheCut => seconds_until(schedule?.cut_at.0) + 5.0,
+        AtTheHeal => seconds_until(schedule?.heal_at.0) - 0.5,
+    };
+    sleep(Duration::from_secs_f64(left.max(0.0))).await;
+    Ok(())
 }
 
 /// After the kernels' deadline every node that can speak hears every other one, while whoever is held is still held.
