@@ -17,7 +17,7 @@ use crate::{
     },
     predict::{
         Certainty, EndpointsForecast, ServiceForecast,
-        constants::{ENDPOINT_SLICE_UPDATE, KUBELET_RECONNECT, SERVICE_RETURN},
+        constants::{ENDPOINT_SLICE_UPDATE, SERVICE_RETURN},
         count, interval,
     },
     topology::Pod,
@@ -192,7 +192,10 @@ fn judged(case: &Case<'_>, track: &Track<'_>, spans: &[Seen<'_>], expected: &Exp
         return Err(format!("operator: the endpoints of {name} were not seen all through the cut"));
     }
     // Later than this it leaves for another reason.
-    let last = if expected.leave == Certainty::MustNot { heal } else { heal + KUBELET_RECONNECT };
+    let last = match expected.leave {
+        Certainty::MustNot => heal,
+        _ => case.last_of_the_cut(&expected.window),
+    };
     let at = spans.iter().position(|s| s.from > 0.0 && !is_there(s)).filter(|at| spans[*at].from <= last);
     let Some(at) = at else {
         let result = if expected.leave == Certainty::Must { FindingResult::Degraded } else { FindingResult::Held };

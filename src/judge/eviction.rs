@@ -8,10 +8,13 @@ use super::{
     timeline::{Seen, Track, longest_hole},
 };
 use crate::{
-    api::{Check, Finding, FindingResult},
+    api::{Check, Finding, FindingResult, Window},
     predict::{Certainty, WorkloadForecast, constants::KUBELET_RECONNECT, count},
     topology::Pod,
 };
+
+/// Why a pod may have been evicted later than is predicted.
+pub const LATE: &str = "the API server that its kubelet asks need not have been back from the loss of etcd";
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     case.forecast.workloads.iter().filter_map(|owner| of(case, owner)).collect()
@@ -43,12 +46,12 @@ enum Deletion<'c, 'a> {
 fn evicted(case: &Case<'_>, track: &Track<'_>, owner: &WorkloadForecast) -> Said {
     let heal = case.timeline.heal;
     // Later than this whoever deletes it does so for another reason.
-    let last = heal + KUBELET_RECONNECT;
+    let last = last_due(case, owner);
     let slack = case.slack(TOLERANCE, track);
     let unsure = slack.sum();
     let (mut deleted, mut amiss, mut evidence, mut worst) = (Vec::new(), Vec::new(), None, None);
     for pod in &owner.pods {
-        match deletion(case, pod) {
+        match deletion(case, pod, last) {
             Err(why) => return Said::open(why),
             Ok(Deletion::Between(before, from, seen)) if before <= last => {
                 let is_outside = owner
@@ -83,7 +86,22 @@ fn evicted(case: &Case<'_>, track: &Track<'_>, owner: &WorkloadForecast) -> Said
     said.tolerating(slack.to_string())
 }
 
-fn deletion<'c, 'a>(case: &'c Case<'a>, pod: &Pod) -> Result<Deletion<'c, 'a>, String> {
+/// Until when a deletion of its pods is put down to the cut, seconds after it.
+fn last_due(case: &Case<'_>, owner: &WorkloadForecast) -> f64 {
+    let eviction = owner.eviction.filter(|_| owner.evicted != Certainty::MustNot);
+    eviction.map_or(case.timeline.heal + KUBELET_RECONNECT, |eviction| case.last_of_the_cut(&eviction))
+}
+
+/// Whether a pod of this owner that was deleted then, seconds after the cut, may have been evicted although that is not predicted: after
+/// the heal and in the interval in which its toleration ends, for its node may still be tainted while [`LATE`].
+pub fn may_be_late(case: &Case<'_>, operator: &Track<'_>, owner: &WorkloadForecast, at: f64) -> bool {
+    let is_lost = case.forecast.recovery.kubelets_told > KUBELET_RECONNECT;
+    let is_due = |eviction: &Window| at >= eviction.earliest_seconds - case.edge(TOLERANCE, operator);
+    is_lost && at > case.timeline.heal && at <= case.all_heard() && owner.eviction.as_ref().is_some_and(is_due)
+}
+
+/// `due`: until when a deletion is put down to the cut, seconds after it.
+fn deletion<'c, 'a>(case: &'c Case<'a>, pod: &Pod, due: f64) -> Result<Deletion<'c, 'a>, String> {
     let subject = pod.subject();
     let api = case.pods.api_pod(&pod.uid);
     let seen = api.map_or(&[][..], |p| p.seen.as_slice());
@@ -104,7 +122,7 @@ fn deletion<'c, 'a>(case: &'c Case<'a>, pod: &Pod) -> Result<Deletion<'c, 'a>, S
         }
         (None, Gone::By(gone)) => Some(gone),
         // Its own labels or its namespace's may have changed.
-        (None, Gone::Unlisted(_)) if last <= case.timeline.heal + KUBELET_RECONNECT => {
+        (None, Gone::Unlisted(_)) if last <= due => {
             return Err(format!("operator: pod {subject} was deleted or is no longer selected"));
         }
         _ => None,

@@ -7,8 +7,9 @@
 
 use super::{
     Case, MAX_UNWATCHED, Said,
-    cite::cite,
+    cite::{cite, when},
     depth::{at_least, fewest},
+    eviction::{LATE, may_be_late},
     heal_damage::until,
     pods::{ApiPod, Container, owner_of},
     ready::Ready,
@@ -120,11 +121,22 @@ fn unseen(case: &Case<'_>, budget: &BudgetForecast, uid: &str, from: f64) -> Opt
 }
 
 /// Why nobody knows what a budget had to expect: of the pods that it was planned with one was over before the cut, and where another one
-/// is in its place was not planned with; or a pod may count of which nobody knows.
+/// is in its place was not planned with; a pod may count of which nobody knows; or one may have been evicted later than is predicted.
 fn doubt(case: &Case<'_>, budget: &BudgetForecast, from: f64) -> Option<String> {
     let over = budget.pods.iter().find(|p| case.pods.is_over_before_the_cut(&p.uid));
     let over = over.map(|p| format!("but {} was over before the cut, so nothing is predicted", p.subject()));
-    over.or_else(|| newcomer(case, budget, from).map(|pod| format!("unless {pod} counts")))
+    let over = over.or_else(|| newcomer(case, budget, from).map(|pod| format!("unless {pod} counts")));
+    over.or_else(|| budget.pods.iter().find_map(|pod| late(case, pod)))
+}
+
+/// That a pod may have been evicted later than is predicted, and when, where it was deleted at such a time.
+fn late(case: &Case<'_>, pod: &Pod) -> Option<String> {
+    let operator = case.operator().ok()?;
+    let owner = case.forecast.workloads.iter().find(|owner| owner.pods.iter().any(|p| p.uid == pod.uid))?;
+    let mut seen = case.pods.api_pod(&pod.uid)?.seen.iter();
+    let deleted = seen.find(|s| s.span.state.ends_with("/Terminating"))?.from;
+    let said = || format!("but {} was deleted {}: {LATE}", pod.subject(), when(deleted, case.timeline.heal));
+    may_be_late(case, operator, owner, deleted).then(said)
 }
 
 /// A pod that was there then, in the budget's namespace and of an owner that had none when the run was planned, as after a rolling update.

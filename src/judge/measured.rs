@@ -11,8 +11,7 @@ use crate::{
     api::{Bounds, Check, ENDPOINT_PARTLY, ENDPOINT_READY, KUBERNETES_SERVICE, Prospect, SpanKind, Window},
     predict::{
         ApiForecast, ApiServerForecast, Certainty, EtcdForecast, LeaseForecast, Milestone, NodeForecast,
-        ServiceForecast, WorkloadForecast,
-        constants::{KUBELET_RECONNECT, SERVICE_RETURN},
+        ServiceForecast, WorkloadForecast, constants::SERVICE_RETURN,
     },
 };
 
@@ -228,7 +227,7 @@ impl<'a> Ruler<'_, 'a> {
         let mut all = Vec::new();
         if let Some(eviction) = workload.eviction.filter(|_| workload.evicted != Certainty::MustNot) {
             // Later than this it is deleted for another reason.
-            let latest = self.heal + KUBELET_RECONNECT;
+            let latest = self.case.last_of_the_cut(&eviction);
             let is_deleted = |s: &&Seen<'_>| s.from > 0.0 && s.from <= latest && s.span.state.ends_with("/Terminating");
             for pod in &workload.pods {
                 let deleted = self.case.pods.api_pod(&pod.uid).and_then(|p| p.seen.iter().find(is_deleted));

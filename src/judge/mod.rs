@@ -56,10 +56,12 @@ pub use followed::{followed_pods, followed_servers};
 pub use measured::{Measured, measured};
 
 use crate::{
-    api::{Check, Expect, Finding, FindingResult, NodeRecord, Onset, RackPartitionSpec, Schedule, Side, Verdict},
+    api::{
+        Check, Expect, Finding, FindingResult, NodeRecord, Onset, RackPartitionSpec, Schedule, Side, Verdict, Window,
+    },
     fault::{Fault, RunPlan},
     observe::Recorder,
-    predict::{Forecast, predict, seconds},
+    predict::{Forecast, constants::KUBELET_RECONNECT, predict, seconds},
     topology::{Pod, Snapshot},
 };
 use places::Places;
@@ -159,6 +161,16 @@ impl<'a> Case<'a> {
     /// By how much the clocks may differ, seconds.
     pub fn allowed_clock_error(&self) -> f64 {
         Duration::from(self.evidence.spec.guards.max_clock_error).as_secs_f64()
+    }
+    /// By when every kubelet is heard again at the latest, seconds after the cut: where API servers lost etcd, once they answer.
+    pub fn all_heard(&self) -> f64 {
+        self.timeline.heal + self.forecast.recovery.kubelets_told
+    }
+    /// Until when something that is predicted for this interval is put down to the cut, seconds after it: later it has another reason.
+    /// Kubelets are heard again soon after the heal as a rule. Where API servers lost etcd it may take minutes, and by then somebody else
+    /// may have had a reason as well: so long only what is in the interval counts.
+    pub fn last_of_the_cut(&self, predicted: &Window) -> f64 {
+        (self.timeline.heal + KUBELET_RECONNECT).max(predicted.latest_seconds.min(self.all_heard()))
     }
     /// Name of the side a member is on; `outside` for what is no node and heard by both.
     pub fn side_of(&self, member: &str) -> &'a str {

@@ -93,8 +93,7 @@ enum Fate {
 fn fate(case: &Case<'_>, pod: &ApiPod<'_>, container: &Container<'_>, gone: f64) -> Fate {
     let seen = &container.seen;
     // A kubelet that is cut off from the API can't be told before the heal.
-    let told =
-        if is_cut_off(case, container.node) { case.timeline.heal + case.forecast.recovery.kubelets_told } else { 0.0 };
+    let told = if is_cut_off(case, container.node) { case.all_heard() } else { 0.0 };
     let limit = gone.max(told) + grace(case, pod) + POD_STOP_SLACK;
     match seen.is("running") {
         _ if seen.to - seen.to_error > limit => Fate::Outlived(seen.to - seen.to_error - gone),

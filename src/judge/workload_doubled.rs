@@ -2,9 +2,10 @@
 
 use super::{
     Case, Said,
-    cite::cite,
+    cite::{cite, when},
+    eviction::{LATE, may_be_late},
     pods::{ApiPod, Container},
-    timeline::{Seen, merged, overlap},
+    timeline::{Seen, Track, merged, overlap},
     workload_why::{Why, why_made},
 };
 use crate::{
@@ -77,7 +78,7 @@ fn copies(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
         _ if extra.definite > 0.0 => {
             let pair = worst.as_ref().map(|w| w.definite).filter(|definite| *definite > 0.0);
             let longest = pair.map_or(String::new(), |definite| format!(" for {}", seconds(definite)));
-            let (result, observed) = too_many(case, owner, &found, &longest, &extra);
+            let (result, observed) = too_many(case, operator, owner, &found, (longest.as_str(), &extra));
             Said::new(result, observed, evidence())
         }
         _ if extra.possible > 0.0 => {
@@ -97,23 +98,28 @@ fn copies(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
 /// What is said where more ran for certain than were planned with. `longest`: for how long two did, in words.
 fn too_many(
     case: &Case<'_>,
+    operator: &Track<'_>,
     owner: &WorkloadForecast,
     found: &[&ApiPod<'_>],
-    longest: &str,
-    extra: &Extra,
+    (longest, extra): (&str, &Extra),
 ) -> (FindingResult, String) {
     let too_many = format!("{} too many", container_seconds(extra.definite));
     let twice = format!("ran twice{longest}, {too_many}");
     if owner.doubled != Certainty::MustNot {
         return (FindingResult::Held, twice);
     }
-    match why_made(case, owner, found) {
-        Why::InPlace => (FindingResult::Degraded, twice),
-        Why::Wanted => (
+    let all_late = found.iter().all(|p| may_be_late(case, operator, owner, p.first()));
+    let first = found.iter().map(|p| p.first()).reduce(f64::min).filter(|_| all_late);
+    match (why_made(case, owner, found), first) {
+        (Why::InPlace, Some(first)) => {
+            (FindingResult::Noted, format!("{twice}, made {}: {LATE}", when(first, case.timeline.heal)))
+        }
+        (Why::InPlace, None) => (FindingResult::Degraded, twice),
+        (Why::Wanted, _) => (
             FindingResult::Noted,
             format!("{too_many}: made while none that was cut off was being deleted, so more may have been wanted"),
         ),
-        Why::Unseen => (
+        (Why::Unseen, _) => (
             FindingResult::Inconclusive,
             format!("{too_many}, and whether in place of others or because more were wanted was not seen"),
         ),

@@ -90,7 +90,7 @@ fn terminating<'c, 'a>(case: &Case<'_>, pod: &Pod, seen: &'c [Seen<'a>]) -> Opti
     let first = of.next()?;
     let last = of.next_back().unwrap_or(first);
     // Its kubelet may hear of it as late as this, and then it has its grace period (theory C14).
-    let told = first.from.max(case.timeline.heal + case.forecast.recovery.kubelets_told);
+    let told = first.from.max(case.all_heard());
     let usual = told + pod.grace_period + POD_STOP_SLACK;
     let accepted = case.accepted(|e| e.recovered_within).map_or(usual, |limit| case.timeline.heal + limit);
     Some(Terminating { first, last, gone: case.pods.next_look(last.to), limit: usual.max(accepted) })

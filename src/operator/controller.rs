@@ -83,7 +83,12 @@ async fn reconcile(cached: Arc<RackPartition>, ctx: Arc<Context>) -> Result<Acti
         next => next?,
     };
     let ends_arming = phase == Some(Phase::Arming) && !next.is(Phase::Arming);
-    let action = save(&run, &ctx, next).await?;
+    let planned = next.status.plan.as_ref().filter(|_| phase.is_none()).map(|plan| plan.hash.clone());
+    let saved = save(&run, &ctx, next).await;
+    if let (Err(_), Some(hash)) = (&saved, planned) {
+        plan::take_back(&run, &ctx, &hash).await;
+    }
+    let action = saved?;
     // Only whoever wrote the end down tells of it, so that it is told once.
     if ends_arming {
         arm::tell_leftovers(&run, &ctx).await;

@@ -130,6 +130,7 @@ fn by(event: &Event) -> String {
 struct Written {
     /// The detail of each subject.
     told: HashMap<String, String>,
+    /// By name and not as a number: they are there at every look for an hour, and each counts once.
     left_out: BTreeSet<String>,
 }
 

@@ -25,7 +25,7 @@ use std::{
 };
 use tokio::{
     sync::watch,
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -239,7 +239,7 @@ async fn write(ctx: &Context, run: &RackPartition, record: &Record) -> kube::Res
             ..Default::default()
         })
     };
-    let status = json!({"status": replacing(status)});
+    let status = patch_of(status).await?;
     let records = ctx.records();
     let patched = records.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await;
     match patched {
@@ -254,6 +254,15 @@ async fn write(ctx: &Context, run: &RackPartition, record: &Record) -> kube::Res
         }
         other => other.map(drop),
     }
+}
+
+/// The patch that writes this. To pack thousands of spans takes a while, and whoever looks at the cluster must not wait for it.
+///
+/// # Errors
+/// Where this process ends meanwhile.
+async fn patch_of(status: NodeRecordStatus) -> kube::Result<Value> {
+    let patch = spawn_blocking(move || json!({"status": replacing(status)})).await;
+    patch.map_err(|error| kube::Error::Service(error.into()))
 }
 
 /// As a merge patch that leaves none of the spans that were written before: plain as long as an agent's would be, and packed where there
@@ -297,5 +306,14 @@ mod tests {
         assert!(plain["spans"].is_array() && plain.get("packedSpans") == Some(&Value::Null));
         let packed = written(Recorder::BOUND + 1);
         assert!(packed["packedSpans"].is_string() && packed.get("spans") == Some(&Value::Null));
+    }
+
+    #[tokio::test]
+    async fn others_look_while_a_record_is_packed() {
+        let spans = (0..5 * Recorder::BOUND).map(node).collect();
+        // In a runtime of one thread it has its turn only when whoever packs gives the thread away.
+        let looks = tokio::spawn(async {});
+        let patch = patch_of(NodeRecordStatus { spans, ..NodeRecordStatus::default() }).await.unwrap();
+        assert!(looks.is_finished() && patch["status"]["packedSpans"].is_string());
     }
 }

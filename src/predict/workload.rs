@@ -103,7 +103,10 @@ pub fn fate(pod: &Pod, node: Option<&NodeForecast>, duration: f64) -> PodFate {
     }
     let deletion = after(&node.taint, (tolerated, tolerated));
     let start = after(&deletion, (0.0, POD_START));
-    // Taints go, and with them the timers, once the kubelet is heard again.
+    // Taints go, and with them the timers, once the kubelet is heard again. Where an API server lost etcd that may be as late as
+    // `kubelets_told`, which is all that may go wrong with TCP, etcd and back-offs at once: by it every pod with upstream's toleration might
+    // be evicted after a cut of little more than a minute, and nobody who is doubled or short of pods in the cut would be a surprise. So
+    // that is not predicted, and the judge accuses nobody of what comes so late (`judge/eviction.rs`).
     let heard = duration + KUBELET_RECONNECT;
     let evicted = certainty(&deletion, duration, heard).min(node.tainted);
     let fate = PodFate { evicted, eviction: Some(deletion), ..kept };

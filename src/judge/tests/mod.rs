@@ -14,6 +14,7 @@ mod etcd;
 mod expectations;
 pub mod fixture;
 mod healing;
+mod late;
 mod leader_metrics;
 mod mutations;
 mod pod_leases;

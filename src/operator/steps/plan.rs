@@ -1,7 +1,7 @@
 //! Plan: look at the cluster, expand the cut, predict, check the guards, write it all down. Nothing is touched.
 
 use super::{
-    Error, end, failed_to, seconds_until,
+    Error, end, failed_to, fit, seconds_until,
     survey::{self, Survey},
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
 use kube::{
     ResourceExt,
-    api::{ListParams, PostParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
 use rand::Rng;
 use std::time::Duration;
@@ -81,11 +81,11 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
         writable: Side::most_writable(&sides).into_iter().flat_map(|s| s.api_servers.clone()).collect(),
     };
     let plan = RunPlan::new(&snapshot, &fault, parts);
-    // Written before the status names it, so that a status with a plan always has one. What an interrupted earlier attempt wrote
-    // has another name, and goes with the run.
+    // Written before the status names it, so that a status with a plan always has one. Where the status is not written it is taken back;
+    // what an attempt wrote that was interrupted has another name, and goes with the run.
     let map = objects::plan_map(run, &ctx.settings.agent.agent_namespace, &plan, &snapshot);
     ctx.plans().create(&PostParams::default(), &map).await.map_err(failed_to("write the plan"))?;
-    let message = format!("planned: {}, {} directed edges", fault.title, fault.edges());
+    let mut message = format!("planned: {}, {} directed edges", fault.title, fault.edges());
     let plan = Plan {
         hash: plan.hash(),
         at: Some(MicroTime(Timestamp::now())),
@@ -96,6 +96,10 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
         assumptions: fault.assumptions.into_iter().chain(forecast.assumptions_of(run.spec.recovery.into())).collect(),
         prediction: forecast.predictions,
     };
+    let (plan, left_out) = fit::fitting_plan(plan);
+    if left_out > 0 {
+        message += &format!("; {} of the prediction left out for want of room", predict::count(left_out, "line"));
+    }
     let status = RackPartitionStatus { plan: Some(plan), ..status };
     Ok(Next::phase(status, Phase::Planned, "Planned", &message).condition(
         conditions::PLANNED,
@@ -103,6 +107,24 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
         &message,
         Timestamp::now(),
     ))
+}
+
+/// Deletes what was written of a plan that no status names: each attempt's has another name, and a secret. Where nobody can tell what the
+/// status names it stays, and goes with the run.
+pub async fn take_back(run: &RackPartition, ctx: &Context, hash: &str) {
+    let Ok(now) = ctx.runs().get_opt(&run.name_any()).await else { return };
+    if now.is_some_and(|now| names(&now, hash)) {
+        return;
+    }
+    // By the right that deletes a run's plans when it ends.
+    let unnamed = objects::of_run(run).fields(&format!("metadata.name={}", objects::plan_name(run, hash)));
+    if let Err(error) = ctx.plans().delete_collection(&DeleteParams::background(), &unnamed).await {
+        tracing::warn!(%error, run = run.name_any(), "failed to delete a plan that was not planned with");
+    }
+}
+
+fn names(run: &RackPartition, hash: &str) -> bool {
+    run.status.as_ref().and_then(|s| s.plan.as_ref()).is_some_and(|plan| plan.hash == hash)
 }
 
 fn refused(status: RackPartitionStatus, refusal: &str) -> Next {
@@ -158,4 +180,19 @@ pub async fn other_run(run: &RackPartition, ctx: &Context) -> Result<Option<Refu
         (is_other && going).then(|| Refusal::AnotherRun { other: other.name_any(), phase })
     });
     Ok(going)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_plan_that_a_status_names_stays() {
+        let spec = serde_json::json!({"cut": {"isolate": {"racks": ["r1"]}}, "duration": "60s"});
+        let mut run = RackPartition::new("run", serde_json::from_value(spec).unwrap());
+        assert!(!names(&run, "0a1b"), "the status was not written");
+        let plan = Plan { hash: "0a1b".into(), ..Plan::default() };
+        run.status = Some(RackPartitionStatus { plan: Some(plan), ..RackPartitionStatus::default() });
+        assert!(names(&run, "0a1b") && !names(&run, "2c3d"), "another replica's was");
+    }
 }
