@@ -133,6 +133,10 @@ fn every_promise_names_tests_that_there_are() {
     let page = read("docs/safety.md");
     let table = page.split("## Each promise").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("the table");
     let sources: String = ["src", "tests", "e2e/tests"].into_iter().flat_map(|folder| sources(&file(folder))).collect();
+    let main = read("e2e/tests/cluster/main.rs");
+    // What runs by `make e2e` on the usual cluster.
+    let scenarios = main.split("const SCENARIOS").nth(1).and_then(|rest| rest.split("const TWO_RACKS").next());
+    let scenarios = scenarios.expect("both lists");
     let rows: Vec<&str> = table.lines().filter(|l| l.starts_with("| ") && !l.starts_with("| promise")).collect();
     assert!(rows.len() > 15, "{rows:?}");
     for row in rows {
@@ -140,11 +144,52 @@ fn every_promise_names_tests_that_there_are() {
         let is_name = |word: &&str| {
             word.len() > 2 && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
         };
-        let tests: Vec<&str> = held_by.split('`').skip(1).step_by(2).filter(is_name).collect();
+        let words = || held_by.split('`').skip(1).step_by(2);
+        let tests: Vec<&str> = words().filter(is_name).collect();
         assert!(!tests.is_empty(), "nothing holds {row}");
         for test in tests {
-            assert!(sources.contains(&format!("fn {test}(")), "there is no test {test}, which docs/safety.md names");
+            assert!(is_run(&sources, test), "there is no test {test}, which docs/safety.md names");
         }
+        for scenario in words().filter_map(|word| word.strip_prefix("-- ")) {
+            let is_one = scenarios.contains(&format!("(\"{scenario}\", |h|"));
+            assert!(is_one, "there is no scenario {scenario}, which docs/safety.md names");
+        }
+    }
+}
+
+/// Whether a function of this name is a test, a case of a macro's (`fn NAME() = ...`), or what looks in a scenario: the compiler warns of
+/// one that no scenario calls.
+fn is_run(sources: &str, name: &str) -> bool {
+    sources.match_indices(&format!("fn {name}(")).any(|(at, found)| {
+        let begin = sources[..at].rfind('\n').map_or(0, |end| end + 1);
+        let mut attributes = sources[..begin].lines().rev().map(str::trim).take_while(|line| line.starts_with("#["));
+        let is_test = attributes.any(|line| ["#[test]", "#[tokio::test"].iter().any(|test| line.starts_with(test)));
+        let rest = &sources[at + found.len()..];
+        is_test || rest.starts_with(") = ") || rest.starts_with("h: &Harness")
+    })
+}
+
+#[test]
+fn a_function_of_a_tests_name_is_no_test() {
+    let sources = "#[test]\nfn a() {}\n#[tokio::test]\n#[ignore]\nasync fn b() {}\n    fn c() = Armed, Held;\n\
+                   async fn d(h: &Harness) {}\nfn e() {}\n#[allow(unused)]\nfn f() {}\n";
+    let found = |name: &&str| is_run(sources, name);
+    assert_eq!(["a", "b", "c", "d", "e", "f", "g"].into_iter().filter(found).collect::<String>(), "abcd");
+}
+
+/// Whoever looks for what ends a cut finds the phase that the run is in.
+#[test]
+fn every_phase_is_among_the_moments() {
+    let page = read("docs/safety.md");
+    let table = page.split("## At each moment").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("the table");
+    let moments: Vec<&str> = table.lines().filter_map(|l| l.strip_prefix("| ")?.split('|').next()).collect();
+    let definition = read("charts/rackpartition/files/crds/rackpartition.io_rackpartitions.yaml");
+    let definition: serde_json::Value = serde_saphyr::from_str(&definition).unwrap();
+    let status = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
+    let phases = status["properties"]["phase"]["enum"].as_array().expect("the phases");
+    for phase in phases.iter().filter_map(|phase| phase.as_str()) {
+        let is_told = moments.iter().any(|moment| moment.contains(&format!("`{phase}`")));
+        assert!(is_told, "docs/safety.md does not say what ends a cut in {phase}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! The records of a run that went as predicted, of as many nodes as one likes: one rack is cut off for ten minutes under upstream's
 //! timers, and in it are both leaders and a member of etcd.
 
-use crate::master::Master;
+use crate::{interrupted::interrupted, master::Master};
 use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
 use rackpartition::{
@@ -25,6 +25,8 @@ pub const START: f64 = -30.0;
 pub const END: f64 = CUT + 120.0;
 /// The instant of the cut, microseconds.
 const ZERO_US: i64 = 1_900_000_000_000_000;
+/// The same by every node's own clock, microseconds since it started.
+const BOOT_US: i64 = 5_000_000_000;
 /// When the first node of the cut rack is tainted and the rest by their turns, and how long pods tolerate that, seconds.
 const FIRST_TAINT: f64 = 78.0;
 const BETWEEN_TAINTS: f64 = 10.0;
@@ -38,7 +40,7 @@ pub struct Size {
     /// Every tenth is a StatefulSet, the others are Deployments.
     pub workloads: usize,
     pub replicas: usize,
-    /// So many spans an agent's record has at least.
+    /// About so many spans an agent's record has, if not more.
     pub spans: usize,
 }
 
@@ -234,7 +236,12 @@ fn snapshot(size: Size) -> Snapshot {
 pub fn moment(at: f64) -> Moment {
     let us = (at * 1e6).round() as i64;
     let wall = MicroTime(Timestamp::from_microsecond(ZERO_US + us).expect("in range"));
-    Moment { boot_us: 5_000_000_000 + us, wall }
+    Moment { boot_us: BOOT_US + us, wall }
+}
+
+/// So many seconds after the cut a moment is.
+pub fn at(moment: &Moment) -> f64 {
+    (moment.boot_us - BOOT_US) as f64 / 1e6
 }
 
 pub fn span(kind: SpanKind, subject: impl Into<String>, state: &str, from: f64, to: f64) -> Span {
@@ -291,13 +298,7 @@ fn agents(size: Size, snapshot: &Snapshot, plan: &RunPlan) -> Vec<NodeRecord> {
         if size.masters().contains(&i) {
             spans.extend(size.master(i, &node.name, whose).spans());
         }
-        // Whatever else ran there and ended.
-        let more = size.spans.saturating_sub(spans.len());
-        spans.extend((0..more).map(|k| {
-            let (pod, uid) = (format!("batch/job{k}-{}/app", node.name), format!("{}-{k}", node.name));
-            container(&pod, &uid, "exited", START + k as f64 * 0.3, START + k as f64 * 0.3 + 5.0)
-        }));
-        record(&node.name, Observer::Agent, spans)
+        record(&node.name, Observer::Agent, interrupted(spans, size.spans))
     };
     snapshot.nodes.iter().enumerate().map(of).collect()
 }

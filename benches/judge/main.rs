@@ -1,9 +1,10 @@
-//! `make bench`, its second part: how long it takes to judge a run, and how much memory. Figures, no test; it needs no root. What each
-//! figure means is in `docs/benchmarks.md`.
+//! `make bench`, its second part: how long it takes to judge a run, and how much memory. It needs no root, and fails where a median is
+//! above its target. What each figure means is in `docs/benchmarks.md`.
 
 #[path = "../fault/figure.rs"]
 #[expect(dead_code, reason = "the other benchmark needs more of it")]
 mod figure;
+mod interrupted;
 mod journal;
 #[path = "../fault/machine.rs"]
 #[expect(dead_code, reason = "this one needs no root")]
@@ -57,6 +58,7 @@ static CASES: [Case; 2] = [
 struct Measured {
     spans: usize,
     findings: usize,
+    verdict: String,
     seconds: Vec<f64>,
     peak_megabytes: f64,
 }
@@ -78,19 +80,24 @@ fn main() -> anyhow::Result<()> {
     report::write(&figures, OWN)?;
     merge(OWN, report::PATH)?;
     println!("written to target/bench.json");
+    let missed = figures.iter().filter(|f| f.meets(f.median()) == Some(false));
+    let missed: Vec<&str> = missed.map(|f| f.name.as_str()).collect();
+    anyhow::ensure!(missed.is_empty(), "above the target: {}", missed.join("; "));
     Ok(())
 }
 
 fn measure(case: &Case) -> anyhow::Result<Measured> {
     let run = Run::new(case.size);
-    let mut findings = 0;
+    let (mut findings, mut verdict) = (0, String::new());
     let seconds = (0..case.rounds).map(|_| {
         let start = Instant::now();
-        findings = judge(&run.evidence()).findings.len();
-        start.elapsed().as_secs_f64()
+        let judgement = judge(&run.evidence());
+        let elapsed = start.elapsed().as_secs_f64();
+        (findings, verdict) = (judgement.findings.len(), format!("{:?}", judgement.verdict));
+        elapsed
     });
     let seconds = seconds.collect();
-    Ok(Measured { spans: run.spans(), findings, seconds, peak_megabytes: peak_megabytes()? })
+    Ok(Measured { spans: run.spans(), findings, verdict, seconds, peak_megabytes: peak_megabytes()? })
 }
 
 /// The most memory that this process ever had, with the records in it, MB: what getrusage(2) gives as `ru_maxrss`, but without what the
@@ -111,7 +118,8 @@ fn measured_alone(case: &Case) -> anyhow::Result<Measured> {
 }
 
 fn figures_of(case: &Case, measured: &Measured) -> [Figure; 2] {
-    let what = format!("{} spans, {} findings", measured.spans, measured.findings);
+    let Measured { spans, findings, verdict, .. } = measured;
+    let what = format!("{spans} spans, {findings} findings, {verdict}");
     let memory = Figure::new(format!("judge a run of {}, peak memory", case.name), "MB", vec![measured.peak_megabytes]);
     let memory = match case.megabytes {
         Some(target) => memory.target(target),

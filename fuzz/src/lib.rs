@@ -53,7 +53,10 @@ pub fn judged(spec: &RackPartitionSpec, snapshot: &Snapshot, operator: NodeRecor
     let schedule: Schedule = serde_json::from_str(include_str!("../seeds/schedule.json")).expect("the seed");
     let record = |node: &str, observer, status| {
         let spec = NodeRecordSpec::new("run", "0a1b-2c", node, observer);
-        NodeRecord { status: Some(status), ..NodeRecord::new(node, spec) }
+        let mut record = NodeRecord { status: Some(status), ..NodeRecord::new(node, spec) };
+        // One that can't be unpacked stays as it is, as with whoever judges.
+        let _ = record.unpack();
+        record
     };
     let node = plan.agents().into_iter().next().expect("a node").to_owned();
     let operator = record(&node, Observer::Operator, operator);

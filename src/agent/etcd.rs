@@ -54,7 +54,7 @@ pub async fn watch(address: SocketAddr, journal: Journal) {
 
 /// What a member has counted since it was started.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Counts {
+pub struct Counts {
     /// `etcd_server_leader_changes_seen_total` (`server/etcdserver/metrics.go`).
     elections: f64,
     /// Writes to the log that took longer than [`SLOW`], of `etcd_disk_wal_fsync_duration_seconds`.
@@ -64,7 +64,7 @@ struct Counts {
 }
 
 impl Counts {
-    fn of(metrics: &str) -> Option<Self> {
+    pub fn of(metrics: &str) -> Option<Self> {
         let fsync = "etcd_disk_wal_fsync_duration_seconds";
         let fast = value(metrics, &format!("{fsync}_bucket{{le=\"{SLOW}\"}}"))?;
         let elections = value(metrics, "etcd_server_leader_changes_seen_total")?;
@@ -74,7 +74,7 @@ impl Counts {
 
     /// What has become of the counts of the look before. The first look tells nothing of the time before it, nor of the time since an
     /// earlier process of this agent looked: said in so many words, or what that one saw would seem to go on.
-    fn since(self, before: Option<Self>) -> [Observation; 2] {
+    pub fn since(self, before: Option<Self>) -> [Observation; 2] {
         let (leader, disk) = match before {
             None => ("unknown", "unknown"),
             Some(before) => {
@@ -92,7 +92,7 @@ fn value(metrics: &str, name: &str) -> Option<f64> {
 }
 
 /// From `etcd_server_is_leader` and `etcd_server_has_leader` (`server/etcdserver/metrics.go`), gauges of 0 or 1.
-fn state(metrics: &str) -> Option<&'static str> {
+pub fn state(metrics: &str) -> Option<&'static str> {
     let gauge = |name: &str| Some(value(metrics, name)? == 1.0);
     match (gauge("etcd_server_is_leader")?, gauge("etcd_server_has_leader")?) {
         (true, _) => Some("leads"),

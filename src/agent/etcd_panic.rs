@@ -64,7 +64,7 @@ impl Logs {
                 None if self.has_looked => 0,
                 None => length,
             };
-            let (has_panic, read) = search(&path, from).unwrap_or((false, from));
+            let (has_panic, read) = File::open(&path).and_then(|log| search(log, from)).unwrap_or((false, from));
             if has_panic && !found.contains(&component) {
                 found.push(component);
             }
@@ -94,11 +94,10 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 
 /// Whether the panic is in what follows `from`, and where the next look begins: far enough back that one which is written by halves is
 /// found then.
-fn search(path: &Path, from: u64) -> io::Result<(bool, u64)> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(from))?;
+pub fn search(mut log: impl Read + Seek, from: u64) -> io::Result<(bool, u64)> {
+    log.seek(SeekFrom::Start(from))?;
     let mut bytes = Vec::new();
-    file.take(MOST).read_to_end(&mut bytes)?;
+    log.take(MOST).read_to_end(&mut bytes)?;
     let found = bytes.windows(PANIC.len()).any(|w| w == PANIC.as_bytes());
     let end = from + bytes.len() as u64;
     // One that was found is not found again.

@@ -22,7 +22,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Longer than the API server waits for etcd before it answers (`--etcd-readycheck-timeout`, 2 s).
 pub const DEADLINE: Duration = Duration::from_secs(3);
 /// Characters of a detail: evidence for people, in an object of bounded size.
-const DETAIL_LIMIT: usize = 120;
+pub const DETAIL_LIMIT: usize = 120;
 
 /// Where etcd answers without a certificate (kubeadm's `--listen-metrics-urls`).
 pub const ETCD_METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2381);
@@ -177,7 +177,7 @@ pub async fn exchange(client: &Client, request: http::Request<Body>, deadline: D
 }
 
 /// State and detail of one answer.
-fn judge(answer: &Answer) -> (&'static str, Option<String>) {
+pub fn judge(answer: &Answer) -> (&'static str, Option<String>) {
     match answer {
         // etcd's `/health` once answered 200 with `"health":"false"`.
         Answer::Said { code: 200, body } if !body.contains("\"health\":\"false\"") => ("ok", None),

@@ -101,7 +101,7 @@ async fn watch(component: &'static str, port: u16, journal: Journal) {
 
 /// What a component says of itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Told {
+pub struct Told {
     leads: bool,
     /// When its process started. It may not say.
     started: Option<Timestamp>,
@@ -164,7 +164,7 @@ async fn ask(client: &Client, component: &str) -> Result<Told, String> {
 }
 
 /// Looks for two samples in metrics that come in pieces, and keeps nothing of them but the line that has begun.
-struct Search {
+pub struct Search {
     /// Whether it leads, and when it started.
     wanted: [String; 2],
     values: [Option<f64>; 2],
@@ -172,12 +172,12 @@ struct Search {
 }
 
 impl Search {
-    fn new(component: &str) -> Self {
+    pub fn new(component: &str) -> Self {
         let wanted = [format!("{METRIC}{{name=\"{component}\"}} "), format!("{START} ")];
         Search { wanted, values: [None; 2], line: Vec::new() }
     }
 
-    fn take(&mut self, piece: &[u8]) {
+    pub fn take(&mut self, piece: &[u8]) {
         for part in piece.split_inclusive(|byte| *byte == b'\n') {
             let room = LONGEST.saturating_sub(self.line.len());
             self.line.extend_from_slice(&part[..part.len().min(room)]);
@@ -197,7 +197,7 @@ impl Search {
     }
 
     /// `None` where there was no sample of whether it leads, or one that is neither 0 nor 1.
-    fn end(mut self) -> Option<Told> {
+    pub fn end(mut self) -> Option<Told> {
         self.end_line();
         let [leads, started] = self.values;
         let leads = leads.filter(|value| *value == 0.0 || *value == 1.0)? == 1.0;

@@ -61,7 +61,7 @@ fn tables() -> io::Result<Vec<BufReader<File>>> {
 }
 
 /// Those that listen come first (`tcp_seq_start`, `net/ipv4/tcp_ipv4.c`): of a node's many connections none is read.
-fn listeners(lines: impl Iterator<Item = io::Result<String>>, port: u16) -> io::Result<Vec<Socket>> {
+pub fn listeners(lines: impl Iterator<Item = io::Result<String>>, port: u16) -> io::Result<Vec<Socket>> {
     let mut found = Vec::new();
     // The first line names the columns.
     for line in lines.skip(1) {
@@ -75,7 +75,7 @@ fn listeners(lines: impl Iterator<Item = io::Result<String>>, port: u16) -> io::
 }
 
 /// Before it is taken a connection has no inode and passes for root's, and so does what is left of one (`sock_i_uid`, `net/core/sock.c`).
-fn taken(
+pub fn taken(
     lines: impl Iterator<Item = io::Result<String>>,
     here: SocketAddr,
     there: SocketAddr,

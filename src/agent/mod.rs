@@ -1,6 +1,10 @@
 //! The process on every node during a run: arms the kernel, watches from where it stands, writes down what it saw.
 
 mod addresses;
+#[cfg(any(test, fuzzing))]
+mod any_answer;
+#[cfg(any(test, fuzzing))]
+mod any_plan;
 mod canary;
 mod clock;
 mod containers;
@@ -35,6 +39,10 @@ mod test_server;
 mod watch;
 
 #[cfg(fuzzing)]
+pub use any_answer::read_any_answer;
+#[cfg(fuzzing)]
+pub use any_plan::read_any_plan;
+#[cfg(fuzzing)]
 pub use decide::read_any_state;
 pub use decide::{Order, Times};
 pub use error::Error;
@@ -52,19 +60,19 @@ use crate::{
 use anyhow::Context;
 use clap::Args;
 use journal::Report;
-use kernel::{Keeper, Setup};
+use kernel::{Keeper, Setup, until_it_opens};
 use own_server::OwnServer;
 use record::Record;
 use state::Store;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
+    time::{Duration, TryFromFloatSecsError},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch as channel},
-    task::JoinSet,
+    task::{JoinSet, block_in_place},
     time::timeout,
 };
 
@@ -140,19 +148,12 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     if let Some(member) = etcd_member::Member::of(&args, &plan) {
         tasks.spawn(etcd_member::watch(member, orders.clone(), journal.clone()));
     }
-    // Kept here so that the channel stays open where the kernel can't be used.
+    // Kept here so that the channel outlives whoever keeps the table.
     let _phases = phases.clone();
-    match keeper(&args, &plan, boot_id, &store, &journal, phases.clone()) {
-        Ok(keeper) => drop(tasks.spawn(keeper.run(orders, stopped))),
-        Err(error) => {
-            // Nothing to wait for in the end.
-            drop(stopped);
-            tracing::error!(%error, "this node can't take part");
-            let unfit = Some(RecordPhase::Unfit);
-            journal.report(Report { phase: unfit, message: Some(error.to_string()), ..journal.last_report() });
-            phases.send_replace(unfit);
-        }
-    }
+    tasks.spawn({
+        let (args, plan, store, journal) = (args.clone(), plan.clone(), store.clone(), journal.clone());
+        async move { keep_table(&args, &plan, &boot_id, &store, &journal, phases, (orders, stopped)).await }
+    });
     tasks.spawn(addresses::watch(plan.clone(), args.node.clone(), journal.clone()));
     let record = Record::new(route.clone(), &args.namespace, (&plan.run, &plan.run_uid), &args.node, journal.clone());
     // As many as three answers may arrive while an upload is under way.
@@ -165,20 +166,21 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
         async move { orders::follow_run(client, &run, &uid, there, order).await }
     });
     observe_all(&mut tasks, &args, &plan, &route, &journal);
-    if let Ok(store) = store.as_ref().cloned() {
-        let journal = journal.clone();
-        tasks.spawn(async move { journal.keep(store).await });
-    }
+    tasks.spawn({
+        let (store, journal) = (store.clone(), journal.clone());
+        async move { journal.keep(store).await }
+    });
 
     until_told_to_end(&mut tasks).await?;
-    // Resolves when the keeper is gone, or never was.
+    // Resolves when nobody keeps the table any more.
     stop.send_replace(true);
     if timeout(FAREWELL, stop.closed()).await.is_err() {
         tracing::warn!("the table was not looked after in time");
     }
     tasks.shutdown().await;
-    if let Ok(store) = &store {
-        store.write_journal(&journal.status())?;
+    // What the disk refuses is still uploaded.
+    if let Err(error) = store.write_journal(&journal.status()) {
+        tracing::warn!(%error, "the journal is behind");
     }
     if !matches!(timeout(FAREWELL, record.upload(&mut true)).await, Ok(Ok(()))) {
         tracing::warn!("the record is behind the journal");
@@ -199,8 +201,39 @@ pub async fn carry_out(
     let (plan, boot_id) = begin(args)?;
     let (store, journal) = resume(args, &plan, &boot_id);
     let (phases, _phase) = channel::channel(None);
-    keeper(args, &plan, boot_id, &store, &journal, phases)?.run(orders, stop).await;
+    keeper(args, &plan, &boot_id, &store, &journal, phases)?.run(orders, stop).await;
     Ok(())
+}
+
+/// Keeps this node's table, until told to end. Where the kernel can't be used it says so and goes on trying: a table of an earlier process
+/// waits for whoever acts on an abort.
+async fn keep_table(
+    args: &AgentArgs,
+    plan: &RunPlan,
+    boot_id: &str,
+    store: &Store,
+    journal: &Journal,
+    phases: channel::Sender<Option<RecordPhase>>,
+    (orders, mut stopped): (channel::Receiver<Order>, channel::Receiver<bool>),
+) {
+    let set = |phase: Option<RecordPhase>| {
+        phases.send_if_modified(|old| std::mem::replace(old, phase) != phase);
+    };
+    // Netlink and the disk are waited for.
+    let open = || block_in_place(|| keeper(args, plan, boot_id, store, journal, phases.clone()));
+    let failed = |error: &anyhow::Error| {
+        let (unfit, before) = (Some(RecordPhase::Unfit), journal.last_report());
+        let message = Some(error.to_string());
+        if before.message != message {
+            tracing::error!(%error, "this node can't take part");
+        }
+        journal.report(Report { phase: unfit, message, ..before });
+        set(unfit);
+    };
+    if let Some(keeper) = until_it_opens(open, failed, &mut stopped).await {
+        set(None);
+        keeper.run(orders, stopped).await;
+    }
 }
 
 /// The plan, and the boot that this is.
@@ -212,10 +245,10 @@ fn begin(args: &AgentArgs) -> Result<(RunPlan, String), Error> {
 }
 
 /// What this node's disk has of the run, and the journal that goes on from there.
-fn resume(args: &AgentArgs, plan: &RunPlan, boot_id: &str) -> (Result<Store, Error>, Journal) {
+fn resume(args: &AgentArgs, plan: &RunPlan, boot_id: &str) -> (Store, Journal) {
     let store = Store::open(&args.state_dir, &plan.run_uid);
-    let earlier = store.as_ref().ok().and_then(Store::journal);
-    (store, Journal::new(plan.hash(), boot_id.into(), earlier))
+    let journal = Journal::new(plan.hash(), boot_id.into(), store.journal());
+    (store, journal)
 }
 
 async fn until_told_to_end(tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
@@ -243,16 +276,25 @@ fn read_plan(path: &Path, node: &str) -> Result<RunPlan, Error> {
 fn keeper(
     args: &AgentArgs,
     plan: &RunPlan,
-    boot_id: String,
-    store: &Result<Store, Error>,
+    boot_id: &str,
+    store: &Store,
     journal: &Journal,
     phases: channel::Sender<Option<RecordPhase>>,
 ) -> anyhow::Result<Keeper<Netfilter>> {
-    let store = store.as_ref().map_err(|e| anyhow::anyhow!("{e}"))?.clone();
-    let setup = Setup {
+    let setup = setup(plan, &args.node, boot_id.into(), args.ready.ready_file.clone())?;
+    Ok(Keeper::new(Netfilter::open()?, setup, store.clone(), journal.clone(), phases))
+}
+
+/// What this node's part in a plan is.
+fn setup(plan: &RunPlan, node: &str, boot_id: String, ready_file: PathBuf) -> anyhow::Result<Setup> {
+    let windows = plan.windows_at(node, plan.duration_seconds).into_iter();
+    let windows = windows
+        .map(|(from, to)| Ok((Duration::try_from_secs_f64(from)?, Duration::try_from_secs_f64(to)?)))
+        .collect::<Result<Vec<_>, TryFromFloatSecsError>>();
+    Ok(Setup {
         spec: TableSpec {
             name: table_name(&plan.run_uid),
-            rules: rules_at(plan, &args.node),
+            rules: rules_at(plan, node),
             heal_port: plan.heal.port,
             heal_token: plan.heal.token_bytes().map_err(Error::Token)?,
         },
@@ -260,16 +302,11 @@ fn keeper(
             .context("failed to read longestSeconds of the plan")?,
         duration: Duration::try_from_secs_f64(plan.duration_seconds)
             .context("failed to read durationSeconds of the plan")?,
-        windows: plan
-            .windows_at(&args.node, plan.duration_seconds)
-            .into_iter()
-            .map(|(from, to)| (Duration::from_secs_f64(from), Duration::from_secs_f64(to)))
-            .collect(),
+        windows: windows.context("failed to read the windows of the plan")?,
         heal_addresses: plan.members.iter().flat_map(|m| m.heal_addresses.iter().copied()).collect(),
         boot_id,
-        ready_file: args.ready.ready_file.clone(),
-    };
-    Ok(Keeper::new(Netfilter::open()?, setup, store, journal.clone(), phases)?)
+        ready_file,
+    })
 }
 
 /// Sends this node's datagrams to other agents' nodes, and writes down what its own kernel counts of theirs. Never returns.

@@ -12,22 +12,31 @@ use std::{
 const STATE: &str = "state.json";
 const JOURNAL: &str = "journal.json";
 
-/// The directory of one run below the state directory.
+/// The directory of one run below the state directory, made when something is written.
 #[derive(Clone, Debug)]
 pub struct Store {
+    state_dir: PathBuf,
     directory: PathBuf,
 }
 
 impl Store {
-    /// Makes the directory of `run_uid` and removes those of other runs, of which there is at most one at a time.
-    ///
-    /// # Errors
-    /// Where the directory can't be made.
-    pub fn open(state_dir: &Path, run_uid: &str) -> Result<Self, Error> {
-        let directory = state_dir.join(run_uid);
-        fs::create_dir_all(&directory).map_err(|source| Error::WriteState { path: directory.clone(), source })?;
-        sweep(state_dir, run_uid);
-        Ok(Store { directory })
+    /// That of `run_uid`.
+    pub fn open(state_dir: &Path, run_uid: &str) -> Self {
+        Store { state_dir: state_dir.into(), directory: state_dir.join(run_uid) }
+    }
+
+    /// Removes what other runs left behind, and nothing that does not look like a run's directory.
+    pub fn sweep(&self) {
+        for entry in fs::read_dir(&self.state_dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let is_run = path.join(STATE).is_file() || path.join(JOURNAL).is_file();
+            if is_run
+                && path != self.directory
+                && let Err(error) = fs::remove_dir_all(&path)
+            {
+                tracing::warn!(%error, path = %path.display(), "failed to remove what another run left");
+            }
+        }
     }
 
     /// What an earlier process of this run wrote down; the default where there was none.
@@ -74,6 +83,7 @@ impl Store {
     fn write<T: Serialize>(&self, file: &str, value: &T, durable: bool) -> Result<(), Error> {
         let path = self.directory.join(file);
         let replace = || -> io::Result<()> {
+            fs::create_dir_all(&self.directory)?;
             let next = path.with_extension("next");
             let mut target = fs::File::create(&next)?;
             target.write_all(&serde_json::to_vec(value)?)?;
@@ -83,25 +93,11 @@ impl Store {
             fs::rename(&next, &path)?;
             if durable {
                 fs::File::open(&self.directory)?.sync_all()?;
-                self.directory.parent().map_or(Ok(()), |p| fs::File::open(p)?.sync_all())?;
+                fs::File::open(&self.state_dir)?.sync_all()?;
             }
             Ok(())
         };
         replace().map_err(|source| Error::WriteState { path: path.clone(), source })
-    }
-}
-
-/// Removes what other runs left behind, and nothing that does not look like a run's directory.
-fn sweep(state_dir: &Path, run_uid: &str) {
-    for entry in fs::read_dir(state_dir).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let is_run = path.join(STATE).is_file() || path.join(JOURNAL).is_file();
-        if is_run
-            && entry.file_name() != run_uid
-            && let Err(error) = fs::remove_dir_all(&path)
-        {
-            tracing::warn!(%error, path = %path.display(), "failed to remove what another run left");
-        }
     }
 }
 
@@ -112,19 +108,22 @@ mod tests {
     #[test]
     fn state_and_journal_come_back_and_other_runs_go() {
         let dir = tempfile::tempdir().unwrap();
-        let old = Store::open(dir.path(), "old-run").unwrap();
+        let old = Store::open(dir.path(), "old-run");
         old.write_state(&Persisted::default()).unwrap();
         fs::create_dir(dir.path().join("not-ours")).unwrap();
 
-        let store = Store::open(dir.path(), "run").unwrap();
+        let store = Store::open(dir.path(), "run");
         assert_eq!(store.state().unwrap(), Persisted::default());
         let state = Persisted { armed: true, boot_id: "b".into(), ..Default::default() };
         store.write_state(&state).unwrap();
         let journal = NodeRecordStatus { message: Some("seen".into()), ..Default::default() };
         store.write_journal(&journal).unwrap();
 
-        let again = Store::open(dir.path(), "run").unwrap();
+        let again = Store::open(dir.path(), "run");
         assert_eq!((again.state().unwrap(), again.journal()), (state, Some(journal)));
+        assert!(dir.path().join("old-run").exists(), "not before the run was read");
+        again.sweep();
+        assert!(again.state().unwrap().armed);
         assert!(!dir.path().join("old-run").exists());
         assert!(dir.path().join("not-ours").exists());
     }
@@ -132,7 +131,8 @@ mod tests {
     #[test]
     fn a_state_that_cannot_be_read_is_an_error_and_a_journal_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), "run").unwrap();
+        let store = Store::open(dir.path(), "run");
+        store.write_state(&Persisted::default()).unwrap();
         fs::write(dir.path().join("run").join(STATE), "{").unwrap();
         fs::write(dir.path().join("run").join(JOURNAL), "{").unwrap();
         assert!(store.state().is_err());

@@ -27,7 +27,7 @@ pub use observation::{
     ENDPOINT_NONE, ENDPOINT_PARTLY, ENDPOINT_READY, ENDPOINT_UNREADY, ETCD, ETCD_DISK, ETCD_LEADER, KUBERNETES_SERVICE,
     LEADER_DOWN, LEADER_UNREAD, LEADING, Moment, NOT_LEADING, SINCE, Span, SpanKind,
 };
-pub use outcome::{Bounds, Check, Finding, FindingResult, Onset, Prediction, Verdict, Window};
+pub use outcome::{Bounds, Check, Finding, FindingResult, NotMade, Onset, Prediction, Verdict, Window};
 pub use packed::Error as PackedError;
 pub use rack_partition::{
     AgentCount, Endpoint, Expect, Guards, Phase, Plan, RackPartition, RackPartitionSpec, RackPartitionStatus, Schedule,

@@ -48,8 +48,8 @@ pub enum SpanKind {
     /// `exited`, or `gone` where it vanished while nobody could look; from and to are the runtime's own start and end times, or
     /// the last look's.
     Container,
-    /// A Lease. Subject `<namespace>/<name>`, state: the holder (empty when released), detail `transitions=<n> acquired=<time>`, the
-    /// time by the holder's clock.
+    /// A Lease. Subject `<namespace>/<name>`, state: the holder (empty when released), detail `transitions=<n> acquired=<time>
+    /// renewed=<time> seen=<time>`: both by the holder's clock, and by the operator's when the last renewal was first seen.
     Lease,
     /// A node's Ready condition. Subject: node, state `True`, `False` or `Unknown`, detail `since=<time>`: the condition's own word of
     /// when it changed last.
@@ -91,7 +91,7 @@ pub enum SpanKind {
     /// time by the component's own clock. Subject `left out`, state `unread`: there were more, and what the detail says was not read or not
     /// written down. For people: no check rests on it.
     Event,
-    /// Whether everything desired was actual. Subject `cluster`, state `ok` or `waiting`; detail says for what.
+    /// Whether everything desired was actual. Subject `cluster`, state `ok`, `waiting` (detail says for what) or `unread` (no answer).
     Convergence,
 }
 

@@ -145,6 +145,16 @@ pub struct Finding {
     pub evidence: String,
 }
 
+/// A check that a run did not make, so that nobody takes its verdict for more than it is.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NotMade {
+    /// As findings call it, or by its number in `docs/checks.md` where no run makes it.
+    pub check: String,
+    /// What would have it made, or what of it nobody looks at.
+    pub reason: String,
+}
+
 /// The answer to "did the cluster behave?".
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 pub enum Verdict {

@@ -9,7 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time};
 
-use super::{AbortWhen, Cut, Effect, Finding, Flap, Onset, Prediction, Side, StoreRevisions, Traffic, Verdict};
+use super::{
+    AbortWhen, Cut, Effect, Finding, Flap, NotMade, Onset, Prediction, Side, StoreRevisions, Traffic, Verdict,
+};
 
 /// One cut of the cluster: what is cut from what, for how long, and what is watched meanwhile.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -324,6 +326,12 @@ pub struct RackPartitionStatus {
     pub verdict: Option<Verdict>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
+    /// Checks of which a judged run has no finding, because nobody was to look: the verdict does not speak of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_looked_at: Vec<NotMade>,
+    /// Checks, and parts of checks, that no run makes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_supported: Vec<NotMade>,
     /// Where the stores of etcd's members are found to differ: the way back, step by step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runbook: Option<String>,

@@ -76,6 +76,8 @@ fn with(run: RackPartition, judgement: Judgement, runbook: Option<String>) -> Ra
     let status = RackPartitionStatus {
         phase: Some(Phase::Done),
         verdict: Some(judgement.verdict),
+        not_looked_at: report::not_made(&judgement.findings),
+        not_supported: report::unsupported(),
         findings: judgement.findings,
         onset: judgement.onset,
         runbook,
@@ -195,6 +197,16 @@ mod tests {
         let read = Journals::read(&to).unwrap();
         let spec = read.run.spec.clone();
         assert_eq!(judged(read, &spec).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_run_says_what_its_verdict_does_not_speak_of() {
+        let mut judgement = fixture::passing().judge();
+        judgement.findings.retain(|f| f.check != crate::api::Check::StoreAgreement);
+        let status = with(journals().run, judgement, None).status.unwrap();
+        let named: Vec<&str> = status.not_looked_at.iter().map(|n| n.check.as_str()).collect();
+        assert_eq!((named.as_slice(), status.verdict), (["StoreAgreement"].as_slice(), Some(Verdict::Pass)));
+        assert!(status.not_supported.iter().any(|n| n.check == "C27"));
     }
 
     #[test]

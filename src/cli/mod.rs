@@ -17,7 +17,7 @@ mod unknown_fields;
 pub use export::{ExportArgs, export};
 pub use heal::{HealArgs, heal};
 pub use judge::JudgeArgs;
-pub use lifeline::{read as read_lifeline, script as lifeline};
+pub use lifeline::script as lifeline;
 pub use plan::PlanArgs;
 pub use schema::all as schemas;
 pub use snapshot::SnapshotArgs;

@@ -8,8 +8,8 @@ mod phases;
 pub use due::{Due, due, is_held};
 pub use nodes::Nodes;
 pub use phases::{
-    LAST_CALL_SECONDS, SLACK_SECONDS, aborted, after, arming, before, deadline, during, is_late, may_have_touched,
-    refused,
+    HOLD_SECONDS, LAST_CALL_SECONDS, SLACK_SECONDS, aborted, after, arming, before, deadline, during, is_late,
+    may_have_touched, refused,
 };
 
 use crate::api::{Phase, RackPartitionStatus, conditions};

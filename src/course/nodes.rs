@@ -58,6 +58,14 @@ impl<'a> Nodes<'a> {
         self.records.iter().filter(|r| !says_gone(r)).map(|r| r.spec.node.as_str()).collect()
     }
 
+    /// The nodes that have not said that their table is gone, once the cut has been over for so long that they should have. A machine that
+    /// was paused in mid-cut goes on where it was, with clocks that stood still: for it the cut is not over.
+    pub fn overdue(&self, status: &RackPartitionStatus, now: Timestamp) -> BTreeSet<&'a str> {
+        let is_late = status.schedule.as_ref().is_some_and(|s| now > later(s.heal_at.0, LATE_SECONDS));
+        let silent = |n: &&str| is_late && !self.of(n).is_some_and(says_gone);
+        self.names.iter().copied().filter(silent).collect()
+    }
+
     /// Whether every node has said that its table is gone. Then nobody is cut any more, whatever any clock shows: what ended once is
     /// never armed again.
     pub fn are_all_free(&self) -> bool {
@@ -194,5 +202,35 @@ mod tests {
         let free = || says(Some(Healed), Some(false));
         assert!(!are_all_free(&["w1", "w2", "w3"], free()), "w3 has no record");
         assert!(!are_all_free(&[], free()), "of nobody nothing is known");
+    }
+
+    #[test]
+    fn who_should_have_spoken_is_told_and_nobody_else() {
+        use RecordPhase::{Healed, Loaded};
+        let heal_at = Timestamp::now();
+        let at = |seconds| MicroTime(later(heal_at, seconds));
+        let schedule = Schedule { cut_at: at(-60.0), heal_at: at(0.0), recover_by: at(300.0), observed_until: None };
+        let says = |phase, table| NodeRecordStatus {
+            phase: Some(phase),
+            kernel: Some(Kernel { table, ..Default::default() }),
+            ..Default::default()
+        };
+        let overdue = |schedule: Option<Schedule>, w2: NodeRecordStatus, seconds: f64| -> Vec<String> {
+            let records = [record("w1", says(Healed, false)), record("w2", w2)];
+            let nodes = Nodes { names: BTreeSet::from(["w1", "w2", "w3"]), records: &records };
+            let status = RackPartitionStatus { schedule, ..Default::default() };
+            nodes.overdue(&status, later(heal_at, seconds)).into_iter().map(str::to_owned).collect()
+        };
+        let scheduled = || Some(schedule.clone());
+        assert_eq!(overdue(scheduled(), says(Loaded, true), 11.0), ["w2", "w3"], "w3 has no record");
+        assert_eq!(overdue(scheduled(), says(Healed, true), 11.0), ["w2", "w3"], "a table is a table");
+        assert_eq!(overdue(scheduled(), says(Healed, false), 11.0), ["w3"]);
+        let nobody = Vec::<String>::new();
+        assert_eq!(overdue(scheduled(), says(Loaded, true), 9.0), nobody, "it may be about to say so");
+        assert_eq!(overdue(None, says(Loaded, true), 11.0), nobody, "nothing was scheduled");
+        let records = ["w1", "w2"].map(|node| record(node, says(Healed, false)));
+        let nodes = Nodes { names: BTreeSet::from(["w1", "w2"]), records: &records };
+        let status = RackPartitionStatus { schedule: scheduled(), ..Default::default() };
+        assert!(nodes.overdue(&status, later(heal_at, 3600.0)).is_empty(), "all have spoken");
     }
 }

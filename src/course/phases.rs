@@ -18,7 +18,7 @@ pub const SLACK_SECONDS: f64 = 2.0;
 /// For so long everything desired must have been actual without a break. Longer than the eviction, probe and resync periods of
 /// seconds that could break it again, and half of what research asks for at upstream's timers (60 s), because the wait is paid
 /// in every run.
-const HOLD_SECONDS: f64 = 30.0;
+pub const HOLD_SECONDS: f64 = 30.0;
 
 /// What to do about a node on which it failed.
 const ADVICE: &str = "see to the node and its agent's pod, then create the run again";

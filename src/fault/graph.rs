@@ -81,6 +81,7 @@ impl<'a> Graph<'a> {
         self.hear(a, b) || !ports.iter().any(|p| self.fault.ports.hit_tcp(*p))
     }
 
+    /// Every member of etcd: nobody says here which of them are learners, who have no vote. Predictions tell that as an assumption.
     fn voters(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         self.snapshot.etcd.iter().map(|m| m.node.as_str())
     }

@@ -13,7 +13,7 @@ mod sample;
 mod select;
 mod shape;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod traffic;
 
 pub use datagram::{FLOWS, Way, is_operators};

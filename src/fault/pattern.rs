@@ -29,6 +29,10 @@ pub enum Effect {
 /// What is left of a cut that flaps is no window of its own below this, seconds: sums of fractions are not exact.
 const SHORTEST_WINDOW: f64 = 0.01;
 
+/// Windows that one cut can have: `spec.duration` is an hour at the most, and each half of `spec.flap` a second at least. A plan that
+/// somebody else wrote may name no time at all, and its windows would never end.
+const MOST_WINDOWS: usize = 1800;
+
 /// Effect and times.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -56,10 +60,12 @@ impl Pattern {
     /// When the cut has effect on a node of this rack, seconds after its beginning, for one of this length.
     pub fn windows(&self, rack: Option<&str>, length: f64) -> Vec<(f64, f64)> {
         let early = rack.and_then(|r| self.early_seconds.get(r)).copied().unwrap_or(0.0);
-        let end = (length - early).max(0.0);
-        let Some((down, up)) = self.flap else { return vec![(0.0, end)] };
+        // Whatever a plan says, none ends after the cut or before it begins.
+        let end = (length - early.max(0.0)).max(0.0);
+        let flap = self.flap.map(|(down, up)| (down.max(0.0), up.max(0.0)));
+        let Some((down, up)) = flap else { return vec![(0.0, end)] };
         let starts = (0..).map(|k| f64::from(k) * (down + up)).take_while(|start| end - *start > SHORTEST_WINDOW);
-        starts.map(|start| (start, (start + down).min(end))).collect()
+        starts.take(MOST_WINDOWS).map(|start| (start, (start + down).min(end))).collect()
     }
 }
 

@@ -4,20 +4,14 @@ use super::{
     Case, MAX_UNWATCHED, Said, Slack,
     cite::{cite, when},
     pairs::seen_by,
-    timeline::{Seen, Track, longest_hole, longest_hole_at},
+    timeline::{Seen, Track, longest_between, longest_hole},
+    tried::{CANARY_PERIOD, LOCAL_CANARY, OPERATOR_CANARY, untried},
 };
 use crate::{
     api::{Check, Finding, FindingResult, Prospect, SpanKind},
     predict::{ApiForecast, count, seconds},
 };
 
-/// A canary write is given up after this, seconds: one that was begun before the heal may be acknowledged after it, and so long
-/// a sample may be apart from the next.
-const CANARY_DEADLINE: f64 = 5.0;
-/// The operator's canary period, seconds: the shortest gap that can be seen.
-const CANARY_PERIOD: f64 = 0.5;
-/// A node's own canary: one a second, and one that hangs is given up after two.
-const LOCAL_CANARY: f64 = 3.0;
 /// One server may be without writes for so much longer than its side, seconds, before it is told: its connections to a lost
 /// member of etcd are dialled anew. Ours.
 const ONE_SERVER: f64 = 10.0;
@@ -27,7 +21,7 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
         let said = match side.writable {
             Prospect::Yes => writable(case, side).unwrap_or_else(Said::open),
             Prospect::No => {
-                let answer = seconds(CANARY_DEADLINE);
+                let answer = seconds(LOCAL_CANARY);
                 refused(case, side).tolerating(format!("{answer} before the heal, and the clocks' error"))
             }
             Prospect::Maybe => either(case, side),
@@ -44,6 +38,35 @@ struct Server<'c, 'a> {
     /// Only its own node could look: the operator was on another side.
     is_away: bool,
     acks: Vec<Seen<'a>>,
+}
+
+impl Server<'_, '_> {
+    /// When nobody tried to write through it, seconds after the cut.
+    fn untried(&self, from: f64, to: f64) -> Vec<(f64, f64)> {
+        let patience = if self.is_away { LOCAL_CANARY } else { OPERATOR_CANARY };
+        untried(self.track.series(SpanKind::Canary, self.name), from, to, patience)
+    }
+}
+
+/// The longest time without an acknowledged write.
+struct Gap {
+    /// When it begins, seconds after the cut.
+    from: f64,
+    /// Seconds, those for which nobody tried among them.
+    seen: f64,
+    /// The longest one in which somebody tried all the time, seconds.
+    proven: f64,
+}
+
+impl Gap {
+    /// Through any of these servers between `from` and `to`, seconds after the cut.
+    fn of(servers: &[&Server<'_, '_>], from: f64, to: f64) -> Self {
+        let acks: Vec<(f64, f64)> = servers.iter().flat_map(|s| &s.acks).map(|s| (s.from, s.to)).collect();
+        let untried = servers.iter().flat_map(|s| s.untried(from, to));
+        let proven = longest_between(acks.iter().copied().chain(untried).collect(), from, to).1;
+        let (from, seen) = longest_between(acks, from, to);
+        Gap { from, seen, proven }
+    }
 }
 
 /// # Errors
@@ -83,19 +106,21 @@ struct Bound {
 }
 
 impl Bound {
-    /// `gap`: the longest time without a write, `alone`: the longest without one through one of the servers; the cut ends at `heal`. All in
-    /// seconds.
-    fn judge(&self, gap: f64, alone: f64, heal: f64) -> FindingResult {
+    /// `gap`: the longest time without a write, `alone`: those without one through a single server; the cut ends at `heal`, seconds after
+    /// its beginning. Only a time in which somebody tried accuses.
+    fn judge(&self, gap: &Gap, alone: &[Gap], heal: f64) -> FindingResult {
         let Bound { limit, is_accepted, unsure } = *self;
         match is_accepted {
             // What may last longer than the cut proves nothing by lasting as long.
-            _ if gap >= heal && heal <= limit => FindingResult::Noted,
-            _ if gap >= heal && heal - unsure > limit => FindingResult::Violated,
-            true if gap - unsure > limit => FindingResult::Violated,
-            true if gap + unsure > limit => FindingResult::Inconclusive,
-            false if gap - unsure > limit => FindingResult::Degraded,
-            _ if alone > limit + ONE_SERVER => FindingResult::Degraded,
-            false if gap + unsure > limit => FindingResult::Noted,
+            _ if gap.seen >= heal && heal <= limit => FindingResult::Noted,
+            _ if gap.proven >= heal && heal - unsure > limit => FindingResult::Violated,
+            true if gap.proven - unsure > limit => FindingResult::Violated,
+            true if gap.seen + unsure > limit => FindingResult::Inconclusive,
+            false if gap.proven - unsure > limit => FindingResult::Degraded,
+            false if gap.seen - unsure > limit => FindingResult::Inconclusive,
+            _ if alone.iter().any(|a| a.proven > limit + ONE_SERVER) => FindingResult::Degraded,
+            _ if alone.iter().any(|a| a.seen > limit + ONE_SERVER) => FindingResult::Inconclusive,
+            false if gap.seen + unsure > limit => FindingResult::Noted,
             _ => FindingResult::Held,
         }
     }
@@ -109,9 +134,9 @@ fn writable(case: &Case<'_>, side: &ApiForecast) -> Result<Said, String> {
     let all: Vec<Seen<'_>> = servers.iter().flat_map(|s| s.acks.iter().copied()).collect();
     // From the last acknowledgement before the cut on, so that a gap over its edge counts in full.
     let start = all.iter().filter(|s| s.from <= 0.0).map(|s| s.to.min(0.0)).fold(f64::NEG_INFINITY, f64::max);
-    let (gap_from, gap) = longest_hole_at(&all, start, heal);
-    let alone = servers.iter().map(|s| (s.name, longest_hole(&s.acks, start, heal)));
-    let (slowest, alone) = alone.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or(("none", heal));
+    let gap = Gap::of(&servers.iter().collect::<Vec<_>>(), start, heal);
+    let alone: Vec<Gap> = servers.iter().map(|s| Gap::of(&[s], start, heal)).collect();
+    let slowest = servers.iter().zip(&alone).max_by(|a, b| a.1.seen.total_cmp(&b.1.seen));
 
     let resolution = if servers.iter().any(|s| s.is_away) { LOCAL_CANARY } else { CANARY_PERIOD };
     let accepted = case.accepted(|e| e.api_unavailable);
@@ -121,13 +146,19 @@ fn writable(case: &Case<'_>, side: &ApiForecast) -> Result<Said, String> {
         // Either end of a gap may be another observer's.
         unsure: 2.0 * servers.iter().map(|s| s.track.error).fold(0.0, f64::max),
     };
-    let result = bound.judge(gap, alone, heal);
+    let result = bound.judge(&gap, &alone, heal);
 
-    let mut observed = format!("longest without a write {}", seconds(gap));
-    if gap > resolution {
-        observed += &format!(", from {}", when(gap_from, heal));
+    let mut observed = format!("longest without a write {}", seconds(gap.seen));
+    if gap.seen > resolution {
+        observed += &format!(", from {}", when(gap.from, heal));
     }
-    observed += &format!("; {slowest} alone {}", seconds(alone));
+    if let Some((server, alone)) = slowest {
+        observed += &format!("; {} alone {}", server.name, seconds(alone.seen));
+    }
+    let idle = servers.iter().flat_map(|s| s.untried(start, heal)).map(|(from, to)| to - from).fold(0.0, f64::max);
+    if idle > 0.0 {
+        observed += &format!("; nobody tried for up to {}", seconds(idle));
+    }
     let last = all.iter().rfind(|s| s.meets(0.0, heal)).or(all.first());
     let seen_by = |seen: &Seen<'_>| servers.iter().find(|s| s.name == seen.span.subject).map(|s| s.track);
     let evidence = last.and_then(|seen| Some(cite(seen_by(seen)?, seen)));
@@ -156,14 +187,15 @@ fn either(case: &Case<'_>, side: &ApiForecast) -> Said {
 
 fn refused(case: &Case<'_>, side: &ApiForecast) -> Said {
     let heal = case.timeline.heal;
-    if side.seconds >= heal - CANARY_DEADLINE {
-        let why = format!("the cut ends before {} are over", seconds(side.seconds + CANARY_DEADLINE));
+    // One that was begun before the heal may be acknowledged after it.
+    if side.seconds >= heal - LOCAL_CANARY {
+        let why = format!("the cut ends before {} are over", seconds(side.seconds + LOCAL_CANARY));
         return Said::new(FindingResult::Noted, "the cut is too short to tell", why);
     }
     let (mut example, mut seen_last) = (None, f64::NEG_INFINITY);
     for node in &side.servers {
         let Some(track) = case.timeline.agent(node) else { return Said::open(format!("no record of {node}")) };
-        let (from, to) = (case.edge(side.seconds, track), heal - case.edge(CANARY_DEADLINE, track));
+        let (from, to) = (case.edge(side.seconds, track), heal - case.edge(LOCAL_CANARY, track));
         let spans = track.series(SpanKind::Canary, node);
         if from >= to {
             return Said::open(format!("{node}: its clock is too uncertain to tell"));

@@ -4,7 +4,7 @@
 use super::{
     Case, MAX_UNWATCHED, Said,
     cite::{cite, some, when},
-    heal_budgets,
+    heal_budgets, heal_control_plane, heal_nodes,
     pods::{ApiPod, Gone, reader},
     timeline::{Track, merged},
 };
@@ -31,7 +31,8 @@ struct Ended<'a> {
 }
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
-    workloads(case).into_iter().chain(heal_budgets::check(case)).collect()
+    let control_plane = heal_control_plane::check(case).into_iter().chain(heal_nodes::check(case));
+    workloads(case).into_iter().chain(heal_budgets::check(case)).chain(control_plane).collect()
 }
 
 /// From the heal to this, seconds after the cut, whatever ends is put down to the heal, as far as anybody watched.

@@ -5,6 +5,7 @@ use super::{
     Case, LAST_LOOK, Said,
     cite::{cite, when},
     lease::Takeover,
+    lease_renewal::Renewal,
     timeline::{Seen, Track},
 };
 use crate::{
@@ -64,6 +65,11 @@ pub fn judge(case: &Case<'_>, lease: &LeaseForecast, takeover: Option<&Takeover<
     (gap(case, lease, takeover, &ending).tolerating(clocks), overlap(lease, takeover, &ending).tolerating(late))
 }
 
+/// Whether the old holder's process certainly went on until then, or led by its own word: seconds after the cut.
+pub fn went_on(case: &Case<'_>, lease: &LeaseForecast, until: f64) -> bool {
+    lease.tells_its_end() && ending(case, lease).is_ok_and(|end| end.until - end.error > until)
+}
+
 fn gap(case: &Case<'_>, lease: &LeaseForecast, takeover: &Takeover<'_, '_>, end: &Ending<'_, '_>) -> Said {
     let evidence = cite(end.track, end.seen);
     if end.running() {
@@ -77,7 +83,16 @@ fn gap(case: &Case<'_>, lease: &LeaseForecast, takeover: &Takeover<'_, '_>, end:
     };
     // Earlier than predicted is no harm: what would be, two leaders, is the other finding.
     let latest = lease.gap.latest_seconds;
+    // A renewal that was written when nobody led any more makes candidates wait anew.
+    let renewed = Renewal::seen(case, &lease.lease, takeover.old).until.filter(|until| *until > end.until - end.error);
+    let observed = match renewed {
+        Some(seen) if least > latest => {
+            format!("{observed}; not counted from there, for a renewal was seen {}", when(seen, case.timeline.heal))
+        }
+        _ => observed,
+    };
     let result = match (least > latest, most > latest) {
+        (true, _) if renewed.is_some() => FindingResult::Inconclusive,
         (true, _) => FindingResult::Degraded,
         // By no more than clocks and polls.
         (false, true) => FindingResult::Noted,

@@ -5,7 +5,8 @@ use super::{
     cite::{cite, when},
     leadership,
     lease_history::counts,
-    timeline::{Seen, Track, longest_unknown, unchanged},
+    lease_renewal::Renewal,
+    timeline::{Seen, Track, longest_unknown},
 };
 use crate::{
     api::{Check, Finding, FindingResult, Prospect, Side, SpanKind},
@@ -21,6 +22,8 @@ const POLL: f64 = 1.0;
 pub struct Takeover<'s, 'a> {
     pub seen_old: f64,
     pub seen_new: f64,
+    /// The last look at the old holder.
+    pub old: &'s Seen<'a>,
     pub new: &'s Seen<'a>,
     /// Error of both, seconds.
     pub error: f64,
@@ -65,18 +68,26 @@ fn history<'c, 'a>(case: &'c Case<'a>, lease: &LeaseForecast) -> Result<(&'c Tra
     if !before.is(&lease.lease.holder) {
         return Err(format!("{}: it had moved between the plan and the cut", cite(track, before)));
     }
-    let vouches = |before: &Seen<'_>, after: &Seen<'_>| counts(&lease.lease) && unchanged(before, after);
+    let vouches = |before: &Seen<'_>, after: &Seen<'_>| counts(&lease.lease) && unmoved(before, after);
     if longest_unknown(spans, 0.0, case.timeline.heal, vouches) > MAX_UNWATCHED {
         return Err("operator: the Lease was not seen all through the cut".into());
     }
     Ok((track, spans))
 }
 
+/// Whether a Lease says by its count and by when it was taken that nobody took it in between. Its renewals go on.
+fn unmoved(before: &Seen<'_>, after: &Seen<'_>) -> bool {
+    fn said<'a>(seen: &Seen<'a>) -> [Option<&'a str>; 3] {
+        ["transitions", "acquired", "lock"].map(|name| seen.span.told(name))
+    }
+    after.span.detail.is_some() && after.is(&before.span.state) && said(before) == said(after)
+}
+
 fn first_takeover<'s, 'a>(lease: &LeaseForecast, spans: &'s [Seen<'a>]) -> Option<Takeover<'s, 'a>> {
     let at = spans.iter().position(|s| s.from > 0.0 && !s.span.state.is_empty() && !s.is(&lease.lease.holder))?;
     let old = spans[..at].iter().rfind(|s| s.is(&lease.lease.holder))?;
     let error = old.to_error.max(spans[at].from_error);
-    Some(Takeover { seen_old: old.to, seen_new: spans[at].from, new: &spans[at], error })
+    Some(Takeover { seen_old: old.to, seen_new: spans[at].from, old, new: &spans[at], error })
 }
 
 /// Between two looks of the operator, the new holder's own word of when it began to take the Lease.
@@ -102,7 +113,7 @@ fn moved(case: &Case<'_>, lease: &LeaseForecast, track: &Track<'_>, spans: &[See
     };
     let new = takeover.new;
     let host = host_of(&new.span.state);
-    let taken = Taken::new(case, &takeover, lease.lease.node_of(&new.span.state), spans);
+    let taken = Taken::new(case, lease, &takeover, spans);
     let (result, how) = taken.judge(lease);
     let observed = format!("{host} leads from {}{how}", when(takeover.seen_new, heal));
     Said::new(result, observed, cite(track, new)).tolerating(taken.tolerance())
@@ -120,6 +131,10 @@ struct Taken {
     unplaced: bool,
     /// Its holder had given it up.
     released: bool,
+    /// The last renewal by its holder that was seen.
+    renewal: Renewal,
+    /// Its holder may have given it up between two looks: nothing shows that it went on, nor that it reached no API server.
+    may_be_released: bool,
     /// How often it moved, this time included.
     moves: usize,
     /// Until when the user accepts it, seconds after the cut.
@@ -129,9 +144,15 @@ struct Taken {
 }
 
 impl Taken {
-    /// `node`: where its new holder is. `spans`: the whole history of the Lease.
-    fn new(case: &Case<'_>, takeover: &Takeover<'_, '_>, node: &str, spans: &[Seen<'_>]) -> Self {
-        let Takeover { seen_old, seen_new, new, error } = *takeover;
+    /// `spans`: the whole history of the Lease.
+    fn new(case: &Case<'_>, lease: &LeaseForecast, takeover: &Takeover<'_, '_>, spans: &[Seen<'_>]) -> Self {
+        let Takeover { seen_old, seen_new, old, new, error } = *takeover;
+        let node = lease.lease.node_of(&new.span.state);
+        let renewal = Renewal::seen(case, &lease.lease, old);
+        let clocks = case.allowed_clock_error();
+        // It held it when it was cut off already, and no renewal came after that.
+        let is_cut_off = lease.moves == Certainty::Must && seen_old - error > clocks;
+        let was_silent = is_cut_off && renewal.until.is_some_and(|until| until <= clocks);
         let has_it = |s: &Side| s.nodes.iter().any(|n| n == node);
         let is_losing = |s: &Side| s.served == Prospect::No && has_it(s);
         let is_another = |s: &&Seen<'_>| !s.span.state.is_empty() && !s.is(&new.span.state);
@@ -143,9 +164,12 @@ impl Taken {
             on_losing_side: seen_new <= case.timeline.heal && case.evidence.sides.iter().any(is_losing),
             unplaced: !case.evidence.sides.iter().any(has_it),
             released: spans.iter().any(|s| s.span.state.is_empty() && s.from >= seen_old && s.from <= new.from),
+            renewal,
+            // Whoever releases a Lease ends at once; whoever is robbed of it tries for RenewDeadline to renew it.
+            may_be_released: !was_silent && !leadership::went_on(case, lease, seen_new + POLL),
             moves: 1 + spans.iter().filter(|s| s.from > new.to).filter(is_another).count(),
             accepted: case.accepted(|e| e.leader_takeover),
-            clocks: case.allowed_clock_error(),
+            clocks,
         }
     }
 
@@ -156,6 +180,22 @@ impl Taken {
     /// And after it. What the user accepts is by the clock that the schedule goes by.
     fn late(&self) -> f64 {
         if self.accepted.is_some() { 0.0 } else { self.clocks }
+    }
+
+    /// Whether the old one's renewal was certainly valid when it was taken, by the holder's own clock and the operator's.
+    fn is_robbed(&self, lease: &LeaseForecast) -> bool {
+        let is_valid = |renewed: f64| self.until - renewed < lease.lease.lease_duration - POLL;
+        !self.released && !lease.is_coordinated() && self.renewal.after.is_some_and(is_valid)
+    }
+    /// By how much after the cut the renewal may have been written from which candidates waited, seconds.
+    fn renewed_late(&self) -> f64 {
+        self.renewal.until.map_or(0.0, |until| until.max(0.0))
+    }
+
+    /// The longest time from that renewal to the takeover, in words.
+    fn since_renewed(&self) -> String {
+        let told = |renewed: f64| format!("{} or less after the last renewal", seconds(self.until - renewed));
+        self.renewal.after.map_or(String::new(), told)
     }
 
     fn tolerance(&self) -> String {
@@ -177,6 +217,13 @@ impl Taken {
             _ if until < window.earliest_seconds - self.early() && !self.released => {
                 (FindingResult::Violated, format!(", before {words}"))
             }
+            _ if self.is_robbed(lease) && !self.may_be_released => {
+                (FindingResult::Violated, format!(", {}", self.since_renewed()))
+            }
+            _ if self.is_robbed(lease) => {
+                let how = "and perhaps released in between";
+                (FindingResult::Inconclusive, format!(", {} {how}", self.since_renewed()))
+            }
             _ if accepted.is_some_and(|limit| after > limit) => {
                 (FindingResult::Violated, ", later than spec.expect.leaderTakeover".into())
             }
@@ -185,7 +232,9 @@ impl Taken {
                 let how = ", perhaps later than spec.expect.leaderTakeover, by clocks and polls";
                 (FindingResult::Inconclusive, how.into())
             }
-            Certainty::Must if accepted.is_none() && after - self.late() > window.latest_seconds => {
+            Certainty::Must
+                if accepted.is_none() && after - self.late() > window.latest_seconds + self.renewed_late() =>
+            {
                 (FindingResult::Degraded, format!(", later than {words}"))
             }
             // Whoever is picked before others is so again when it is back.
@@ -197,6 +246,11 @@ impl Taken {
             _ if self.released => (FindingResult::Noted, ", after it had been released".into()),
             _ if until < window.earliest_seconds => {
                 (FindingResult::Noted, format!(", before {words} by no more than clocks and polls"))
+            }
+            // Candidates wait anew after each renewal that they see.
+            Certainty::Must if accepted.is_none() && after - self.late() > window.latest_seconds => {
+                let renewed = format!("after a renewal that was seen {} after the cut", seconds(self.renewed_late()));
+                (FindingResult::Noted, format!(", later than {words}, {renewed}"))
             }
             Certainty::Must if accepted.is_none() && until > window.latest_seconds => {
                 (FindingResult::Noted, format!(", later than {words} by no more than clocks and polls"))

@@ -2,7 +2,7 @@
 //! each with its time. A step that takes longer than usual is told; one that is never seen is no recovery.
 
 use super::{
-    Case, Said,
+    Case, MAX_UNWATCHED, Said,
     cite::cite,
     leases_again,
     pairs::seen_by,
@@ -34,7 +34,7 @@ impl Step {
     /// come back to. What came well as close to the cut as clocks can tell may have been so before it.
     ///
     /// # Errors
-    /// Where nobody looked after the heal, or it did not come back and nobody knows whether it was well before the cut.
+    /// Where nobody looked after the heal, or it did not come back and nobody knows whether it was well before the cut or at the end.
     fn of(
         case: &Case<'_>,
         track: &Track<'_>,
@@ -53,6 +53,10 @@ impl Step {
         let first = spans.iter().find(|s| s.to >= heal && well(s));
         if first.is_none() && !was_well {
             return Err(format!("{}: {kind:?} of {subject} was not seen before the cut", track.who));
+        }
+        // It may have come back when nobody looked any more.
+        if first.is_none() && last.to < case.timeline.end - MAX_UNWATCHED {
+            return Err(format!("{}: not looked at until the end", cite(track, last)));
         }
         Ok(Some(Step {
             at: first.map(|s| (s.from - heal).max(0.0)),

@@ -1,10 +1,19 @@
 //! Recovery: everything desired is actual again and stays so.
 
-use super::{Case, Said, cite::cite};
+use super::{
+    Case, MAX_UNWATCHED, Said,
+    cite::cite,
+    heal_damage::LOOK,
+    timeline::{Seen, Track},
+};
 use crate::{
     api::{Check, Finding, FindingResult, SpanKind},
+    course::HOLD_SECONDS,
     predict::seconds,
 };
+
+/// State of a cluster of which the API did not answer the operator: that says nothing of it.
+const UNREAD: &str = "unread";
 
 /// Between the last look of the operator and the end of watching may lie this much, seconds.
 const LAST_LOOK: f64 = 15.0;
@@ -30,30 +39,26 @@ fn recovered(case: &Case<'_>, accepted: Option<f64>) -> Said {
         Err(why) => return Said::open(why),
     };
     let heal = case.timeline.heal;
-    let mut spans: Vec<_> = track.of_kind(SpanKind::Convergence).filter(|s| s.to >= heal).collect();
+    let mut spans: Vec<&Seen<'_>> = track.of_kind(SpanKind::Convergence).filter(|s| s.to >= heal).collect();
     spans.sort_by(|a, b| a.from.total_cmp(&b.from));
-    let Some(last) = spans.last() else { return Said::open("operator: nothing was seen after the heal") };
-    let latest = case.forecast.recovery.window.latest_seconds;
+    let Some(last) = spans.last().copied() else { return Said::open("operator: nothing was seen after the heal") };
     if !last.is("ok") {
-        let mut observed = format!("not recovered by the end of watching, {} after the heal", seconds(case.watched()));
-        if let Some(detail) = &last.span.detail {
-            observed += &format!(": waiting for {detail}");
-        }
-        return Said::new(never_well(case, accepted.unwrap_or(latest), track.error), observed, cite(track, last));
+        return not_recovered(case, track, (&spans[..], last), accepted);
     }
     if last.to < case.timeline.end - LAST_LOOK {
         return Said::open(format!("{}: not looked at until the end", cite(track, last)));
     }
+    spans.retain(|s| !s.is(UNREAD));
+    let latest = case.forecast.recovery.window.latest_seconds;
     let waited = spans.iter().rposition(|s| !s.is("ok"));
-    // It waited until then for certain, and not any more when it was next looked at.
+    // It waited until then for certain, and not any more from when it was seen well to the end.
     let took = waited.map_or(0.0, |at| (spans[at].to - heal).max(0.0));
-    let (least, most) = match waited {
-        Some(at) => (took - track.error, spans[at + 1].from - heal + track.error),
-        None => (0.0, 0.0),
-    };
-    let relapsed = spans.windows(2).any(|pair| pair[0].is("ok") && !pair[1].is("ok"));
+    let least = waited.map_or(0.0, |_| took - track.error);
+    let (from, to) = whole(&spans).map_or((heal, heal), |(from, to)| (from.max(heal), to));
+    let most = if from > heal { from - heal + track.error } else { 0.0 };
+    let has_relapsed = waited.is_some_and(|at| spans[..at].iter().any(|s| s.is("ok")));
     let mut observed = format!("recovered {} after the heal", seconds(took));
-    if relapsed {
+    if has_relapsed {
         observed += ", not at the first go";
     }
     let result = match accepted {
@@ -62,14 +67,60 @@ fn recovered(case: &Case<'_>, accepted: Option<f64>) -> Said {
             observed += ", or later by up to a look";
             FindingResult::Inconclusive
         }
-        Some(_) => FindingResult::Held,
         None if least > latest => {
             observed += &format!(", later than {}", seconds(latest));
             FindingResult::Degraded
         }
         None if most > latest => FindingResult::Noted,
-        None => FindingResult::Held,
+        _ if has_relapsed => FindingResult::Noted,
+        _ => FindingResult::Held,
+    };
+    let enough = seconds(HOLD_SECONDS);
+    // What may have broken a moment later is not known to stay.
+    let result = match to - from + LOOK < HOLD_SECONDS && result < FindingResult::Violated {
+        true => {
+            observed += &format!("; whole for {} until the end of watching, {enough} would tell", seconds(to - from));
+            FindingResult::Inconclusive
+        }
+        false => result,
     };
     let said = Said::new(result, observed, cite(track, waited.map_or(last, |at| spans[at])));
-    said.tolerating(format!("a look, and ± {} of clocks", seconds(track.error)))
+    said.tolerating(format!("a look, and ± {} of clocks; it stays so: {enough} at the end", seconds(track.error)))
+}
+
+/// From when to when it was seen whole at the end, seconds after the cut. Nobody may have looked for a moment.
+fn whole(spans: &[&Seen<'_>]) -> Option<(f64, f64)> {
+    let mut whole: Option<(f64, f64)> = None;
+    for seen in spans.iter().rev().take_while(|s| s.is("ok")) {
+        whole = match whole {
+            Some((from, _)) if from - seen.to > MAX_UNWATCHED => break,
+            Some((_, to)) => Some((seen.from, to)),
+            None => Some((seen.from, seen.to)),
+        };
+    }
+    whole
+}
+
+/// What is said of a cluster that was not well when it was last looked at. `spans`: what was seen after the heal, and the last of it.
+fn not_recovered(
+    case: &Case<'_>,
+    track: &Track<'_>,
+    (spans, last): (&[&Seen<'_>], &Seen<'_>),
+    accepted: Option<f64>,
+) -> Said {
+    let heal = case.timeline.heal;
+    let limit = accepted.unwrap_or(case.forecast.recovery.window.latest_seconds);
+    let waiting = spans.iter().rfind(|s| !s.is("ok") && !s.is(UNREAD));
+    let is_late = waiting.is_some_and(|s| s.to - heal - track.error > limit);
+    let is_seen = !last.is(UNREAD) && last.to >= case.timeline.end - LAST_LOOK;
+    // It was not well when the user wanted it to be, whatever came then.
+    let Some(seen) = waiting.filter(|_| is_seen || (is_late && accepted.is_some())) else {
+        return Said::open(format!("{}: nobody saw whether it was well at the end", cite(track, last)));
+    };
+    let mut observed = format!("not recovered at the last look, {} after the heal", seconds(seen.to - heal));
+    if let Some(detail) = &seen.span.detail {
+        observed += &format!(": waiting for {detail}");
+    }
+    let result = if is_late { FindingResult::Violated } else { FindingResult::Inconclusive };
+    Said::new(result, observed, cite(track, seen))
 }

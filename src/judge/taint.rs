@@ -4,13 +4,13 @@ use super::{
     Case, MAX_UNWATCHED, Said,
     cite::{cite, when},
     node::TOLERANCE,
-    timeline::longest_hole,
+    timeline::{Seen, longest_hole},
 };
 use crate::{
     api::{Check, Finding, FindingResult, SpanKind},
-    predict::{Certainty, NodeForecast, count, interval},
+    predict::{Certainty, NodeForecast, ZoneState, count, interval},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// With this one the controller evicts the pods of a node that it does not hear.
 pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
@@ -25,11 +25,39 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
         let mut predictions = case.forecast.predictions.iter();
         let predicted = predictions.find(|p| p.check == Check::NodeTainted && p.subject == subject);
         let predicted = predicted.map_or(String::new(), |p| p.expected.clone());
-        let all = nodes.iter().map(|node| tainted(case, node)).collect();
+        let mut all: Vec<Said> = nodes.iter().map(|node| tainted(case, node)).collect();
+        all.extend(too_many(case, &nodes));
         let said = Said::worst(all).unwrap_or_else(|| Said::open("no node"));
         said.about(Check::NodeTainted, subject, predicted)
     };
     sides.into_iter().map(of).collect()
+}
+
+/// Zones of these nodes in which evictions stop and more nodes were tainted before the heal than that lets pass. At the heal a zone has
+/// fewer unready nodes again, and its rate.
+fn too_many(case: &Case<'_>, nodes: &[&NodeForecast]) -> Vec<Said> {
+    let Ok(track) = case.operator() else { return Vec::new() };
+    let zone = |node: &NodeForecast| case.evidence.snapshot.node(&node.node).and_then(|n| n.zone.as_deref());
+    let until = case.timeline.heal - case.edge(0.0, track);
+    let is_tainted = |s: &Seen<'_>| s.span.state.contains(UNREACHABLE);
+    let first_taint = |node: &NodeForecast| {
+        let spans = track.series(SpanKind::Taint, &node.node);
+        let before = spans.iter().rfind(|s| s.from <= 0.0)?;
+        let taint = spans.iter().find(|s| is_tainted(s))?;
+        (!is_tainted(before) && taint.from > 0.0 && taint.from <= until).then_some(taint)
+    };
+    let zones: BTreeSet<Option<&str>> = nodes.iter().map(|node| zone(node)).collect();
+    let of = |key: Option<&str>| {
+        let all: Vec<&NodeForecast> = case.forecast.nodes.iter().filter(|node| zone(node) == key).collect();
+        // Where it is not sure for one of them that evictions stop, it is not for their zone.
+        let most = all.iter().map(|node| node.first).collect::<Option<Vec<usize>>>()?.into_iter().max()?;
+        let tainted: Vec<&Seen<'_>> = all.iter().filter_map(|node| first_taint(node)).collect();
+        let last = tainted.iter().max_by(|a, b| a.from.total_cmp(&b.from)).filter(|_| tainted.len() > most)?;
+        let zone = key.map_or("the zone".to_owned(), |key| format!("zone {key}"));
+        let observed = format!("{} of {zone} tainted, where evictions stop after {most}", count(tainted.len(), "node"));
+        Some(Said::new(FindingResult::Degraded, observed, cite(track, last)))
+    };
+    zones.into_iter().filter_map(of).collect()
 }
 
 fn tainted(case: &Case<'_>, node: &NodeForecast) -> Said {
@@ -58,10 +86,17 @@ fn tainted(case: &Case<'_>, node: &NodeForecast) -> Said {
     // It was first seen at `from`, and not at the look before.
     let slack = case.slack(TOLERANCE, track);
     let unsure = slack.sum();
+    // Where every zone is unready taints go when the last node is, which is when the last one would be tainted.
+    let gone_by = node.taint.latest_seconds + unsure;
+    let stays = node.first.is_some() && node.zone == ZoneState::AllFull && taint.to.min(heal) > gone_by;
     let is_early = taint.from < node.taint.earliest_seconds - unsure;
     let is_late = before > node.taint.latest_seconds + unsure;
     let (result, observed) = match node.tainted {
         Certainty::MustNot => (FindingResult::Degraded, observed),
+        _ if stays => {
+            let until = when(taint.to, heal);
+            (FindingResult::Degraded, format!("{observed} and until {until}, though every zone is unready"))
+        }
         _ if is_early || is_late => {
             (FindingResult::Degraded, format!("{observed}, outside of {}", interval(&node.taint)))
         }

@@ -4,7 +4,7 @@ use super::{
     Case, Said,
     cite::{cite, when},
     eviction::{LATE, may_be_late},
-    pods::{ApiPod, Container},
+    pods::{ApiPod, Container, owner_of},
     timeline::{Seen, Track, merged, overlap},
     workload_why::{Why, why_made},
 };
@@ -12,10 +12,18 @@ use crate::{
     api::{Check, Finding, FindingResult, SpanKind},
     predict::{Certainty, Replacement, WorkloadForecast, seconds},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Its taint tells the control plane that whoever set it has made sure that nothing runs on the node any more (KEP-2268).
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
+const TOLERANCE: &str = "what the clocks leave open of each start and end";
+
+/// Whose pods have names that are free for another one only when they are gone.
+const STATEFUL_SET: &str = "StatefulSet";
+
+/// Namespace, kind and name of who made a pod.
+type Owner<'a> = (&'a str, &'a str, &'a str);
 
 /// Two containers that ran at the same time.
 struct Twice {
@@ -32,13 +40,48 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let of = |owner: &WorkloadForecast| {
         let predicted = owner.predictions().into_iter().find(|p| p.check == Check::WorkloadDoubled);
         let said = match owner.replacement {
-            Replacement::Waits => identity(case, owner),
+            Replacement::Waits => {
+                let uids: Vec<&str> = owner.pods.iter().map(|pod| pod.uid.as_str()).collect();
+                identity(case, (&owner.namespace, &owner.kind, &owner.owner), &uids)
+            }
             _ => copies(case, owner),
         };
-        let said = said.tolerating("what the clocks leave open of each start and end");
+        let said = said.tolerating(TOLERANCE);
         said.about(Check::WorkloadDoubled, owner.subject(), predicted.map_or(String::new(), |p| p.expected))
     };
-    owners.map(of).collect()
+    let elsewhere = elsewhere(case).into_iter().map(|owner| {
+        let (namespace, kind, name) = owner;
+        let planned = case.pods.planned_of(owner).iter().map(|pod| pod.uid.as_str());
+        let uids: Vec<&str> = planned.chain(case.pods.in_api_of(owner).map(|pod| pod.uid)).collect();
+        let said = identity(case, owner, &uids).tolerating(TOLERANCE);
+        said.about(Check::WorkloadDoubled, format!("{namespace}/{name} ({kind})"), "never two of one name")
+    });
+    owners.map(of).chain(elsewhere).collect()
+}
+
+/// StatefulSets of which no pod is on a losing side, so that nothing is predicted of them. A kubelet that is cut off may start a pod of
+/// theirs again that was deleted before (kubernetes#59848). Those of which none ever ran are left out.
+fn elsewhere<'a>(case: &Case<'a>) -> BTreeSet<Owner<'a>> {
+    let of_forecast =
+        |w: &WorkloadForecast, owner: Owner<'_>| (w.namespace.as_str(), w.kind.as_str(), w.owner.as_str()) == owner;
+    let owners = case.evidence.snapshot.pods.iter().map(owner_of).chain(case.pods.in_api().map(|pod| pod.owner));
+    owners
+        .filter(|owner| owner.1 == STATEFUL_SET)
+        .filter(|owner| !case.forecast.workloads.iter().any(|w| of_forecast(w, *owner)))
+        .filter(|owner| case.operator().is_err() || may_have_run(case, *owner))
+        .collect()
+}
+
+/// Whether a pod of this owner ran, by the API or by a runtime.
+fn may_have_run(case: &Case<'_>, owner: Owner<'_>) -> bool {
+    let runs = |pod: &ApiPod<'_>| pod.seen.iter().any(|s| s.span.state.starts_with("Running"));
+    case.pods.in_api_of(owner).any(runs) || names(case, owner).iter().any(|n| !case.pods.containers_named(n).is_empty())
+}
+
+/// `<namespace>/<pod>` of every pod that this owner had, on whichever side.
+fn names(case: &Case<'_>, owner: Owner<'_>) -> BTreeSet<String> {
+    let planned = case.pods.planned_of(owner).iter().map(|pod| pod.subject());
+    planned.chain(case.pods.in_api_of(owner).map(|pod| pod.subject.to_owned())).collect()
 }
 
 fn copies(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
@@ -193,14 +236,15 @@ fn beyond(times: &[(f64, f64)], allowed: usize, until: f64) -> f64 {
     sum
 }
 
-fn identity(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
+/// Whether two pods of one name ran at the same time. `uids`: pods of which one at least must have been seen to say that none did.
+fn identity(case: &Case<'_>, owner: Owner<'_>, uids: &[&str]) -> Said {
     // A twin may be anywhere: every runtime must have been read to say that there was none.
     if let Some(why) = case.pods.unread() {
         return Said::open(why);
     }
-    let (mut evidence, mut doubt, mut allowed) = (String::new(), None, None);
-    for pod in &owner.pods {
-        let all = case.pods.containers_named(&pod.subject());
+    let (mut doubt, mut allowed) = (None, None);
+    for pod in names(case, owner) {
+        let all = case.pods.containers_named(&pod);
         for (i, x) in all.iter().enumerate() {
             for y in all[i + 1..].iter().filter(|y| y.uid() != x.uid()) {
                 let both = match twice(case, std::slice::from_ref(x), std::slice::from_ref(y)) {
@@ -212,7 +256,8 @@ fn identity(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
                     doubt = Some(both);
                     continue;
                 }
-                let observed = format!("two of {} ran for {}", pod.name, seconds(both.definite));
+                let name = pod.rsplit('/').next().unwrap_or_default();
+                let observed = format!("two of {name} ran for {}", seconds(both.definite));
                 let older = if x.seen.from <= y.seen.from { x } else { y };
                 match authorised(case, older.node, both.start) {
                     Some(how) => allowed = Some((format!("{observed}, authorised: {how}"), both.evidence)),
@@ -220,19 +265,19 @@ fn identity(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
                 }
             }
         }
-        let own = case.pods.containers(&pod.uid).first();
-        if let Some((track, own)) = own.and_then(|c| Some((case.timeline.agent(c.node)?, c))) {
-            evidence = cite(track, &own.seen);
-        }
     }
+    let own = uids.iter().find_map(|uid| case.pods.containers(uid).first());
+    let evidence = own.and_then(|c| Some(cite(case.timeline.agent(c.node)?, &c.seen)));
     match (doubt, allowed) {
         (Some(both), _) => {
             let observed = format!("two of one name for {} at the most, by the clocks", seconds(both.possible));
             Said::new(FindingResult::Inconclusive, observed, both.evidence)
         }
         (None, Some((observed, evidence))) => Said::new(FindingResult::Noted, observed, evidence),
-        (None, None) if evidence.is_empty() => Said::open("its containers were never seen"),
-        (None, None) => Said::new(FindingResult::Held, "ran once", evidence),
+        (None, None) => evidence.map_or_else(
+            || Said::open("its containers were never seen"),
+            |evidence| Said::new(FindingResult::Held, "ran once", evidence),
+        ),
     }
 }
 

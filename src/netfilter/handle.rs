@@ -53,7 +53,8 @@ impl Netfilter {
         })
     }
 
-    /// Loads the windows and lets the gate close after `gate` from now, in one transaction that takes the open gate out first.
+    /// Loads the windows and lets the gate close after `gate` from now, in one transaction that takes the open gate out first. The same
+    /// windows may be loaded again, with another gate.
     ///
     /// Taking and committing is no single moment to the packets: one that arrives in between may delete the element that is
     /// going anyway, and would be lost (seen about once in 100 packets aimed at the transaction). So the heal rule counts

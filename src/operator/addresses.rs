@@ -44,7 +44,7 @@ pub fn add_of_components(components: &[Pod], endpoints: &[Endpoint], nodes: &mut
 }
 
 /// Addresses of somebody in a comma-separated list of URLs or addresses. Names are nobody's address.
-fn addresses_in(list: &str) -> impl Iterator<Item = IpAddr> + '_ {
+pub fn addresses_in(list: &str) -> impl Iterator<Item = IpAddr> + '_ {
     let of_url = |item: &str| item.parse::<http::Uri>().ok()?.host()?.trim_matches(['[', ']']).parse().ok();
     let address = move |item: &str| item.trim().parse().ok().or_else(|| of_url(item.trim()));
     list.split(',').filter_map(address).filter(|a: &IpAddr| !a.is_loopback() && !a.is_unspecified())

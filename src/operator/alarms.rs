@@ -4,6 +4,7 @@ use super::{
     canary::Acknowledged,
     context::Context,
     observer::{every, look},
+    steady,
     steps::abort,
 };
 use crate::{
@@ -14,14 +15,12 @@ use futures::{
     FutureExt,
     future::{BoxFuture, join_all},
 };
-use k8s_openapi::{
-    api::apps::v1::{DaemonSet, Deployment, StatefulSet},
-    jiff::Timestamp,
-};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use kube::{
     Api,
     api::{ListParams, ObjectList},
 };
+use reqwest::StatusCode;
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
@@ -115,7 +114,7 @@ pub async fn watch_all(ctx: Arc<Context>, watched: Watched, alarms: watch::Sende
 
 /// Whether the windows of this schedule are open now.
 pub fn is_cut(schedule: Option<&Schedule>) -> bool {
-    schedule.is_some_and(|s| (s.cut_at.0..s.heal_at.0).contains(&Timestamp::now()))
+    schedule.is_some_and(|s| (s.cut_at.0..s.heal_at.0).contains(&steady::now(schedule)))
 }
 
 /// Why the API counts as unavailable. `begun`: since when anybody has looked.
@@ -198,7 +197,12 @@ async fn ask(http: &reqwest::Client, wanted: &PrometheusQuery) -> Result<usize, 
     let request = http.get(url).query(&[("query", &wanted.query)]);
     let answer = request.send().await.map_err(|e| root(&e))?;
     let code = answer.status();
-    let answer: Answer = serde_json::from_slice(&body(answer).await?).map_err(|e| format!("{code}: {e}"))?;
+    series(code, &body(answer).await?)
+}
+
+/// The same of an answer that is there.
+pub fn series(code: StatusCode, answer: &[u8]) -> Result<usize, String> {
+    let answer: Answer = serde_json::from_slice(answer).map_err(|e| format!("{code}: {e}"))?;
     match (answer.status.as_str(), answer.data) {
         ("success", Some(data)) if data.result_type == "vector" => Ok(data.result.len()),
         // A scalar always has a value, so it would always be met.

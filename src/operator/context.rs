@@ -72,18 +72,10 @@ impl Context {
     /// # Errors
     /// Where they can't be read.
     pub async fn records_of(&self, run: &RackPartition) -> kube::Result<(Vec<NodeRecord>, Option<NodeRecord>)> {
-        let mut records = self.records().list(&objects::of_run(run)).await?.items;
-        // A run of the same name may have been here before, and so may agents that only looked before there was a plan.
-        records.retain(|r| Some(&r.spec.run_uid) == run.uid().as_ref());
-        if let Some(plan) = run.status.as_ref().and_then(|s| s.plan.as_ref()) {
-            let of_another =
-                |r: &NodeRecord| r.status.as_ref().and_then(|s| s.plan_hash.as_ref()).is_some_and(|h| *h != plan.hash);
-            records.retain(|r| !of_another(r));
-        }
-        let (agents, mut operators): (Vec<_>, Vec<_>) =
-            records.into_iter().partition(|r| r.spec.observer == Observer::Agent);
-        unpack(&mut operators);
-        Ok((agents, operators.pop()))
+        let records = self.records().list(&objects::of_run(run)).await?.items;
+        let (agents, mut operator) = tell_apart(run, records);
+        unpack(operator.as_mut_slice());
+        Ok((agents, operator))
     }
 
     /// The plan of this run, where it has been made.
@@ -112,6 +104,21 @@ impl Context {
     }
 }
 
+/// The agents' records of this run, and the operator's. Only the one of the operator's own name is: agents create records too, and whatever
+/// leads next goes on from it.
+fn tell_apart(run: &RackPartition, mut records: Vec<NodeRecord>) -> (Vec<NodeRecord>, Option<NodeRecord>) {
+    // A run of the same name may have been here before, and so may agents that only looked before there was a plan.
+    records.retain(|r| Some(&r.spec.run_uid) == run.uid().as_ref());
+    if let Some(plan) = run.status.as_ref().and_then(|s| s.plan.as_ref()) {
+        let of_another =
+            |r: &NodeRecord| r.status.as_ref().and_then(|s| s.plan_hash.as_ref()).is_some_and(|h| *h != plan.hash);
+        records.retain(|r| !of_another(r));
+    }
+    let name = objects::record_name(run, "operator");
+    let (agents, operators): (Vec<_>, Vec<_>) = records.into_iter().partition(|r| r.spec.observer == Observer::Agent);
+    (agents, operators.into_iter().find(|r| r.name_any() == name))
+}
+
 /// Unpacks spans, which takes a while of many records. One whose spans can't be read stays packed: what else it says counts, and for the
 /// judge it is no record.
 pub fn unpack(records: &mut [NodeRecord]) {
@@ -119,5 +126,35 @@ pub fn unpack(records: &mut [NodeRecord]) {
         if let Err(error) = record.unpack() {
             tracing::warn!(%error, record = record.name_any(), "failed to unpack a record");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::NodeRecordSpec;
+
+    #[test]
+    fn only_the_record_of_the_operators_own_name_is_the_operators() {
+        let uid = "0a1b2c3d-4e5f";
+        let spec = serde_json::json!({"cut": {"isolate": {"racks": ["r1"]}}, "duration": "60s"});
+        let mut run = RackPartition::new("run", serde_json::from_value(spec).unwrap());
+        run.metadata.uid = Some(uid.into());
+        let record =
+            |name: &str, uid: &str, observer| NodeRecord::new(name, NodeRecordSpec::new("run", uid, "w1", observer));
+        let own = || record("run-0a1b2c3d-operator", uid, Observer::Operator);
+        let agents = || record("run-0a1b2c3d-w1", uid, Observer::Agent);
+        // An agent's word, by whatever name, and whichever comes last.
+        let forged = || record("run-0a1b2c3d-w1-operator", uid, Observer::Operator);
+        let earlier = || record("run-0a1b2c3d-operator", "another", Observer::Operator);
+        let names = |records: Vec<NodeRecord>| {
+            let (agents, operator) = tell_apart(&run, records);
+            (agents.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), operator.map(|r| r.name_any()))
+        };
+        let w1 = vec!["run-0a1b2c3d-w1".to_owned()];
+        let expected = (w1.clone(), Some("run-0a1b2c3d-operator".to_owned()));
+        assert_eq!(names(vec![own(), agents(), forged()]), expected);
+        assert_eq!(names(vec![forged(), own(), agents()]), expected);
+        assert_eq!(names(vec![forged(), agents(), earlier()]), (w1, None), "it has said nothing yet");
     }
 }

@@ -43,8 +43,9 @@ pub async fn watch_cluster(
     let mut ticks = every(PERIOD);
     loop {
         ticks.tick().await;
-        let Some(seen) = look_at_cluster(&ctx, &run, &snapshot).await else {
-            record.observe(SpanKind::Convergence, Observation::new("cluster", "waiting").detail(NO_ANSWER));
+        let seen = look_at_cluster(&ctx, &run, &snapshot).await;
+        record.observe(SpanKind::Convergence, summary(seen.as_ref()));
+        let Some(seen) = seen else {
             whole.send_replace(Some(NO_ANSWER.into()));
             continue;
         };
@@ -57,12 +58,17 @@ pub async fn watch_cluster(
         for pod in &seen.pods {
             record.observe(SpanKind::Pod, pod_seen(pod));
         }
-        let summary = match seen.waiting.first() {
-            None => Observation::new("cluster", "ok"),
-            Some(first) => Observation::new("cluster", "waiting").detail(first),
-        };
-        record.observe(SpanKind::Convergence, summary);
         whole.send_replace(Some(seen.waiting.join(", ")));
+    }
+}
+
+/// What one look says of the whole cluster. That the API did not answer in time says nothing of it: it may be this operator that did not
+/// get through.
+fn summary(seen: Option<&Look>) -> Observation {
+    match seen.map(|look| look.waiting.first()) {
+        None => Observation::new("cluster", "unread"),
+        Some(None) => Observation::new("cluster", "ok"),
+        Some(Some(first)) => Observation::new("cluster", "waiting").detail(first),
     }
 }
 
@@ -165,4 +171,25 @@ fn daemon_set_waits(set: &DaemonSet) -> Option<String> {
     let (has, wanted) = (status.number_ready, status.desired_number_scheduled);
     let settled = status.observed_generation == set.metadata.generation;
     (has < wanted || !settled).then(|| format!("DaemonSet {} ({has} of {wanted} ready)", set.name_any()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_without_an_answer_is_not_one_at_a_cluster_that_waits() {
+        let look = |waiting: &[&str]| {
+            let waiting = waiting.iter().map(|w| (*w).to_owned()).collect();
+            Look { nodes: Vec::new(), pods: Vec::new(), waiting }
+        };
+        let told = |seen: Option<Look>| {
+            let said = summary(seen.as_ref());
+            (said.state, said.detail)
+        };
+        assert_eq!(told(Some(look(&[]))), ("ok".into(), None));
+        let waiting = ("waiting".into(), Some("node w1 to be Ready".into()));
+        assert_eq!(told(Some(look(&["node w1 to be Ready", "Deployment web"]))), waiting);
+        assert_eq!(told(None), ("unread".into(), None));
+    }
 }

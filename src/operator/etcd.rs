@@ -68,7 +68,7 @@ fn member(node: &str, flags: &Flags, of_some_traffic: bool) -> Result<EtcdMember
 
 /// The ports of a comma-separated list of URLs, each once, as they come. Not of those over loopback, where there are others: no cut
 /// is between a node and itself.
-fn ports_in(urls: &str) -> Vec<u16> {
+pub fn ports_in(urls: &str) -> Vec<u16> {
     let is_own = |host: &str| {
         let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
         host == "localhost" || address.is_ok_and(|a| a.is_loopback())

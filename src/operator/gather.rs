@@ -379,9 +379,6 @@ fn pod(pod: &core::Pod) -> Option<Pod> {
         return None;
     }
     let owner = controller(pod);
-    let tolerating = spec.tolerations.iter().flatten().find(|t| {
-        t.effect.as_deref().is_none_or(|e| e == "NoExecute") && t.key.as_deref().is_none_or(|k| k == UNREACHABLE)
-    });
     Some(Pod {
         namespace: pod.namespace().unwrap_or_default(),
         name: pod.name_any(),
@@ -391,13 +388,28 @@ fn pod(pod: &core::Pod) -> Option<Pod> {
         owner_name: owner.map(|o| o.name.clone()),
         ready: is_ready(pod),
         restart_always: spec.restart_policy.as_deref().unwrap_or("Always") == "Always",
-        tolerates_unreachable: match tolerating {
-            Some(toleration) => toleration.toleration_seconds.map(|s| s as f64),
-            None => Some(0.0),
-        },
+        tolerates_unreachable: tolerated(spec.tolerations.as_deref().unwrap_or_default()),
         grace_period: spec.termination_grace_period_seconds.unwrap_or(30) as f64,
         containers: spec.containers.iter().map(|c| c.name.clone()).collect(),
     })
+}
+
+/// For how long `node.kubernetes.io/unreachable:NoExecute` is tolerated, seconds; None: for ever. Of several tolerations of one taint the
+/// first one counts: the least time is that over several taints (`GetMatchingTolerations`, pkg/apis/core/v1/helper/helpers.go).
+fn tolerated(tolerations: &[core::Toleration]) -> Option<f64> {
+    let is_any = |told: &Option<String>, of_taint: &str| told.as_deref().is_none_or(|t| t.is_empty() || t == of_taint);
+    // The taint has no value (`ToleratesTaint`).
+    let has_its_value = |t: &core::Toleration| match t.operator.as_deref() {
+        Some("Exists") => true,
+        None | Some("" | "Equal") => t.value.as_deref().unwrap_or_default().is_empty(),
+        Some(_) => false,
+    };
+    let is_of_taint = |t: &core::Toleration| is_any(&t.effect, "NoExecute") && is_any(&t.key, UNREACHABLE);
+    match tolerations.iter().find(|t| is_of_taint(t) && has_its_value(t)) {
+        // Less than none is none.
+        Some(toleration) => toleration.toleration_seconds.map(|s| s.max(0) as f64),
+        None => Some(0.0),
+    }
 }
 
 fn is_finished(pod: &core::Pod) -> bool {
@@ -433,6 +445,32 @@ mod tests {
         assert_eq!(of(serde_json::json!({ZONE: "a"})).as_deref(), Some("a"));
         assert_eq!(of(serde_json::json!({ZONE: "a", REGION: "north"})).as_deref(), Some("north/a"));
         assert_eq!(of(serde_json::json!({REGION: "north"})).as_deref(), Some("north/"));
+    }
+
+    #[test]
+    fn the_first_toleration_that_matches_the_taint_counts() {
+        use serde_json::{Value, json};
+        let of = |tolerations: &Value| tolerated(&serde_json::from_value::<Vec<_>>(tolerations.clone()).unwrap());
+        let all = || json!({"operator": "Exists"});
+        let lasting = |seconds: i64| json!({"key": UNREACHABLE, "effect": "NoExecute", "operator": "Exists", "tolerationSeconds": seconds});
+        #[rustfmt::skip]
+        let table = [
+            (json!([]), Some(0.0)),
+            (json!([all()]), None),
+            (json!([lasting(300)]), Some(300.0)),
+            (json!([lasting(-1)]), Some(0.0)),
+            (json!([all(), lasting(300)]), None),
+            (json!([lasting(300), all()]), Some(300.0)),
+            (json!([lasting(300), lasting(30)]), Some(300.0)),
+            (json!([{"key": UNREACHABLE, "operator": "Equal"}]), None),
+            (json!([{"key": UNREACHABLE, "value": "x"}, lasting(30)]), Some(30.0)),
+            (json!([{"key": UNREACHABLE, "operator": "Gt", "value": "1"}]), Some(0.0)),
+            (json!([{"key": UNREACHABLE, "effect": "NoSchedule", "operator": "Exists"}]), Some(0.0)),
+            (json!([{"key": "example.com/other", "operator": "Exists"}]), Some(0.0)),
+        ];
+        for (tolerations, seconds) in &table {
+            assert_eq!(of(tolerations), *seconds, "{tolerations}");
+        }
     }
 
     #[tokio::test]

@@ -6,10 +6,10 @@ use super::{
     observer::{Record, every, look},
 };
 use crate::{api::SpanKind, observe::Observation, topology::Snapshot};
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
 use kube::{Api, ResourceExt, api::ListParams};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -50,7 +50,7 @@ pub async fn watch_leases(ctx: Arc<Context>, namespace: String, planned: BTreeSe
     let leases: Api<Lease> = Api::namespaced(ctx.client.clone(), &namespace);
     let is_system = namespace == NAMESPACE;
     let params = if is_system { ListParams::default() } else { page() };
-    let mut ticks = every(PERIOD);
+    let (mut ticks, mut renewals) = (every(PERIOD), Renewals::default());
     loop {
         ticks.tick().await;
         let Some(seen) = look("Leases", leases.list(&params)).await else { continue };
@@ -58,7 +58,7 @@ pub async fn watch_leases(ctx: Arc<Context>, namespace: String, planned: BTreeSe
         for lease in seen.items {
             // The record is bounded, and nobody judges what else others have.
             if is_judged(&lease) && (is_system || planned.contains(&lease.name_any())) {
-                record.observe(SpanKind::Lease, told(lease));
+                record.observe(SpanKind::Lease, told(lease, &mut renewals, Timestamp::now()));
             }
         }
         // Only locks that were found when the run was planned are asked for.
@@ -67,18 +67,43 @@ pub async fn watch_leases(ctx: Arc<Context>, namespace: String, planned: BTreeSe
             continue;
         }
         for lease in look("annotation locks", locks::read(&ctx.client, &locked)).await.unwrap_or_default() {
-            record.observe(SpanKind::Lease, told(lease));
+            record.observe(SpanKind::Lease, told(lease, &mut renewals, Timestamp::now()));
         }
     }
 }
 
-fn told(lease: Lease) -> Observation {
+/// The renewal that each Lease had at the last look, and when it was first seen, by this machine's clock.
+#[derive(Default)]
+struct Renewals(HashMap<String, (Timestamp, Option<Timestamp>)>);
+
+impl Renewals {
+    /// `None` where the Lease had it at the first look already: nobody knows since when.
+    fn first_seen(&mut self, subject: &str, renewed: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let Some((last, seen)) = self.0.get_mut(subject) else {
+            self.0.insert(subject.to_owned(), (renewed, None));
+            return None;
+        };
+        if *last != renewed {
+            (*last, *seen) = (renewed, Some(now));
+        }
+        *seen
+    }
+}
+
+/// `now`: when it was read, at the latest. A renewal that was long in coming was written long after the time that it tells.
+fn told(lease: Lease, renewals: &mut Renewals, now: Timestamp) -> Observation {
     let subject = format!("{}/{}", lease.namespace().unwrap_or_default(), lease.name_any());
     let lock = lease.annotations().get(locks::LOCK).cloned();
     let spec = lease.spec.unwrap_or_default();
     let mut detail = format!("transitions={}", spec.lease_transitions.unwrap_or_default());
     if let Some(acquired) = spec.acquire_time {
         detail += &format!(" acquired={:.6}", acquired.0);
+    }
+    if let Some(renewed) = spec.renew_time {
+        detail += &format!(" renewed={:.6}", renewed.0);
+        if let Some(seen) = renewals.first_seen(&subject, renewed.0, now) {
+            detail += &format!(" seen={seen:.6}");
+        }
     }
     if let Some(on) = lock {
         detail += &format!(" lock={on}");
@@ -90,6 +115,7 @@ fn told(lease: Lease) -> Observation {
 mod tests {
     use super::*;
     use crate::topology;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
     use serde_json::json;
 
     fn lease(name: &str) -> Lease {
@@ -102,9 +128,27 @@ mod tests {
 
     #[test]
     fn a_lease_is_told_by_its_namespace_and_its_name() {
-        let Observation { subject, state, detail, .. } = told(lease("cert"));
+        let Observation { subject, state, detail, .. } =
+            told(lease("cert"), &mut Renewals::default(), Timestamp::UNIX_EPOCH);
         assert_eq!((subject.as_str(), state.as_str()), ("shop/cert", "cert-1_4c1b"));
         assert_eq!(detail.as_deref(), Some("transitions=2 acquired=2026-11-22T20:14:06.000000Z"));
+    }
+
+    #[test]
+    fn a_renewal_is_told_with_when_it_was_first_seen() {
+        let mut renewals = Renewals::default();
+        let mut look = |renewed: i64, at: i64| {
+            let second = |s: i64| Timestamp::from_second(s).unwrap();
+            let mut lease = lease("cert");
+            lease.spec.as_mut().unwrap().renew_time = Some(MicroTime(second(renewed)));
+            told(lease, &mut renewals, second(at)).detail.unwrap().split_once("00000Z ").unwrap().1.to_owned()
+        };
+        let (first, next) = ("renewed=1970-01-01T00:00:10.000000Z", "renewed=1970-01-01T00:00:12.000000Z");
+        // Nobody knows how long it was there.
+        assert_eq!(look(10, 11), first);
+        assert_eq!(look(10, 12), first);
+        let seen = format!("{next} seen=1970-01-01T00:00:20.000000Z");
+        assert_eq!([look(12, 20), look(12, 21)], [seen.clone(), seen]);
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub fn is_renewed(lease: &Lease, now: Timestamp) -> bool {
 }
 
 /// `None` where there is no annotation, or none that client-go wrote.
-fn as_lease(name: &str, on: &str, metadata: &ObjectMeta) -> Option<Lease> {
+pub fn as_lease(name: &str, on: &str, metadata: &ObjectMeta) -> Option<Lease> {
     let json = metadata.annotations.as_ref()?.get(LOCK)?;
     let record: LeaderElectionRecord = serde_json::from_str(json).ok().filter(is_whole)?;
     let spec = LeaseSpec {

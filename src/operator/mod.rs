@@ -2,6 +2,8 @@
 
 mod addresses;
 mod alarms;
+#[cfg(any(test, fuzzing))]
+mod any_object;
 mod canary;
 mod clocks;
 mod cni;
@@ -22,8 +24,11 @@ mod objects;
 mod observer;
 mod register;
 mod settings;
+mod steady;
 mod steps;
 
+#[cfg(fuzzing)]
+pub use any_object::read_any_object;
 pub use election::{Election, Ended};
 pub use gather::gather;
 pub use objects::{journal_name, read_plan, read_snapshot};

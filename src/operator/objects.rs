@@ -27,6 +27,9 @@ use thiserror::Error;
 /// Keys of the ConfigMap.
 const PLAN_KEY: &str = RunPlan::FILE;
 const SNAPSHOT_KEY: &str = "snapshot.json.gz";
+/// Bytes of JSON that a snapshot may become: few bytes of a forged one would else fill the memory of whoever reads it. An object has at
+/// most 1 MiB of them compressed, and what a cluster has compresses to some tenth.
+const MOST: u64 = 32 * 1024 * 1024;
 
 #[derive(Debug, Error)]
 pub enum Error {
@@ -140,10 +143,26 @@ pub fn read_plan(map: &ConfigMap) -> Result<RunPlan, Error> {
 /// Where the ConfigMap holds no such thing.
 pub fn read_snapshot(map: &ConfigMap) -> Result<Snapshot, Error> {
     let compressed = map.binary_data.as_ref().and_then(|d| d.get(SNAPSHOT_KEY));
+    let compressed = compressed.ok_or_else(|| unread(map, SNAPSHOT_KEY, "missing"))?;
     let mut json = Vec::new();
-    let read = compressed.map(|gz| GzDecoder::new(gz.0.as_slice()).read_to_end(&mut json)).transpose();
-    read.map_err(|e| unread(map, SNAPSHOT_KEY, e))?;
-    parse(map, SNAPSHOT_KEY, compressed.map(|_| json.as_slice()))
+    // One byte more tells what is too much from what just fits.
+    let read = GzDecoder::new(compressed.0.as_slice()).take(MOST + 1).read_to_end(&mut json);
+    match read.map_err(|e| unread(map, SNAPSHOT_KEY, e))? as u64 {
+        0..=MOST => parse(map, SNAPSHOT_KEY, Some(&json)),
+        _ => Err(unread(map, SNAPSHOT_KEY, format!("it becomes more than {} MiB", MOST >> 20))),
+    }
+}
+
+/// For the fuzz target: both readers of a plan's ConfigMap, on any bytes. The readers that took them.
+#[cfg(any(test, fuzzing))]
+pub fn read_anything(bytes: &[u8]) -> Vec<&'static str> {
+    let map = ConfigMap {
+        data: Some(BTreeMap::from([(PLAN_KEY.into(), String::from_utf8_lossy(bytes).into_owned())])),
+        binary_data: Some(BTreeMap::from([(SNAPSHOT_KEY.into(), ByteString(bytes.to_vec()))])),
+        ..ConfigMap::default()
+    };
+    let took = [("plan", read_plan(&map).is_ok()), ("snapshot", read_snapshot(&map).is_ok())];
+    took.into_iter().filter(|(_, took)| *took).map(|(reader, _)| reader).collect()
 }
 
 fn parse<T: DeserializeOwned>(map: &ConfigMap, key: &'static str, json: Option<&[u8]>) -> Result<T, Error> {
@@ -302,6 +321,24 @@ mod tests {
         assert_eq!(read_snapshot(&kept).unwrap(), passed.snapshot);
         assert_eq!((kept.namespace().as_deref(), kept.immutable), (Some("operator"), Some(true)));
         assert!(journal_map(&run, "operator", &ConfigMap::default()).is_err(), "nothing is kept of nothing");
+    }
+
+    #[test]
+    fn a_snapshot_that_would_fill_the_memory_is_refused() {
+        let gzip = |bytes: u64| {
+            let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+            let mut blanks = std::io::repeat(b' ').take(bytes - 2);
+            std::io::copy(&mut blanks, &mut gzip).unwrap();
+            std::io::Write::write_all(&mut gzip, b"{}").unwrap();
+            gzip.finish().unwrap()
+        };
+        let read = |bytes: u64| {
+            let data = BTreeMap::from([(SNAPSHOT_KEY.into(), ByteString(gzip(bytes)))]);
+            read_snapshot(&ConfigMap { binary_data: Some(data), ..ConfigMap::default() })
+        };
+        assert_eq!(read(1024).unwrap(), Snapshot::default());
+        let error = read(MOST + 1).unwrap_err().to_string();
+        assert!(error.ends_with("it becomes more than 32 MiB"), "{error}");
     }
 
     #[test]

@@ -55,7 +55,8 @@ pub const KUBELET_STATUS_UPDATE: f64 = 10.0;
 /// From winning the Lease to the first pass of the node lifecycle controller, seconds: caches fill first. Ours, from the lab
 /// (observed: NotReady 51 s after the start, with a grace of 50 s).
 pub const CONTROLLER_START: f64 = 5.0;
-/// From Ready to the taints' end, seconds (one pass of the node lifecycle controller at its default period).
+/// From Ready to the taints' end at the least, seconds: one pass of the node lifecycle controller at its default period. A longer one
+/// (`--node-monitor-period`) takes its place.
 pub const TAINT_REMOVAL: f64 = 5.0;
 
 /// More than this many unready nodes are needed before a zone counts as partly disrupted (`ComputeZoneState`).

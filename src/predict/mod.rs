@@ -162,6 +162,10 @@ fn assumptions(scene: &Scene<'_>, forecast: &Forecast, elected: &[LeaseForecast]
         named.extend(scene.known.of_api_servers());
     }
     let mut all: Vec<String> = named.iter().filter(|(_, t)| t.assumed).map(|(what, t)| assumed(what, t)).collect();
+    // A side that hears none of them is none of those that are counted.
+    if scene.sides.iter().any(|s| s.etcd_members > 0 && etcd::loses_members(s)) {
+        all.push(VOTERS.into());
+    }
     for lease in snapshot.leases.iter().filter(|l| elects(l)) {
         let subject = lease.subject();
         for (what, timer) in [("renew deadline", &lease.renew_deadline), ("retry period", &lease.retry_period)] {
@@ -202,6 +206,9 @@ fn of_manager(scene: &Scene<'_>, elected: &[LeaseForecast]) -> Option<String> {
         None => Some("the leading controller manager is on the side that can write".into()),
     }
 }
+
+/// What a majority is counted of.
+const VOTERS: &str = "every member of etcd has a vote: a learner, which has none, is not told apart";
 
 /// `nodeStatusUpdateFrequency` is in each kubelet's own configuration, which no object shows.
 const STATUS_PERIOD_SOURCE: &str =

@@ -32,6 +32,8 @@ pub struct NodeForecast {
     /// How disrupted its zone is, and the nodes per second that are tainted there.
     pub zone: ZoneState,
     pub rate: f64,
+    /// How many nodes of its zone may be tainted before evictions stop there; None where they don't, or it is not sure that they do.
+    pub first: Option<usize>,
     /// Length of the cut, seconds.
     duration: f64,
     reason: String,
@@ -40,6 +42,11 @@ pub struct NodeForecast {
 /// From the heal until a kubelet renews its Lease again, seconds.
 pub fn renewal_after_heal(snapshot: &Snapshot) -> f64 {
     KUBELET_HEARTBEAT_TIMEOUT + KUBELET_LEASE_BACK_OFF + snapshot.timers.node_lease_renew.seconds
+}
+
+/// From Ready to the taints' end, seconds.
+pub fn taint_removal(snapshot: &Snapshot) -> f64 {
+    snapshot.timers.node_monitor_period.seconds.max(TAINT_REMOVAL)
 }
 
 /// Nodes that no writable side hears. Empty where no side can write: nobody could mark them. `manager`: the controller manager's
@@ -130,6 +137,8 @@ fn forecast(scene: &Scene<'_>, side: &str, node: &str, zone: Zone, counted: &Cou
         ZoneState::Partial => rate_term += &format!(" ({})", scene.known.secondary_eviction_rate.source),
         ZoneState::AllFull => {}
     }
+    // Fewer nodes would be unready at a time if some could be heard before others are marked.
+    let stops = zone.rate <= 0.0 && zone.is_sure && counted.not_ready == Certainty::Must;
     if zone.rate <= 0.0 || !zone.is_sure {
         // The first nodes are tainted before the controller sees how many are down.
         tainted = tainted.min(Certainty::May);
@@ -147,6 +156,7 @@ fn forecast(scene: &Scene<'_>, side: &str, node: &str, zone: Zone, counted: &Cou
         taint,
         zone: zone.state,
         rate: zone.rate,
+        first: stops.then(|| first_few(scene, counted)),
         duration: scene.duration,
         reason: format!(
             "grace period {}, looked at every {}; {}; {rate_term}",
@@ -155,6 +165,14 @@ fn forecast(scene: &Scene<'_>, side: &str, node: &str, zone: Zone, counted: &Cou
             counted.term
         ),
     }
+}
+
+/// How many nodes of a zone may be tainted before evictions stop there: one at once, and more at the usual rate for as long as the first
+/// node may be marked before the last one (theory C9).
+fn first_few(scene: &Scene<'_>, counted: &Counted) -> usize {
+    let marked = counted.after_takeover.unwrap_or(counted.window);
+    let stagger = marked.latest_seconds - marked.earliest_seconds;
+    1 + (stagger * scene.snapshot.timers.node_eviction_rate.seconds).ceil() as usize
 }
 
 /// Whether the cut may make nodes of a writable side NotReady for a while: a kubelet whose connection ended on the other side
@@ -186,7 +204,12 @@ pub fn taint_predictions(nodes: &[NodeForecast]) -> Vec<Prediction> {
         let last = nodes.iter().max_by(|a, b| a.taint.latest_seconds.total_cmp(&b.taint.latest_seconds))?;
         let (expected, bounded) = match nodes.iter().map(|n| n.tainted).max()? {
             Certainty::Must => (format!("tainted within {}", interval(&last.taint)), after_cut(last.taint)),
-            Certainty::May => (format!("not tainted, or within {}", interval(&last.taint)), after_cut(last.taint)),
+            Certainty::May => {
+                let first = nodes.iter().map(|n| n.first).collect::<Option<Vec<usize>>>();
+                let most = first.and_then(|first| first.into_iter().max());
+                let few = most.map_or(String::new(), |most| format!(", no more than {most} of a zone"));
+                (format!("not tainted, or within {}{few}", interval(&last.taint)), after_cut(last.taint))
+            }
             Certainty::MustNot => ("not tainted: the cut heals before".into(), throughout(0.0, last.duration)),
         };
         let subject = format!("{side}: {}", count(nodes.len(), "node"));

@@ -6,7 +6,7 @@ use super::{
     constants::*,
     etcd::loses_members,
     lease::{LeaseForecast, coordinated_later},
-    node::renewal_after_heal,
+    node::{renewal_after_heal, taint_removal},
     scene::Scene,
     streams,
     timers::sourced,
@@ -87,6 +87,8 @@ struct Terms {
     crashed: f64,
     /// Until a kubelet renews its Lease, beside the API server that it asks.
     renewal: f64,
+    /// From Ready to the taints' end.
+    removal: f64,
     /// Until evicted pods have ended and started again; None: none is evicted.
     pods: Option<f64>,
 }
@@ -107,12 +109,13 @@ impl Terms {
             api_server,
             crashed: api_server.unwrap_or(0.0).max(with_start(leader)),
             renewal: renewal_after_heal(scene.snapshot),
+            removal: taint_removal(scene.snapshot),
             pods: grace.map(|g| kubelets_told(scene) + g + POD_STOP_SLACK + POD_START),
         }
     }
 
     fn taints(&self) -> f64 {
-        self.etcd + self.crashed + self.renewal + KUBELET_STATUS_UPDATE + TAINT_REMOVAL
+        self.etcd + self.crashed + self.renewal + KUBELET_STATUS_UPDATE + self.removal
     }
 }
 
@@ -124,7 +127,7 @@ pub fn recovery(scene: &Scene<'_>, leases: &[LeaseForecast], workloads: &[Worklo
     if terms.crashed > 0.0 {
         words.push(format!("back-off and start of crashed API servers and leaders {}", seconds(terms.crashed)));
     }
-    let node = terms.renewal + KUBELET_STATUS_UPDATE + TAINT_REMOVAL;
+    let node = terms.renewal + KUBELET_STATUS_UPDATE + terms.removal;
     words.push(format!("kubelet's renewal, Ready and taints {}", seconds(node)));
     let mut reason = words.join(", ");
     if let Some(pods) = terms.pods {
@@ -176,7 +179,7 @@ fn milestones(scene: &Scene<'_>, terms: &Terms, leases: &[LeaseForecast]) -> Vec
             seconds(KUBELET_STATUS_UPDATE)
         );
         all.push(of("nodes", ready, reason));
-        let reason = format!("{} after Ready: one pass of the node lifecycle controller", seconds(TAINT_REMOVAL));
+        let reason = format!("{} after Ready: one pass of the node lifecycle controller", seconds(terms.removal));
         all.push(of("taints", terms.taints(), reason));
         // A kubelet puts its pods right as it does its node.
         let kept = ready - KUBELET_STATUS_UPDATE + KUBELET_POD_STATUS;

@@ -6,6 +6,7 @@ mod endpoints;
 mod leases;
 mod nodes;
 mod parts;
+mod quorum;
 mod windows;
 mod workloads;
 mod zones;
@@ -194,6 +195,7 @@ fn what_could_not_be_read_is_told() {
             "period of API servers' liveness probe: 10 (upstream's default, cmd/kubeadm/app/util/staticpod/utils.go)",
             "failures of API servers' liveness probe: 8 (upstream's default, cmd/kubeadm/app/util/staticpod/utils.go)",
             "grace period of API servers: 30 (upstream's default, pkg/apis/core/types.go)",
+            "every member of etcd has a vote: a learner, which has none, is not told apart",
             "kube-system/snapshot-controller: where its holder cp2_1 runs is not known; nothing is predicted",
             "endpoint reconciler of API servers: lease (--endpoint-reconciler-type not read; upstream's default)"
         ]

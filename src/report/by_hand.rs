@@ -1,8 +1,8 @@
 //! What is worked out from files: a plan and a judgement, for programs with the version of their format, and for people.
 
-use super::{not_made, plan_text};
+use super::{not_made, plan_text, unsupported};
 use crate::{
-    api::{Finding, Onset, Plan, Prediction, Side, Verdict},
+    api::{Finding, NotMade, Onset, Plan, Prediction, Side, Verdict},
     fault::{Block, Pattern, Ports},
     judge::Judgement,
 };
@@ -144,8 +144,11 @@ pub struct JudgementReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runbook: Option<String>,
     /// Checks of which there is no finding, and what would make one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub not_looked_at: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_looked_at: Vec<NotMade>,
+    /// Checks, and parts of checks, that no run makes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_supported: Vec<NotMade>,
 }
 
 impl JudgementReport {
@@ -155,6 +158,7 @@ impl JudgementReport {
             verdict: Some(judgement.verdict),
             injected: Some(judgement.injected),
             not_looked_at: not_made(&judgement.findings),
+            not_supported: unsupported(),
             findings: judgement.findings,
             onset: judgement.onset,
             runbook,
@@ -165,5 +169,23 @@ impl JudgementReport {
     /// Of a run that there is nothing to judge of.
     pub fn not_judged(run: String, why: String) -> Self {
         JudgementReport { run, not_judged: Some(why), ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::Check, judge::tests::fixture::passing};
+
+    #[test]
+    fn a_judgement_says_what_it_does_not_speak_of() {
+        let mut judgement = passing().judge();
+        judgement.findings.retain(|f| f.check != Check::EtcdLeaders);
+        let report = JudgementReport::new("run".into(), judgement, None);
+        let json = serde_json::to_value(&report).expect("plain data");
+        assert_eq!(json["notLookedAt"][0]["check"], "EtcdLeaders");
+        assert_eq!(json["notSupported"][0]["check"], "C6");
+        let nothing = serde_json::to_value(JudgementReport::not_judged("run".into(), "refused".into()));
+        assert!(nothing.expect("plain data").get("notSupported").is_none());
     }
 }

@@ -17,9 +17,9 @@ pub use by_hand::{
     Edges, Guard, GuardResult, JudgementReport, JudgementVersion, PlanReport, PlanVersion, plan_report_text,
 };
 pub use findings::{findings_table, verdict_line};
-pub use not_made::not_made;
+pub use not_made::{not_made, not_made_line};
 pub use picture::picture;
 pub use plan::{plan_text, prediction_table};
 pub use run::{summary, text};
 pub use runbook::runbook;
-pub use unsupported::{NOT_SUPPORTED, PARTS_NOT_SUPPORTED, not_supported};
+pub use unsupported::{NOT_SUPPORTED, PARTS_NOT_SUPPORTED, not_supported, unsupported};

@@ -1,6 +1,6 @@
 //! A whole run as text, and in one sentence.
 
-use super::{findings::counts, findings_table, not_made, plan_text, verdict_line};
+use super::{findings::counts, findings_table, not_made_line, plan_text, verdict_line};
 use crate::api::{RackPartition, RackPartitionStatus};
 
 /// The verdict in one sentence, for a status message.
@@ -21,7 +21,7 @@ pub fn text(run: &RackPartition, width: Option<u16>) -> String {
     } else {
         text += &format!("{}\n", findings_table(&status, width));
     }
-    for more in [not_made(&status.findings), status.runbook].into_iter().flatten() {
+    for more in [not_made_line(&status.findings), status.runbook].into_iter().flatten() {
         text += &format!("\n{}\n", more.trim_end());
     }
     format!("{text}{}\n", verdict_line(run))

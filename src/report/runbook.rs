@@ -1,9 +1,13 @@
-//! The way back where the stores of etcd's members differ: whom to rebuild from whom, step by step, with the cluster's own names.
+//! The way back where the stores of etcd's members differ: whom to rebuild from whom, step by step, with the cluster's own names. And a
+//! shorter one where a member only does not follow the others.
+//!
+//! Each step says on which node its lines are run, as they stand, and waits for what the next one needs, so that whoever reads them
+//! runs them one after another: a person, or the lab (`e2e/tests/cluster/runbook.rs`).
 
 use crate::{
     api::{Check, ETCD, Finding, FindingResult},
     predict::majority,
-    topology::{EtcdMember, Snapshot},
+    topology::{ApiServer, EtcdMember, Snapshot},
 };
 use std::{collections::BTreeSet, net::SocketAddr};
 
@@ -11,9 +15,19 @@ use std::{collections::BTreeSet, net::SocketAddr};
 const MANIFESTS: &str = "/etc/kubernetes/manifests";
 const DATA: &str = "/var/lib/etcd";
 const CERTIFICATES: &str = "/etc/kubernetes/pki/etcd";
+const KUBECONFIG: &str = "/etc/kubernetes/admin.conf";
+
+/// In the shell of a member that is asked: where another member listens, by its name. Several URLs of one member have commas between them.
+const URL: &str = r#"url() { e member list | awk -F', ' -v name="$1" '$3 == name { sub(/,.*/, "", $5); print $5 }'; }"#;
+/// Its own revision: hashes can be compared at one revision only, and the others go on writing.
+const AT: &str = r#"at() { e endpoint status -w fields | sed -n 's/^"Revision" : //p'; }"#;
+/// Whether both answer, and hold the same there: of two lines that are equal `uniq -d` prints one.
+const SAME: &str =
+    r#"same() { [ -n "$(e endpoint hashkv --endpoints="$(url "$1")" --rev="$(at)" | cut -d, -f2 | uniq -d)" ]; }"#;
+const ALL_HASHES: &str = r#"e endpoint hashkv --cluster --rev="$(at)" -w table"#;
 
 /// What to do about members that findings name, or that nobody can say which ones are good; `None` where no finding says that any
-/// differs.
+/// differs, or does not follow.
 pub fn runbook(snapshot: &Snapshot, findings: &[Finding]) -> Option<String> {
     let cluster = Cluster(snapshot);
     let told = |check: Check, result: FindingResult, subject: &str| {
@@ -21,18 +35,17 @@ pub fn runbook(snapshot: &Snapshot, findings: &[Finding]) -> Option<String> {
     };
     let is_bad = |node: &str| told(Check::StoreAgreement, FindingResult::Violated, node);
     // One that does not follow may hold what all hold: that is no reason to empty it, and none to rebuild another from it.
-    let is_unknown = |node: &str| {
-        told(Check::StoreAgreement, FindingResult::Inconclusive, node)
-            || told(Check::EtcdLeaders, FindingResult::Violated, node)
-    };
+    let is_stray = |node: &str| told(Check::EtcdLeaders, FindingResult::Violated, node);
+    let is_unknown = |node: &str| told(Check::StoreAgreement, FindingResult::Inconclusive, node) || is_stray(node);
     let bad: Vec<&EtcdMember> = snapshot.etcd.iter().filter(|m| is_bad(&m.node)).collect();
     let good: Vec<&EtcdMember> = snapshot.etcd.iter().filter(|m| !is_bad(&m.node) && !is_unknown(&m.node)).collect();
     let nobody_knows = told(Check::StoreAgreement, FindingResult::Violated, ETCD);
+    let seen = seen(findings);
     if bad.is_empty() && !nobody_knows {
-        return None;
+        let strays: Vec<&EtcdMember> = snapshot.etcd.iter().filter(|m| is_stray(&m.node)).collect();
+        return good.first().filter(|_| !strays.is_empty()).map(|helper| cluster.look(&seen, &strays, helper));
     }
     let enough = majority(u32::try_from(snapshot.etcd.len()).unwrap_or(u32::MAX)) as usize;
-    let seen = seen(findings);
     match good.first() {
         Some(helper) if !nobody_knows && good.len() >= enough => {
             // Alarms and panics name who is broken, and not who is whole.
@@ -76,44 +89,56 @@ impl Cluster<'_> {
                  command first.\n";
         text += &self.assumed();
         let mut steps = Steps { text, count: 0 };
-        // By the runtime and not by kubectl: with an alarm raised the API does not answer.
-        let e = format!(
-            "e() {{ crictl exec \"$(crictl ps -q --name '^etcd$')\" etcdctl --endpoints=https://127.0.0.1:{} \
-             --cacert={CERTIFICATES}/ca.crt --cert={CERTIFICATES}/server.crt --key={CERTIFICATES}/server.key \
-             \"$@\"; }}",
-            helper.client_port
-        );
-        let copy = format!("e snapshot save {}/before-rebuild.db", data(helper));
+        let mut first = shell(helper);
+        first.extend([ALL_HASHES.to_owned(), format!("e snapshot save {}/before-rebuild.db", data(helper))]);
         steps.step(
             &format!("On {}, in a shell that stays open: what all hold, and a copy of its own.", helper.node),
-            &[e, "e endpoint hashkv --cluster -w table".into(), copy],
+            &first,
         );
+        let in_shell = format!("On {}, in the shell of step 1", helper.node);
         for member in bad {
-            self.rebuild_one(&mut steps, member);
+            self.rebuild_one(&mut steps, member, &in_shell);
         }
+        // While an alarm is raised no member is healthy (etcdctl `ep_command.go`) and none answers an API server (`apply/corrupt.go`),
+        // and one that is disarmed before all hold the same is raised again.
+        let mut last = vec!["e alarm disarm".to_owned()];
+        last.extend(bad.iter().map(|m| healthy(name(m))));
+        last.extend(["e alarm list", ALL_HASHES].map(str::to_owned));
         steps.step(
-            "In the shell of step 1: no alarm is left, and all hold the same.",
-            &["e alarm disarm".into(), "e alarm list".into(), "e endpoint hashkv --cluster -w table".into()],
+            &format!("{in_shell}: now that all hold the same no alarm is left, and what was rebuilt gets healthy."),
+            &last,
         );
+        for (member, server) in bad.iter().filter_map(|m| Some((m, self.server(m)?))) {
+            let asks = format!("kubectl --kubeconfig={KUBECONFIG} --server=https://{}", server.address);
+            steps.step(
+                &format!("On {}: and then the API server.", member.node),
+                &[
+                    format!("mv {}/kube-apiserver.yaml {MANIFESTS}/", kept(member)),
+                    until(&format!("{asks} get --raw=/readyz")),
+                ],
+            );
+        }
         steps.text
     }
 
-    fn rebuild_one(&self, steps: &mut Steps, member: &EtcdMember) {
-        let (node, name, kept) = (&member.node, name(member), format!("/root/etcd-{}", member.node));
-        let server = self.0.api_servers.iter().find(|s| s.name == *node);
-        let (both, running) = match server {
+    /// Until etcd runs on it again and holds what the others hold. Its API server comes last of all.
+    fn rebuild_one(&self, steps: &mut Steps, member: &EtcdMember, in_shell: &str) {
+        let (node, name, kept) = (&member.node, name(member), kept(member));
+        let (both, running) = match self.server(member) {
             Some(_) => (format!("{MANIFESTS}/kube-apiserver.yaml {MANIFESTS}/etcd.yaml"), "kube-apiserver|etcd"),
             None => (format!("{MANIFESTS}/etcd.yaml"), "etcd"),
         };
         steps.step(
             &format!("On {node}: its manifests go, and with them what runs of them."),
+            // A folder that is there already keeps what another rebuild took away.
             &[
-                format!("mkdir -p {kept} && mv {both} {kept}/"),
-                format!("until [ -z \"$(crictl ps -q --name '^({running})$')\" ]; do sleep 1; done"),
+                format!("mkdir {kept} && mv {both} {kept}/"),
+                // One that fails has not said that nothing runs.
+                until(&format!("left=$(crictl ps -q --name '^({running})$') && [ -z \"$left\" ]")),
             ],
         );
         steps.step(
-            &format!("In the shell of step 1: {name} leaves the cluster."),
+            &format!("{in_shell}: {name} leaves the cluster."),
             &[format!("e member remove \"$(e member list | grep ', {name}, ' | cut -d, -f1)\"")],
         );
         steps.step(
@@ -121,7 +146,7 @@ impl Cluster<'_> {
             &[format!("mv {}/member {kept}/member", data(member))],
         );
         steps.step(
-            &format!("In the shell of step 1: {name} comes again, as one that holds nothing."),
+            &format!("{in_shell}: {name} comes again, as one that holds nothing."),
             &[format!("e member add {name} --peer-urls={}", self.peer_urls(member).join(","))],
         );
         let cluster = self.initial_cluster();
@@ -137,18 +162,42 @@ impl Cluster<'_> {
             ],
         );
         steps.step(
-            "In the shell of step 1, until every member is healthy and all hashes are the same.",
-            &["e endpoint health --cluster".into(), "e endpoint hashkv --cluster -w table".into()],
+            &format!("{in_shell}, until {name} holds what the member there holds."),
+            &[until(&format!("same {name}"))],
         );
-        if let Some(server) = server {
+    }
+
+    /// One whose store nothing speaks against, and which is in another term than the others: it is looked at and started anew.
+    fn look(&self, seen: &str, strays: &[&EtcdMember], helper: &EtcdMember) -> String {
+        let mut text = format!(
+            "What helps where etcd on {} does not follow\n\n{seen}\nA term says nothing of what a member holds, so nobody is emptied \
+             here. As root, and read each command first.\n",
+            names(strays)
+        );
+        text += &self.assumed();
+        let mut steps = Steps { text, count: 0 };
+        let mut first = shell(helper);
+        first.extend(["e endpoint status --cluster -w table", ALL_HASHES].map(str::to_owned));
+        steps.step(
+            &format!("On {}, in a shell that stays open: who leads whom, and what all hold.", helper.node),
+            &first,
+        );
+        let in_shell = format!("On {}, in the shell of step 1", helper.node);
+        let container = "\"$(crictl ps -q --name '^etcd$')\"";
+        for member in strays {
+            let (node, name) = (&member.node, name(member));
             steps.step(
-                &format!("On {node}: and then the API server."),
-                &[
-                    format!("mv {kept}/kube-apiserver.yaml {MANIFESTS}/"),
-                    format!("kubectl --server=https://{} get --raw=/readyz", server.address),
-                ],
+                &format!("On {node}: what it says, and then it is started anew. Its kubelet does that."),
+                &[format!("crictl logs --tail=50 {container}"), format!("crictl stop --timeout=30 {container}")],
+            );
+            steps.step(
+                &format!("{in_shell}, until {name} follows and holds what the member there holds."),
+                &[healthy(name), until(&format!("same {name}"))],
             );
         }
+        steps.text += "\nOne that goes on asking for votes is not heard by the others: look at the way between their peer ports. One that \
+                       holds something else has to be rebuilt: run again, which tells how.\n";
+        steps.text
     }
 
     /// Nobody is named as good or bad: all are treated alike.
@@ -188,6 +237,11 @@ impl Cluster<'_> {
         steps.text
     }
 
+    /// Of the node on which this member is.
+    fn server(&self, member: &EtcdMember) -> Option<&ApiServer> {
+        self.0.api_servers.iter().find(|s| s.name == member.node)
+    }
+
     /// What stands in the commands and was not read from the cluster.
     fn assumed(&self) -> String {
         let unread = |m: &&EtcdMember| m.name.is_empty() || m.peer_urls.is_empty() || m.data_dir.is_empty();
@@ -222,6 +276,34 @@ impl Cluster<'_> {
         let host = address.map(|a| SocketAddr::new(*a, member.peer_port).to_string());
         vec![format!("https://{}", host.unwrap_or_else(|| format!("{}:{}", member.node, member.peer_port)))]
     }
+}
+
+/// What the shell beside a member needs to know before it asks it. By the runtime and not by kubectl: with an alarm raised the API does
+/// not answer. Nor does a container keep its name, whose member is started anew for it.
+fn shell(member: &EtcdMember) -> Vec<String> {
+    let e = format!(
+        "e() {{ crictl exec \"$(crictl ps -q --name '^etcd$')\" etcdctl --endpoints=https://127.0.0.1:{} \
+         --cacert={CERTIFICATES}/ca.crt --cert={CERTIFICATES}/server.crt --key={CERTIFICATES}/server.key \
+         \"$@\"; }}",
+        member.client_port
+    );
+    vec![e, URL.into(), AT.into(), SAME.into()]
+}
+
+/// A line that waits.
+fn until(command: &str) -> String {
+    format!("until {command}; do sleep 1; done")
+}
+
+/// A line that waits for the member of this name, and for the one that is asked. Not for all: of one that only does not follow nobody
+/// can say when it will.
+fn healthy(name: &str) -> String {
+    until(&format!("e endpoint health --endpoints=\"$(url {name})\""))
+}
+
+/// Where what a member had is kept, on its node.
+fn kept(member: &EtcdMember) -> String {
+    format!("/root/etcd-{}", member.node)
 }
 
 fn name(member: &EtcdMember) -> &str {
@@ -315,13 +397,32 @@ mod tests {
                 "--initial-cluster=cp1=https://198.18.0.1:2380,cp2=https://198.18.0.2:2380,cp3=https://198.18.0.3:2380\\n",
                 "--initial-cluster-state=existing",
                 "mv /root/etcd-cp1/etcd.yaml /etc/kubernetes/manifests/",
-                "e endpoint health --cluster",
-                "mv /root/etcd-cp1/kube-apiserver.yaml /etc/kubernetes/manifests/",
-                "kubectl --server=https://198.18.0.1:6443 get --raw=/readyz",
+                // With an alarm raised nobody is healthy, and no API server gets ready.
+                "On cp2, in the shell of step 1, until cp1 holds",
+                "until same cp1; do sleep 1; done",
                 "e alarm disarm",
+                "until e endpoint health --endpoints=\"$(url cp1)\"; do sleep 1; done",
+                "mv /root/etcd-cp1/kube-apiserver.yaml /etc/kubernetes/manifests/",
+                "until kubectl --kubeconfig=/etc/kubernetes/admin.conf --server=https://198.18.0.1:6443 get --raw=/readyz; do",
             ],
         );
         assert!(!text.contains("could not be read") && !text.contains("not compared"), "{text}");
+    }
+
+    /// So that a program can run what is printed.
+    #[test]
+    fn each_step_says_where_it_is_run() {
+        let stray = finding(Check::EtcdLeaders, "cp1", FindingResult::Violated);
+        for (found, steps) in [(violated("cp1"), 9), (stray, 3)] {
+            let text = runbook(&stacked(), &[found]).unwrap();
+            let titles = text.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
+            let titles: Vec<&str> = titles.map(|line| line.split_once(". ").unwrap().1).collect();
+            assert_eq!(titles.len(), steps, "{text}");
+            for title in titles {
+                let node = title.strip_prefix("On ").and_then(|rest| rest.split([',', ':']).next());
+                assert!(node == Some("cp1") || node == Some("cp2"), "{title}");
+            }
+        }
     }
 
     #[test]
@@ -369,7 +470,19 @@ mod tests {
         let text = runbook(&snapshot, &[violated("cp1"), violated("cp4")]).unwrap();
         in_order(
             &text,
-            &["cp2, cp3, cp5 are 3 of 5", "e member add cp1", "hashkv", "On cp4: its manifests go", "e member add cp4"],
+            &[
+                "cp2, cp3, cp5 are 3 of 5",
+                "e member add cp1",
+                "until same cp1",
+                "On cp4: its manifests go",
+                "e member add cp4",
+                "until same cp4",
+                // As long as one of them holds something else, an alarm may be raised again.
+                "e alarm disarm",
+                "$(url cp1)",
+                "$(url cp4)",
+                "On cp1: and then the API server",
+            ],
         );
         // Where there is no API server.
         assert!(text.contains("mv /etc/kubernetes/manifests/etcd.yaml /root/etcd-cp4/"), "{text}");
@@ -377,7 +490,30 @@ mod tests {
         let text = runbook(&snapshot, &[violated("cp1"), stray("cp4")]).unwrap();
         in_order(&text, &["- cp4: ", "cp2, cp3, cp5 are 3 of 5", "e member add cp1"]);
         assert!(!text.contains("e member add cp4") && !text.contains("On cp4"), "{text}");
-        assert_eq!(runbook(&snapshot, &[stray("cp4")]), None);
+    }
+
+    #[test]
+    fn one_that_does_not_follow_is_started_anew_and_keeps_what_it_holds() {
+        let stray = finding(Check::EtcdLeaders, "cp1", FindingResult::Violated);
+        let text = runbook(&stacked(), &[stray]).unwrap();
+        println!("{text}");
+        in_order(
+            &text,
+            &[
+                "What helps where etcd on cp1 does not follow\n",
+                "- cp1: holds something else",
+                "1. On cp2, in a shell that stays open",
+                "e endpoint status --cluster -w table",
+                "2. On cp1: ",
+                "crictl logs",
+                "crictl stop",
+                "3. On cp2, in the shell of step 1",
+                "until same cp1",
+            ],
+        );
+        for step in ["member remove", "member add", "mv ", "alarm disarm"] {
+            assert!(!text.contains(step), "{step}: {text}");
+        }
     }
 
     #[test]

@@ -1,10 +1,21 @@
 //! Checks of the theory that no run makes, so that nobody takes a verdict for more than it is.
 
+use crate::api::NotMade;
+
 /// By their numbers in `docs/checks.md`, which says what each would be.
 pub const NOT_SUPPORTED: [&str; 8] = ["C6", "C17", "C20", "C21", "C23", "C24", "C25", "C27"];
 
 /// Of checks that are made, what is not looked at, in the words of the page.
 pub const PARTS_NOT_SUPPORTED: [(&str, &str); 1] = [("C12", "a ReadWriteOnce volume mounted on two nodes")];
+
+/// All of them, for programs and for a run's status.
+pub fn unsupported() -> Vec<NotMade> {
+    let of = |check: &str, reason: String| NotMade { check: check.into(), reason };
+    let whole = NOT_SUPPORTED.iter().map(|check| of(check, "no run makes it (docs/checks.md)".into()));
+    let looked_for = |part: &str| format!("no run looks for {part} (docs/checks.md)");
+    let parts = PARTS_NOT_SUPPORTED.iter().map(|(check, part)| of(check, looked_for(part)));
+    whole.chain(parts).collect()
+}
 
 /// A line for the end of a report, and one for each check of which a part is missing.
 pub fn not_supported() -> String {
@@ -59,6 +70,8 @@ mod tests {
         let rows = rows();
         let of_page: Vec<&str> = rows.iter().filter(|row| row[2] == "not supported").map(|row| row[0]).collect();
         assert_eq!(of_page, NOT_SUPPORTED);
+        let told: Vec<String> = unsupported().into_iter().map(|n| n.check).collect();
+        assert_eq!(told[..of_page.len()], of_page[..]);
         assert!(not_supported().contains("C27") && not_supported().lines().all(|line| line.len() <= 80));
     }
 
@@ -71,6 +84,8 @@ mod tests {
         };
         let of_page: Vec<(&str, &str)> = rows.iter().filter_map(part).collect();
         assert_eq!(of_page, PARTS_NOT_SUPPORTED);
+        let last = unsupported().pop().unwrap();
+        assert_eq!((last.check.as_str(), last.reason.contains(PARTS_NOT_SUPPORTED[0].1)), ("C12", true));
         assert!(not_supported().ends_with("\n- of C12: a ReadWriteOnce volume mounted on two nodes"));
     }
 

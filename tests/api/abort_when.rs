@@ -7,14 +7,19 @@ use crate::{
     replica::Replica,
     wait::{SOON, until_or},
 };
-use k8s_openapi::{api::apps::v1::Deployment, jiff::Timestamp};
+use k8s_openapi::{
+    api::apps::v1::{DaemonSet, Deployment, StatefulSet},
+    jiff::Timestamp,
+};
 use kube::{
     Api,
     api::{Patch, PatchParams},
 };
 use rackpartition::api::{Phase, RackPartitionStatus};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::{
+    fmt::Debug,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -60,6 +65,23 @@ impl Server {
 
 fn vector(series: &[Value]) -> Value {
     json!({"status": "success", "data": {"resultType": "vector", "result": series}})
+}
+
+/// A workload in `default`, with these fields beside those that all kinds have.
+fn workload(name: &str, more: &Value) -> Value {
+    let labels = json!({"app": name});
+    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": name, "image": name}]}});
+    let mut spec = json!({"selector": {"matchLabels": labels}, "template": template});
+    for (key, value) in more.as_object().expect("an object") {
+        spec[key] = value.clone();
+    }
+    json!({"metadata": {"name": name}, "spec": spec})
+}
+
+/// No controller is here: what a workload's status says, tests say.
+async fn says<K: Clone + DeserializeOwned + Debug>(workloads: &Api<K>, name: &str, status: Value) {
+    let status = Patch::Merge(json!({"status": status}));
+    workloads.patch_status(name, &PatchParams::default(), &status).await.expect("a status");
 }
 
 async fn until_cut(cluster: &Cluster, name: &str, abort_when: Value) -> (Agents, RackPartitionStatus) {
@@ -109,19 +131,40 @@ async fn a_condition_that_is_met_ends_the_cut() {
     assert_ended(&cluster, "gone", &cut, &packets, "can't be asked").await;
 
     let deployments = Api::<Deployment>::namespaced(cluster.client.clone(), "default");
-    let labels = json!({"app": "web"});
-    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "web", "image": "web"}]}});
-    let spec = json!({"replicas": 2, "selector": {"matchLabels": labels}, "template": template});
-    cluster.create(&deployments, json!({"metadata": {"name": "web"}, "spec": spec})).await;
-    let ready = async |ready: u32| {
-        let status = json!({"status": {"replicas": 2, "readyReplicas": ready, "observedGeneration": 1}});
-        deployments.patch_status("web", &PatchParams::default(), &Patch::Merge(status)).await.expect("a status");
-    };
-    ready(2).await;
+    cluster.create(&deployments, workload("web", &json!({"replicas": 2}))).await;
+    says(&deployments, "web", json!({"replicas": 2, "readyReplicas": 2, "observedGeneration": 1})).await;
     let below = json!({"workloads": [{"namespace": "default", "name": "web", "readyBelow": 2}], "holdsFor": "1s"});
     let (_agents, cut) = until_cut(&cluster, "workload", below).await;
-    ready(1).await;
+    says(&deployments, "web", json!({"replicas": 2, "readyReplicas": 1, "observedGeneration": 1})).await;
     assert_ended(&cluster, "workload", &cut, &packets, "default/web has 1 ready pods, fewer than 2").await;
+}
+
+/// Each in the field of its own kind.
+#[tokio::test]
+async fn a_stateful_set_or_a_daemon_set_with_too_few_ready_pods_ends_the_cut() {
+    let cluster = Cluster::start().await;
+    let _replica = Replica::start(&cluster.plane, GOOD.0, GOOD.1);
+    let packets = Packets::receive(&cluster);
+    let sets = Api::<StatefulSet>::namespaced(cluster.client.clone(), "default");
+    cluster.create(&sets, workload("db", &json!({"replicas": 3, "serviceName": "db"}))).await;
+    says(&sets, "db", json!({"replicas": 3, "readyReplicas": 3})).await;
+    let daemons = Api::<DaemonSet>::namespaced(cluster.client.clone(), "default");
+    cluster.create(&daemons, workload("log", &json!({}))).await;
+    says(&daemons, "log", json!({"desiredNumberScheduled": 6, "numberReady": 6})).await;
+    let below = |kind: &str, name: &str, least: u32| json!({"kind": kind, "namespace": "default", "name": name, "readyBelow": least});
+    let both = json!({
+        "workloads": [below("StatefulSet", "db", 2), below("DaemonSet", "log", 6)], "holdsFor": "0s",
+    });
+
+    let (_agents, cut) = until_cut(&cluster, "stateful", both.clone()).await;
+    says(&sets, "db", json!({"readyReplicas": 1})).await;
+    assert_ended(&cluster, "stateful", &cut, &packets, "StatefulSet default/db has 1 ready pods, fewer than 2").await;
+
+    says(&sets, "db", json!({"readyReplicas": 3})).await;
+    packets.forget();
+    let (_agents, cut) = until_cut(&cluster, "daemons", both).await;
+    says(&daemons, "log", json!({"numberReady": 5})).await;
+    assert_ended(&cluster, "daemons", &cut, &packets, "DaemonSet default/log has 5 ready pods, fewer than 6").await;
 }
 
 #[tokio::test]
@@ -138,6 +181,19 @@ async fn a_condition_that_is_met_before_keeps_from_cutting() {
     let status = cluster.until_phase("run", &[Phase::Refused]).await;
     let message = status.message.clone().unwrap_or_default();
     assert!(message.contains("spec.abortWhen.prometheus") && message.contains("not a vector"), "{message}");
+    assert!(status.schedule.is_none());
+    cluster.until_wound_up("run").await;
+
+    // Not only where it can't be seen. However long it would have to hold in the cut.
+    let daemons = Api::<DaemonSet>::namespaced(cluster.client.clone(), "default");
+    cluster.create(&daemons, workload("log", &json!({}))).await;
+    says(&daemons, "log", json!({"desiredNumberScheduled": 6, "numberReady": 5})).await;
+    let below = json!({"kind": "DaemonSet", "namespace": "default", "name": "log", "readyBelow": 6});
+    cluster.begin("below", json!({"abortWhen": {"workloads": [below], "holdsFor": "10m"}})).await;
+    let _agents = Agents::play(&cluster, "below", &[]);
+    let status = cluster.until_phase("below", &[Phase::Refused]).await;
+    let message = status.message.clone().unwrap_or_default();
+    assert!(message.contains("DaemonSet default/log has 5 ready pods, fewer than 6"), "{message}");
     assert!(status.schedule.is_none());
 }
 

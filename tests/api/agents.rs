@@ -17,7 +17,7 @@ use kube::{
 use rackpartition::{
     agent::record_name,
     api::{
-        Clock, ClockAnchor, ClockPing, ETCD_DISK, ETCD_LEADER, Kernel, Moment, NodeRecord, NodeRecordSpec,
+        Clock, ClockAnchor, ClockPing, ETCD, ETCD_DISK, ETCD_LEADER, Kernel, Moment, NodeRecord, NodeRecordSpec,
         NodeRecordStatus, Observer, Phase, RUN_LABEL, RackPartition, RecordPhase, Span, SpanKind,
     },
     fault::{PortClass, RunPlan, Way},
@@ -63,6 +63,28 @@ impl Member {
     }
 }
 
+/// When the member of etcd beside an agent leads.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Leads {
+    Always,
+    /// No longer once its agent has loaded the windows.
+    UntilLoaded,
+    /// Not before.
+    OnceLoaded,
+}
+
+impl Leads {
+    /// Of its member, before and after its agent has loaded the windows.
+    fn state(self, loaded: bool) -> &'static str {
+        let leads = match self {
+            Leads::Always => true,
+            Leads::UntilLoaded => !loaded,
+            Leads::OnceLoaded => loaded,
+        };
+        if leads { "leads" } else { "follows" }
+    }
+}
+
 /// What one agent does otherwise than well.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Manner {
@@ -84,6 +106,8 @@ pub struct Manner {
     pub deaf_to_operator: bool,
     /// How the member of etcd beside it looks, where there is one.
     pub etcd: Member,
+    /// When that member leads; `None`: it does not say.
+    pub leads: Option<Leads>,
     /// An interface of its node has this address.
     pub holds: Option<IpAddr>,
     /// Its node hears this address, which is nobody's.
@@ -219,6 +243,7 @@ impl Agent {
         let etcd = states.into_iter().flat_map(|states| [ETCD_LEADER, ETCD_DISK].into_iter().zip(states)).map(
             |(subject, state)| Span { from: before(&now(), SEEN_FOR), ..span(SpanKind::Etcd, subject.into(), state) },
         );
+        let leads = manner.leads.map(|leads| span(SpanKind::Etcd, ETCD.into(), leads.state(false)));
         let status = NodeRecordStatus {
             phase: Some(if manner.unfit { RecordPhase::Unfit } else { RecordPhase::Armed }),
             message: manner.unfit.then(|| "the kernel has no nftables".into()),
@@ -236,6 +261,7 @@ impl Agent {
                 .map(|p| span(SpanKind::Probe, p.subject(), state))
                 .chain(heard)
                 .chain(etcd)
+                .chain(leads)
                 .chain(held)
                 .chain(stranger)
                 .collect(),
@@ -286,6 +312,10 @@ impl Agent {
             Some(s) if scheduled && !loaded && !self.manner.never_loads => {
                 self.status.loaded_cut_at = Some(s.cut_at);
                 self.status.phase = Some(RecordPhase::Loaded);
+                let leads = self.manner.leads.map(|leads| leads.state(true));
+                for (span, state) in self.status.spans.iter_mut().filter(|s| s.subject == ETCD).zip(leads) {
+                    span.state = state.into();
+                }
             }
             _ => {}
         }

@@ -1,9 +1,10 @@
 //! Arming is all or nothing: who is missing, out of step, unfit or late is named, and nobody is cut.
 
 use crate::{
-    agents::{Agents, Manner, Member},
+    agents::{Agents, Leads, Manner, Member},
     cluster::{Cluster, GOOD, pod},
     replica::{AGENTS, NAMESPACE, Replica},
+    survey::say,
     wait::{SOON, until},
 };
 use clap::Parser;
@@ -153,6 +154,35 @@ async fn nobody_is_cut_where_one_does_not_load_or_gives_up() {
         assert_eq!(condition(&status, "Healed"), ("True", "every node says that its table is gone"), "{name}");
         assert_eq!(condition(&status, "Injected").0, "", "{name} was never cut");
     }
+}
+
+#[tokio::test]
+async fn whoever_was_to_be_cut_off_as_etcds_leader_must_lead_to_the_last() {
+    let cluster = Cluster::start().await;
+    let _replica = Replica::start(&cluster.plane, GOOD.0, GOOD.1);
+    let leads = |leads| Manner { leads, ..Default::default() };
+    let begin = async |name: &str, c1: Option<Leads>, c3: Option<Leads>| {
+        let run = cluster.begin(name, json!({"cut": {"isolate": {"role": "etcd-leader"}}})).await;
+        until("agents that ask", SOON, || async {
+            cluster.status(name).await?.message.filter(|m| m.contains("who leads"))
+        })
+        .await;
+        say(&cluster, &run, "c1", "leads").await;
+        Agents::play(&cluster, name, &[("c1", leads(c1)), ("c3", leads(c3))])
+    };
+    // It moves between the two barriers, where every node has its windows already.
+    let agents = begin("moves", Some(Leads::UntilLoaded), Some(Leads::OnceLoaded)).await;
+    let status = cluster.until_phase("moves", &[Phase::Aborted]).await;
+    let message = status.message.unwrap_or_default();
+    assert!(message.contains("called off: etcd's leader moved from c1 to c3"), "{message}");
+    let run = cluster.until_wound_up("moves").await.expect("an aborted run stays");
+    let status = run.status.expect("a status");
+    assert_eq!(condition(&status, "Healed").0, "True");
+    assert_eq!(condition(&status, "Injected").0, "", "nobody was cut");
+    drop(agents);
+    // One that stays is cut off.
+    let _agents = begin("stays", Some(Leads::Always), None).await;
+    cluster.until_phase("stays", &[Phase::Cut]).await;
 }
 
 #[tokio::test]

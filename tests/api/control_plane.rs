@@ -13,6 +13,7 @@ use ring::{
     rand::SystemRandom,
     signature::{self, KeyPair},
 };
+use serde_json::{Value, json};
 use std::{
     fs::{self, File},
     net::{IpAddr, Ipv4Addr, TcpListener},
@@ -120,6 +121,17 @@ impl ControlPlane {
             let established = await_condition(crds.clone(), &name, is_crd_established());
             timeout(START, established).await.expect("established in time").expect("established");
         }
+    }
+
+    /// For programs that are not the test.
+    pub fn kubeconfig(&self) -> Value {
+        let server = self.config.cluster_url.to_string();
+        json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": server, "insecure-skip-tls-verify": true}}],
+            "users": [{"name": "admin", "user": {"token": TOKEN}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+        })
     }
 
     /// Makes the API server as silent as a dead one; its connections stay open.

@@ -1,7 +1,7 @@
 //! Aborts, and the heal packets that leave for every node.
 
 use crate::{
-    agents::Agents,
+    agents::{Agents, Manner},
     cluster::{Cluster, GOOD, NODES},
     replica::Replica,
     wait::{SOON, until},
@@ -140,4 +140,35 @@ async fn while_nodes_are_armed_the_operator_tries_the_way_of_its_heal_packets() 
     sleep(Duration::from_secs(3)).await;
     assert!(!NODES.iter().any(has), "the operator goes on in the cut");
     cluster.delete("run").await;
+}
+
+/// A machine that was paused in mid-cut goes on with it when it is let go, so whoever has not spoken is told as long as the run lasts; and
+/// nobody else, for the others have said that they drop nothing.
+#[tokio::test]
+async fn who_does_not_say_that_it_healed_is_sent_heal_packets_until_the_run_has_ended() {
+    let cluster = Cluster::start().await;
+    let _replica = Replica::start(&cluster.plane, GOOD.0, GOOD.1);
+    let packets = Packets::receive(&cluster);
+    cluster.begin("run", json!({"recovery": "20s"})).await;
+    let mute = Manner { mute: true, ..Default::default() };
+    let _agents = Agents::play(&cluster, "run", &[("w3", mute)]);
+    let status = cluster.until_phase("run", &[Phase::Recovering]).await;
+    let heal_at = status.schedule.expect("a schedule").heal_at.0;
+    let token = cluster.plan_of("run").await.expect("a plan").heal.token_bytes().expect("a token");
+    for round in ["a heal packet", "another one"] {
+        packets.forget();
+        until(&format!("{round} at the node that says nothing"), SOON, || async {
+            packets.has("w3", &token).then_some(())
+        })
+        .await;
+        let told: Vec<_> = NODES.into_iter().filter(|node| packets.has(node, &token)).collect();
+        assert_eq!(told, ["w3"]);
+    }
+    let since_heal = Timestamp::now().as_second() - heal_at.as_second();
+    assert!(since_heal >= 10, "after {since_heal} s: it may have been about to say so");
+    cluster.until_phase("run", &[Phase::Done]).await;
+    cluster.until_wound_up("run").await.expect("a run with a verdict stays");
+    packets.forget();
+    sleep(Duration::from_secs(3)).await;
+    assert!(!packets.has("w3", &token), "the run is over");
 }

@@ -12,6 +12,7 @@ mod delete;
 mod election;
 mod heal;
 mod journal;
+mod lifeline;
 mod misfortune;
 mod plan;
 mod replica;

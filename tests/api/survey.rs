@@ -18,7 +18,7 @@ use rackpartition::{
 use serde_json::json;
 
 /// The record of an agent whose member of etcd was just seen in this state.
-async fn say(cluster: &Cluster, run: &RackPartition, node: &str, state: &str) {
+pub async fn say(cluster: &Cluster, run: &RackPartition, node: &str, state: &str) {
     let (name, uid) = (run.name_any(), run.uid().expect("a uid"));
     let spec = NodeRecordSpec::new(&name, &uid, node, Observer::Agent);
     let mut record = NodeRecord::new(&record_name(&name, &uid, node), spec);

@@ -1,7 +1,8 @@
 //! Arming, looking, healing by hand and removing; and who may not.
 
 use crate::child::{self, Child};
-use crate::fixture::{LONG, Net, TABLE, always, spec, window};
+use crate::fixture::{LONG, Net, TABLE, always, eventually, spec, window};
+use crate::node::{Node, plan};
 use rackpartition::netfilter::{Error, TableState, TimeWindow};
 use std::{os::unix::process::CommandExt, process::Command, time::Duration};
 
@@ -41,6 +42,38 @@ fn a_table_from_arming_to_removal() {
     netfilter.remove(TABLE).unwrap();
     assert_eq!(netfilter.state(TABLE).unwrap(), None);
     assert_eq!(netfilter.tables().unwrap(), ["rackpartition-other"]);
+}
+
+/// As an agent does whose first load took long.
+#[test]
+fn the_same_windows_are_loaded_again_with_a_shorter_gate() {
+    let net = Net::new();
+    let mut netfilter = net.right.netfilter();
+    netfilter.arm(&net.right_cut_from_left(), LONG).unwrap();
+    let windows = [window(-1000, 61_000), window(62_000, 63_000)];
+    for gate in [LONG, Duration::from_secs(10)] {
+        netfilter.cut(TABLE, &windows, gate).unwrap();
+        let state = netfilter.state(TABLE).unwrap().unwrap();
+        assert!(state.windows == 2 && state.gate.is_some_and(|left| left <= gate), "{state:?}");
+    }
+}
+
+/// As tools do that save the ruleset and restore it.
+#[test]
+fn a_table_that_somebody_brings_back_after_a_reboot_is_removed() {
+    let net = Net::new();
+    let plan = plan(&net, LONG / 2, LONG);
+    for is_loaded in [false, true] {
+        let mut node = Node::new(&net.right, &plan);
+        if is_loaded {
+            node.cut(LONG / 2);
+        } else {
+            node.arm();
+            eventually("the node is armed", || node.is_ready());
+        }
+        node.reboots_and_has_its_table_restored();
+        node.ends("Unfit");
+    }
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn nft_reads_the_table_that_was_meant() {
 }
 
 /// What `nft` reads it can write: nothing is in the table that it does not understand.
-fn load_again(ns: &Ns) {
+pub fn load_again(ns: &Ns) {
     let saved = ns.nft(&["list", "table", "inet", TABLE]);
     ns.netfilter().remove(TABLE).unwrap();
     let file = std::env::temp_dir().join(&ns.name);

@@ -3,6 +3,7 @@
 
 use crate::child::{self, Child};
 use crate::fixture::{Net, Ns, PORT, TABLE, TOKEN, eventually, window};
+use crate::listing::load_again;
 use ipnet::IpNet;
 use rackpartition::{
     agent::{self, AgentArgs, Order, ReadyArgs, Times},
@@ -75,6 +76,16 @@ impl<'a> Node<'a> {
     pub fn kill(&mut self) {
         self.agent = None;
     }
+    /// As far as its agent can tell: the kernel under all tests stays the same boot.
+    pub fn reboots_and_has_its_table_restored(&mut self) {
+        self.kill();
+        let mut wrote = self.wrote();
+        wrote["bootId"] = "an earlier boot".into();
+        fs::write(state_file(self.disk.path()), wrote.to_string()).unwrap();
+        load_again(self.ns);
+        assert!(!self.is_open(), "it came back with its gate");
+        self.start();
+    }
     pub fn hold(&self) {
         self.agent.as_ref().expect("an agent").hold();
     }
@@ -128,8 +139,7 @@ impl<'a> Node<'a> {
     }
     /// What the agent has on its disk against a second arming; null before it has.
     pub fn wrote(&self) -> Value {
-        let state = state(self.disk.path()).join(RUN_UID).join("state.json");
-        fs::read(state).map_or(Value::Null, |json| serde_json::from_slice(&json).unwrap())
+        fs::read(state_file(self.disk.path())).map_or(Value::Null, |json| serde_json::from_slice(&json).unwrap())
     }
     /// Waits until this node's part has ended like this and its table is gone.
     pub fn ends(&mut self, phase: &str) {
@@ -146,6 +156,10 @@ fn ready(directory: &Path) -> PathBuf {
 
 fn state(directory: &Path) -> PathBuf {
     directory.join("state")
+}
+
+fn state_file(directory: &Path) -> PathBuf {
+    state(directory).join(RUN_UID).join("state.json")
 }
 
 /// The agent's side: takes orders, a line each, until nobody is there to give any.

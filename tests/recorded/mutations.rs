@@ -8,22 +8,33 @@ use crate::{
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
 use rackpartition::{
     api::{
-        Check, ClockAnchor, Moment, NodeRecordStatus, Numbers, RaftRole, RaftState, STORE_HASH_AFTER, STORE_RAFT, Span,
-        SpanKind, StoreHash, Verdict, register,
+        CORRUPT, Check, ClockAnchor, Finding, Moment, NodeRecordStatus, Numbers, RaftRole, RaftState, STORE_ALARMS,
+        STORE_HASH_AFTER, STORE_RAFT, Span, SpanKind, StoreHash, Verdict, register,
     },
+    judge::Judgement,
     topology::Pod,
 };
 
 /// Far more than clocks may differ, and than anybody's measurement of them is uncertain, microseconds.
 const STEP_US: i64 = 10_000_000;
 
-/// Asserts that a change gives this verdict, and that of all findings it changes these and no others.
+/// Asserts that a change gives this verdict, and that of all findings it changes these and no others. Returns what is said then.
 #[track_caller]
-fn expect(seen: &Recording, changed: &Recording, verdict: Verdict, changes: &[Change]) {
+fn expect(seen: &Recording, changed: &Recording, verdict: Verdict, changes: &[Change]) -> Judgement {
     let (before, after) = (seen.judge(), changed.judge());
     let amiss = amiss(&of_judgement(&before), &of_judgement(&after), changes);
     assert!(amiss.is_empty(), "{amiss:#?}");
     assert_eq!(after.verdict, verdict);
+    after
+}
+
+/// Asserts that the first finding of this says all of these, and that its evidence names all of those.
+#[track_caller]
+fn says(judgement: &Judgement, (check, subject): (Check, &str), words: &[&str], evidence: &[&str]) {
+    let is_it = |f: &&Finding| f.check == check && f.subject == subject;
+    let found = judgement.findings.iter().find(is_it).expect("a finding");
+    words.iter().for_each(|word| assert!(found.observed.contains(word), "{word}: {found:?}"));
+    evidence.iter().for_each(|word| assert!(found.evidence.contains(word), "{word}: {found:?}"));
 }
 
 #[test]
@@ -38,7 +49,6 @@ fn without_the_operators_record_nobody_knows_what_the_api_said() {
         Check::NodeNotReady,
         Check::NodeTainted,
         Check::WorkloadOrphaned,
-        Check::HealDamage,
         Check::Recovery,
         Check::HealProven,
     ];
@@ -52,6 +62,8 @@ fn without_the_operators_record_nobody_knows_what_the_api_said() {
     changes.push(Change { check: Check::WorkloadDoubled, whom: copies, before: WELL, after: OPEN });
     // Of those that are cut off their own nodes tell.
     changes.push(Change::opens(Check::ApiWritable, &seen.side("rest").name));
+    // After the heal masters tell of etcd and of writes as well.
+    changes.extend(["workloads of the cut side", "nodes that were heard"].map(|s| Change::opens(Check::HealDamage, s)));
     expect(&seen, &changed, Verdict::Inconclusive, &changes);
 }
 
@@ -72,18 +84,85 @@ fn without_a_workers_journal_nobody_knows_what_it_heard_and_ran() {
         Change::opens(Check::Recovery, "milestones"),
         Change::opens(Check::HealProven, "all nodes"),
     ];
-    expect(&seen, &changed, Verdict::Inconclusive, &changes);
+    let judgement = expect(&seen, &changed, Verdict::Inconclusive, &changes);
+    says(&judgement, (Check::HealProven, "all nodes"), &[node, "no record"], &[]);
+}
+
+/// The one that theory is built on (§0.10): what went on where nobody could look from outside.
+#[test]
+fn without_a_cut_off_workers_journal_nobody_knows_what_went_on_there() {
+    let seen = Recording::example();
+    let node = worker(seen.side("isolated"));
+    let mut changed = seen.clone();
+    changed.agents.retain(|record| record.spec.node != node);
+    let changes = [
+        Change::opens(Check::FaultProven, "isolated→isolated"),
+        Change::opens(Check::FaultProven, "isolated→rest"),
+        Change::opens(Check::FaultProven, "isolated→isolated: datagrams"),
+        Change::opens(Check::FaultProven, "rest→isolated: datagrams"),
+        // Of those that are left.
+        Change::one(Check::FaultProven, "onset", WELL, WELL),
+        // The API may say what it likes of them: whether they ran only their own node's runtime knows.
+        Change::every(Check::WorkloadKept, WELL, OPEN),
+        Change::every(Check::WorkloadDoubled, WELL, OPEN),
+        Change::opens(Check::WorkloadOrphaned, "all pods"),
+        Change::opens(Check::HealDamage, "workloads of the cut side"),
+        Change::opens(Check::Recovery, "milestones"),
+        Change::opens(Check::HealProven, "all nodes"),
+    ];
+    let judgement = expect(&seen, &changed, Verdict::Inconclusive, &changes);
+    says(&judgement, (Check::WorkloadKept, "shop/db (StatefulSet)"), &["not known"], &["no record of ", node]);
+}
+
+#[test]
+fn an_agent_whose_node_was_rebooted_in_the_cut() {
+    let seen = Recording::example();
+    let node = worker(seen.side("rest"));
+    let changes = [
+        // Nobody knows that it heard anybody before the cut.
+        Change::opens(Check::FaultProven, "rest→isolated"),
+        Change::opens(Check::FaultProven, "rest→rest"),
+        Change::opens(Check::FaultProven, "isolated→rest: datagrams"),
+        Change::opens(Check::FaultProven, "rest→rest: datagrams"),
+        Change::one(Check::FaultProven, "onset", WELL, WELL),
+        Change::opens(Check::HealProven, "all nodes"),
+    ];
+    let judgement = expect(&seen, &after_a_reboot(&seen, node), Verdict::Inconclusive, &changes);
+    says(&judgement, (Check::HealProven, "all nodes"), &[node, "rebooted"], &[]);
+}
+
+/// From the middle of the cut on: what was seen before is lost, and the monotonic clock begins anew. What its runtime knows of containers
+/// it knows as before.
+fn after_a_reboot(seen: &Recording, node: &str) -> Recording {
+    let mut changed = seen.clone();
+    let status = changed.status(node);
+    let started = moment_at(status, in_the_cut(seen, 2));
+    let is_later = |at: &Moment| at.boot_us >= started.boot_us;
+    status.spans.retain(|span| span.kind == SpanKind::Container || is_later(&span.to));
+    for span in status.spans.iter_mut().filter(|span| span.kind != SpanKind::Container && !is_later(&span.from)) {
+        span.from = started.clone();
+    }
+    let anchors = &mut status.clock.as_mut().expect("its clock").anchors;
+    anchors.retain(|anchor| is_later(&anchor.at));
+    let looks = status.spans.iter_mut().flat_map(|span| [&mut span.from, &mut span.to]);
+    looks.chain(anchors.iter_mut().map(|anchor| &mut anchor.at)).for_each(|at| at.boot_us -= started.boot_us);
+    status.boot_id = Some("another".into());
+    status.message = Some("the node was rebooted during the run: what was seen before is lost".into());
+    changed
 }
 
 #[test]
 fn two_members_of_etcd_that_lead_in_one_term() {
     let seen = Recording::example();
     let changes = [Change::one(Check::EtcdLeaders, "etcd", WELL, VIOLATED)];
-    expect(&seen, &with_two_leaders(&seen), Verdict::Fail, &changes);
+    let (changed, node, term) = with_two_leaders(&seen);
+    let judgement = expect(&seen, &changed, Verdict::Fail, &changes);
+    let in_one_term = format!(" both led in term {term}");
+    says(&judgement, (Check::EtcdLeaders, "etcd"), &[&node, &in_one_term], &[&format!("{node}: store")]);
 }
 
-/// A member that followed another one is once seen to lead in the same term.
-fn with_two_leaders(seen: &Recording) -> Recording {
+/// A member that followed another one is once seen to lead in the same term. With the node of that member, and the term.
+fn with_two_leaders(seen: &Recording) -> (Recording, String, u64) {
     let leading = raft(seen).filter(|(_, state, _)| state.role == RaftRole::Leads);
     let led: Vec<(&str, u64)> = leading.map(|(node, state, _)| (node, state.term)).collect();
     // Whoever led may have followed in the same term later, having noticed that nobody hears it.
@@ -95,7 +174,7 @@ fn with_two_leaders(seen: &Recording) -> Recording {
     let once = Span { state: leads.to_string(), from: span.to.clone(), samples: 1, ..span.clone() };
     let mut changed = seen.clone();
     changed.status(node).spans.push(once);
-    changed
+    (changed, node.to_owned(), state.term)
 }
 
 /// What members of etcd did in raft, and on which nodes.
@@ -114,7 +193,9 @@ fn a_member_of_etcd_that_holds_something_else_is_named() {
         Change::one(Check::StoreAgreement, "etcd", WELL, NONE),
         Change::one(Check::StoreAgreement, member, NONE, VIOLATED),
     ];
-    expect(&seen, &with_another_hash(&seen, member), Verdict::Fail, &changes);
+    let judgement = expect(&seen, &with_another_hash(&seen, member), Verdict::Fail, &changes);
+    let others = master(seen.side("rest"));
+    says(&judgement, (Check::StoreAgreement, member), &["holds ", " where ", others, " hold "], &[member]);
 }
 
 /// At the revisions at which the others hashed, too.
@@ -132,13 +213,42 @@ fn with_another_hash(seen: &Recording, node: &str) -> Recording {
 }
 
 #[test]
+fn a_member_of_etcd_of_which_the_others_raise_an_alarm() {
+    let seen = Recording::example();
+    let member = master(seen.side("isolated"));
+    // The hashes, which are the same, are told as well.
+    let changes = [Change::one(Check::StoreAgreement, member, NONE, VIOLATED)];
+    let judgement = expect(&seen, &with_an_alarm(&seen, member), Verdict::Fail, &changes);
+    says(&judgement, (Check::StoreAgreement, member), &["alarm CORRUPT"], &["store"]);
+}
+
+/// Every member tells of it from the heal on.
+fn with_an_alarm(seen: &Recording, node: &str) -> Recording {
+    let of_member = raft(seen).find(|(of, ..)| *of == node).expect("etcd was read");
+    let raised = format!("{CORRUPT} {}", of_member.2.id.as_deref().expect("a member has an id"));
+    let mut changed = seen.clone();
+    for master in seen.sides.iter().flat_map(|side| &side.api_servers) {
+        let status = changed.status(master);
+        let healed = moment_at(status, in_the_cut(seen, 4));
+        let alarms = status.spans.iter_mut().filter(|s| s.kind == SpanKind::Store && s.subject == STORE_ALARMS);
+        let last = alarms.max_by_key(|s| s.to.boot_us).expect("its alarms were read");
+        let after = Span { state: raised.clone(), from: healed.clone(), ..last.clone() };
+        last.to = healed;
+        status.spans.push(after);
+    }
+    changed
+}
+
+#[test]
 fn a_twin_of_a_pod_of_a_stateful_set() {
     let seen = Recording::example();
     let pod = stateful_pod(&seen);
     let owner = pod.owner_name.as_deref().expect("a StatefulSet has a name");
     let owner = format!("{}/{owner} (StatefulSet)", pod.namespace);
-    let changes = [Change::one(Check::WorkloadDoubled, owner, WELL, VIOLATED)];
-    expect(&seen, &with_a_twin(&seen, pod), Verdict::Fail, &changes);
+    let changes = [Change::one(Check::WorkloadDoubled, &owner, WELL, VIOLATED)];
+    let judgement = expect(&seen, &with_a_twin(&seen, pod), Verdict::Fail, &changes);
+    let both = [pod.node.as_str(), worker(seen.side("rest"))];
+    says(&judgement, (Check::WorkloadDoubled, owner.as_str()), &["two of ", &pod.name, " ran for "], &both);
 }
 
 /// One that is cut off.
@@ -173,11 +283,13 @@ fn an_acknowledged_write_that_is_gone() {
     let seen = Recording::example();
     let node = master(seen.side("rest"));
     let changes = [Change::one(Check::LostWrites, "rest", WELL, VIOLATED)];
-    expect(&seen, &with_a_lost_write(&seen, node), Verdict::Fail, &changes);
+    let (changed, number) = with_a_lost_write(&seen, node);
+    let judgement = expect(&seen, &changed, Verdict::Fail, &changes);
+    says(&judgement, (Check::LostWrites, "rest"), &[node, &format!("acknowledged and lost: {number}")], &[]);
 }
 
 /// The first number that was acknowledged to the writer on this node is in none of the answers to the operator.
-fn with_a_lost_write(seen: &Recording, node: &str) -> Recording {
+fn with_a_lost_write(seen: &Recording, node: &str) -> (Recording, u64) {
     let mut changed = seen.clone();
     let written = changed.status(node).spans.iter().filter(|s| s.kind == SpanKind::Register && s.subject == node);
     let acknowledged = written.filter(|s| s.state == "acknowledged").filter_map(numbers);
@@ -191,6 +303,62 @@ fn with_a_lost_write(seen: &Recording, node: &str) -> Recording {
             span.detail = Some(there.without(&lost).to_string());
         }
     }
+    (changed, first)
+}
+
+#[test]
+fn a_consistent_read_that_lacks_what_was_acknowledged() {
+    let seen = Recording::example();
+    let node = master(seen.side("rest"));
+    let changes = [Change::one(Check::StaleRead, "rest", WELL, VIOLATED)];
+    let judgement = expect(&seen, &with_a_stale_read(&seen, node), Verdict::Fail, &changes);
+    says(&judgement, (Check::StaleRead, "rest"), &[node, "a consistent read", " lacked what "], &[node]);
+}
+
+/// In the middle of the cut one of the answers to the agent on this node is the first that there ever was.
+fn with_a_stale_read(seen: &Recording, node: &str) -> Recording {
+    let mut changed = seen.clone();
+    let status = changed.status(node);
+    let at = moment_at(status, in_the_cut(seen, 2));
+    let is_consistent = |s: &&Span| {
+        let way = s.subject.rsplit_once('/').map(|(_, way)| way);
+        s.kind == SpanKind::Reading && s.state == register::READ && way == Some(register::CONSISTENT)
+    };
+    let answered = status.spans.iter().find(is_consistent).expect("a consistent read was answered").clone();
+    let first = Span { from: at.clone(), to: at, samples: 1, detail: Some("n=1".into()), ..answered };
+    status.spans.push(first);
+    changed
+}
+
+#[test]
+fn a_lease_that_is_taken_while_it_is_valid() {
+    let seen = Recording::example();
+    let lease = "kube-system/kube-scheduler";
+    let changes = [
+        Change::one(Check::LeaseTakeover, lease, WELL, VIOLATED),
+        // The old one goes on until it gives up by itself.
+        Change::one(Check::LeaderOverlap, lease, WELL, VIOLATED),
+    ];
+    let judgement = expect(&seen, &taken_early(&seen, lease), Verdict::Fail, &changes);
+    says(&judgement, (Check::LeaseTakeover, lease), &[" leads from ", ", before "], &["operator"]);
+    says(&judgement, (Check::LeaderOverlap, lease), &["two leaders for "], &[master(seen.side("isolated"))]);
+}
+
+/// Within three seconds of the cut.
+fn taken_early(seen: &Recording, lease: &str) -> Recording {
+    let mut changed = seen.clone();
+    let status = changed.operator.as_mut().and_then(|record| record.status.as_mut()).expect("the operator's record");
+    let after_cut = |milliseconds: i64| in_the_cut(seen, 0) + milliseconds * 1000;
+    let (until, from) = (moment_at(status, after_cut(2000)), moment_at(status, after_cut(3000)));
+    let mut history: Vec<&mut Span> =
+        status.spans.iter_mut().filter(|s| s.kind == SpanKind::Lease && s.subject == lease).collect();
+    history.sort_by_key(|s| s.from.boot_us);
+    let [old, new] = &mut history[..] else { panic!("it moved once") };
+    let transitions = new.told("transitions").expect("it counts").to_owned();
+    let acquired = micro_time(after_cut(2500)).0;
+    old.to = until;
+    new.from = from;
+    new.detail = Some(format!("transitions={transitions} acquired={acquired}"));
     changed
 }
 

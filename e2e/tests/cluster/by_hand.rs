@@ -1,5 +1,5 @@
-//! Healing by hand in a real cut, by each of the ways that need no API: the script that is kept before it, our binary on every node, and
-//! our binary on a machine that is no node.
+//! Healing by hand in a real cut, by each of the ways that need no API: the script that the plugin keeps before it, our binary on every
+//! node, and our binary on a machine that is no node.
 
 use crate::{
     harness::{AGENT, Harness, IMAGE, repository, seconds_until},
@@ -7,10 +7,19 @@ use crate::{
 };
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
-use rackpartition::api::Phase;
-use serde_json::json;
-use std::time::Duration;
-use tokio::process::Command;
+use rackpartition::{api::Phase, cli::EXIT_NOT_RUN};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
 
 /// With nothing but bash and a way to the nodes.
 pub async fn healed_by_hand(h: &Harness) -> Result<()> {
@@ -56,19 +65,74 @@ pub async fn healed_from_outside(h: &Harness) -> Result<()> {
     .await
 }
 
-/// Cuts, and ends the cut `by` what is given the script that was kept; nobody asks the API for it.
+/// The plugin, which starts a run and follows it, as people have it on their own machine.
+struct Followed {
+    plugin: Child,
+    /// Where it keeps the script.
+    folder: PathBuf,
+}
+
+impl Followed {
+    async fn start(h: &Harness, name: &str, spec: &Value) -> Result<Self> {
+        let folder = PathBuf::from(repository(&format!("target/e2e-{name}")));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder)?;
+        let file = folder.join("run.json");
+        let (version, kind) = ("rackpartition.io/v1alpha1", "RackPartition");
+        let run = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec});
+        fs::write(&file, run.to_string())?;
+        output(&mut cargo("build")).await.context("failed to build the plugin")?;
+        let mut plugin = cargo("run");
+        plugin.args(["--", "run", "--filename"]).arg(&file).env("KUBECONFIG", h.lab.kubeconfig());
+        plugin.env("XDG_STATE_HOME", &folder).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        Ok(Followed { plugin: plugin.spawn().context("failed to start the plugin")?, folder })
+    }
+
+    /// The script, and the file that it is in, once that is whole. Nobody but its owner may read it.
+    async fn script(&self, h: &Harness) -> Result<(PathBuf, String)> {
+        let (path, script) =
+            h.until("the script", Duration::from_secs(150), async |_: &Harness| Ok(kept_in(&self.folder))).await?;
+        let mode = fs::metadata(&path)?.permissions().mode() & 0o777;
+        ensure!(mode == 0o700, "{} has the mode {mode:o}", path.display());
+        Ok((path, script))
+    }
+
+    /// It has said where the script is, and takes it away where nothing is left to heal.
+    async fn ends(self, script: &Path) -> Result<()> {
+        let ended = timeout(Duration::from_secs(60), self.plugin.wait_with_output());
+        let ended = ended.await.context("the plugin goes on")??;
+        let said = String::from_utf8_lossy(&ended.stdout);
+        let is_told = said.contains(&format!("Should the API be lost: {}", script.display()));
+        ensure!(is_told && ended.status.code() == Some(EXIT_NOT_RUN.into()), "{}: {said}", ended.status);
+        ensure!(!script.exists(), "{} is still there: {said}", script.display());
+        Ok(())
+    }
+}
+
+fn kept_in(folder: &Path) -> Option<(PathBuf, String)> {
+    let path = fs::read_dir(folder.join("rackpartition")).ok()?.flatten().next()?.path();
+    let script = fs::read_to_string(&path).ok().filter(|script| script.ends_with("still there.\"\n"))?;
+    Some((path, script))
+}
+
+/// Of the plugin. It is not in the image.
+fn cargo(verb: &str) -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(repository("")).arg(verb).args(["--quiet", "--locked", "--package", "rackpartition"]);
+    cargo.args(["--bin", "kubectl-rackpartition"]);
+    cargo
+}
+
+/// Cuts, and ends the cut `by` what is given the script that was kept before it; nobody asks the API for it.
 async fn healed(h: &Harness, name: &str, by: impl AsyncFn(&Harness, &str) -> Result<()>) -> Result<()> {
     let mut spec = isolate(&["r1"]);
     spec["duration"] = json!("120s");
-    h.create(name, spec).await?;
-    h.phase(name, &[Phase::Scheduled, Phase::Cut], Duration::from_secs(150)).await?;
-    let script = h
-        .until("the script", Duration::from_secs(30), async |h: &Harness| {
-            let run = h.runs().get(name).await?;
-            Ok(Some(rackpartition::cli::read_lifeline(&h.client, &run).await?))
-        })
-        .await?;
-    let status = h.phase(name, &[Phase::Cut], Duration::from_secs(60)).await?;
+    let followed = Followed::start(h, name, &spec).await?;
+    let (path, script) = followed.script(h).await?;
+    let before = h.phase(name, &[Phase::Arming, Phase::Scheduled], Duration::from_secs(30)).await?;
+    let is_before = before.schedule.is_none_or(|s| seconds_until(s.cut_at.0) > 0.0);
+    ensure!(is_before, "the script was not there before the cut");
+    let status = h.phase(name, &[Phase::Cut], Duration::from_secs(150)).await?;
     let silence = h.first_silence(&[]).await.context("whether the cut was there")?;
     let (from, to) = silence.context("nobody was cut, so nothing could be healed")?;
     by(h, &script).await?;
@@ -78,6 +142,7 @@ async fn healed(h: &Harness, name: &str, by: impl AsyncFn(&Harness, &str) -> Res
     h.abort(name).await?;
     h.phase(name, &[Phase::Aborted], Duration::from_secs(60)).await?;
     h.no_tables(Duration::from_secs(60)).await?;
+    followed.ends(&path).await?;
     println!("  healed {name}, in which {from} had not heard {to}, {left:.0} s before the windows' end");
     Ok(())
 }

@@ -17,6 +17,7 @@ mod policy;
 mod ports;
 mod refusals;
 mod rights;
+mod runbook;
 mod shapes;
 mod topologies;
 mod upstream;

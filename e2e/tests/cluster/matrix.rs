@@ -205,6 +205,8 @@ async fn strike(h: &Harness, cell: Cell, pace: &mut Pace) -> Result<String> {
         released = released.and(target.release(h, how).await);
     }
     freed.and(released)?;
+    // Whoever was held goes on with whatever its kernel has: from the first moment on nothing of it may have effect.
+    h.all_hear_each_other().await.context("right after whoever was struck was let go")?;
     pace.until("all nodes were free and who was struck was let go");
     let ended = h.phase(name, &[Phase::Done, Phase::Aborted, Phase::Refused], Duration::from_secs(300)).await?;
     let phase = ended.phase.context("no phase")?;

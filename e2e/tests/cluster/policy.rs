@@ -173,21 +173,23 @@ async fn try_as(h: &Harness, group: &str, spec: &serde_json::Value) -> Result<Op
 /// What the API server puts into the token of a pod: the node that it is on.
 const NODE_OF_POD: &str = "authentication.kubernetes.io/node-name";
 
-/// Whoever has taken over the agent of one node can't write what another node saw.
+/// Whoever has taken over the agent of one node can't write what another node saw, nor what the operator did, wherever that is.
 async fn agents_write_their_own_nodes_records_only(h: &Harness) -> Result<()> {
     let [own, other] = [0, 1].map(|i| h.lab.nodes()[i].name.as_str());
-    let written = record_of(own, "who-may-write");
+    let written = [Observer::Agent, Observer::Operator].map(|observer| record_of(own, "who-may-write", observer));
     let records: Api<NodeRecord> = Api::namespaced(h.client.clone(), AGENTS);
-    records
-        .create(&PostParams::default(), &written)
-        .await
-        .context("failed to create a record as the cluster's owner")?;
+    for record in &written {
+        let created = records.create(&PostParams::default(), record).await;
+        created.context("failed to create a record as the cluster's owner")?;
+    }
     let tried = tried_by_agents(h, &written, other).await;
-    records.delete(&written.name_any(), &DeleteParams::default()).await?;
+    for record in &written {
+        records.delete(&record.name_any(), &DeleteParams::default()).await?;
+    }
     tried
 }
 
-async fn tried_by_agents(h: &Harness, written: &NodeRecord, other: &str) -> Result<()> {
+async fn tried_by_agents(h: &Harness, [written, operators]: &[NodeRecord; 2], other: &str) -> Result<()> {
     for node in [Some(other), None] {
         let records = records_as_an_agent_on(h, node).await?;
         h.until(&format!("an agent on {node:?} to be refused"), SOON, async |_: &Harness| {
@@ -202,22 +204,35 @@ async fn tried_by_agents(h: &Harness, written: &NodeRecord, other: &str) -> Resu
     let records = records_as_an_agent_on(h, Some(&written.spec.node)).await?;
     let why = try_to_write(&records, written).await;
     ensure!(why.iter().all(Option::is_none), "an agent on the record's own node: {why:?}");
+    for why in try_to_write(&records, operators).await {
+        let why = why.unwrap_or_else(|| "was taken".into());
+        ensure!(why.contains("an agent writes no record of the operator's"), "on the operator's own node: {why}");
+    }
+    let in_its_place = NodeRecord::new("who-may-create-operator", written.spec.clone());
+    let why = try_to_create(&records, &in_its_place).await.unwrap_or_else(|| "was taken".into());
+    ensure!(why.contains("the name of an agent's record ends in its node's name"), "{why}");
     Ok(())
 }
 
-/// Why whoever asks may not write the status of this record, and why not create another one of its node; `None` where it may. Nothing is
+/// Why whoever asks may not write the status of this record, and why not create another one of its kind; `None` where it may. Nothing is
 /// written.
 async fn try_to_write(records: &Api<NodeRecord>, written: &NodeRecord) -> [Option<String>; 2] {
     let word = Patch::Merge(json!({"status": {"phase": "Armed"}}));
     let dry = PatchParams { dry_run: true, ..Default::default() };
     let patched = records.patch_status(&written.name_any(), &dry, &word).await;
-    let another = record_of(&written.spec.node, "who-may-create");
-    let created = records.create(&PostParams { dry_run: true, ..Default::default() }, &another).await;
-    [patched.err(), created.err()].map(|error| error.map(|e| e.to_string()))
+    let another = record_of(&written.spec.node, "who-may-create", written.spec.observer);
+    [patched.err().map(|e| e.to_string()), try_to_create(records, &another).await]
 }
 
-fn record_of(node: &str, name: &str) -> NodeRecord {
-    NodeRecord::new(name, NodeRecordSpec::new("no-run", "no-uid", node, Observer::Agent))
+async fn try_to_create(records: &Api<NodeRecord>, record: &NodeRecord) -> Option<String> {
+    let created = records.create(&PostParams { dry_run: true, ..Default::default() }, record).await;
+    created.err().map(|e| e.to_string())
+}
+
+/// Named as they are: an agent's record for its node, and the operator's for none.
+fn record_of(node: &str, run: &str, observer: Observer) -> NodeRecord {
+    let whose = if observer == Observer::Operator { "operator" } else { node };
+    NodeRecord::new(&format!("{run}-{whose}"), NodeRecordSpec::new("no-run", "no-uid", node, observer))
 }
 
 /// The records as the agents' account reaches them, with the token of a pod on this node, or of no pod.

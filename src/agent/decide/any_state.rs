@@ -15,7 +15,7 @@ pub fn read_any_state(json: &[u8]) {
             for order in orders(known.times) {
                 for (lasts, now) in moments(known.times.or(order.times)) {
                     let step = decide(&known, table.as_ref(), boot_id, &order, lasts, now);
-                    keeps_the_rules(&known, table.as_ref(), &order, now, &step);
+                    keeps_the_rules(&known, table.as_ref(), boot_id, &order, now, &step);
                 }
             }
         }
@@ -65,8 +65,18 @@ fn moments(times: Option<Times>) -> Vec<(Duration, Timestamp)> {
     all
 }
 
-fn keeps_the_rules(known: &Persisted, table: Option<&TableState>, order: &Order, now: Timestamp, step: &Step) {
-    let case = || format!("{step:?} of {known:?}, {table:?}, {order:?} at {now}");
+fn keeps_the_rules(
+    known: &Persisted,
+    table: Option<&TableState>,
+    boot_id: &str,
+    order: &Order,
+    now: Timestamp,
+    step: &Step,
+) {
+    let case = || format!("{step:?} of {known:?} in {boot_id}, {table:?}, {order:?} at {now}");
+    let is_another_boot = known.armed && known.boot_id != boot_id;
+    let keeps = matches!(step, Step::Arm | Step::Load(_) | Step::Hold(_));
+    assert!(!(is_another_boot && keeps), "cut, or about to be, after a reboot: {}", case());
     let has_begun = known.armed || known.ended.is_some();
     let ending = match step {
         Step::Arm => {

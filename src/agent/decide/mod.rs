@@ -67,7 +67,7 @@ impl Ending {
     }
 }
 
-/// What must outlive the process and the machine's uptime. On the node's disk before the kernel is touched.
+/// What must outlive the process and the machine's uptime. On the node's disk before a table is made, loaded or, but for a heal, removed.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Persisted {
@@ -79,7 +79,7 @@ pub struct Persisted {
     pub rules: Option<usize>,
     /// Handed to the kernel, or about to be: whether the windows are loaded the kernel says.
     pub times: Option<Times>,
-    /// Nothing follows. Set before an abort touches the kernel, and after a heal has.
+    /// Nothing follows. Set before an abort removes the table, and after a heal has.
     pub ended: Option<Ending>,
 }
 
@@ -92,9 +92,10 @@ pub enum Step {
     Hold(Option<&'static str>),
     /// Write down the times, then load the windows.
     Load(Times),
-    /// Write down the ending, close the gate, remove the table, and tell every other node.
+    /// Tell every node, close the gate, write down the ending, remove the table.
     Abort(Ending),
-    /// Nothing in the table has effect any more, or should have: remove it, then write down the ending; another one than Healed first.
+    /// Nothing in the table has effect any more, or should have: remove it, then write down the ending; one other than Healed before that,
+    /// with the gate closed.
     Remove(Ending),
     /// There is no table and there will be none: write down the ending.
     End(Ending),
@@ -121,6 +122,11 @@ pub fn decide(
         // An abort that a crash cut short.
         (Some(ending), _) if ending.phase == RecordPhase::Aborted && !is_over => Step::Abort(ending.clone()),
         (Some(ending), _) => Step::Remove(ending.clone()),
+        // Tools that save rulesets restore them, with a gate that is open.
+        (None, _) if was_rebooted(known, boot_id) => Step::Remove(Ending::new(
+            RecordPhase::Unfit,
+            "the node was rebooted during the run and somebody brought its table back",
+        )),
         (None, Some(reason)) if table.windows == 0 || !is_over => {
             Step::Abort(Ending::new(RecordPhase::Aborted, reason.clone()))
         }
@@ -152,11 +158,16 @@ fn is_over(known: &Persisted, order: &Order, now: Timestamp) -> Option<bool> {
     times(known, order).map(|times| now >= times.heal_at)
 }
 
+/// Since its table was armed. Where the disk has lost that it was, nobody can tell.
+fn was_rebooted(known: &Persisted, boot_id: &str) -> bool {
+    known.armed && known.boot_id != boot_id
+}
+
 fn without_table(known: &Persisted, boot_id: &str, order: &Order, now: Timestamp) -> Step {
     if let Some(ending) = &known.ended {
         return Step::End(ending.clone());
     }
-    if known.armed && known.boot_id != boot_id {
+    if was_rebooted(known, boot_id) {
         return Step::End(Ending::new(
             RecordPhase::Unfit,
             "the node was rebooted during the run and its table went with it",

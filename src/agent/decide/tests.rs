@@ -139,11 +139,19 @@ fn a_reboot_ends_the_part_for_good() {
                 let (how, phase, message) = ending(step);
                 assert_eq!((how, phase), ("end", RecordPhase::Unfit));
                 assert!(message.contains("rebooted"), "{message}");
+                for table in [inert(), cutting(), closed(cutting(), 0), closed(cutting(), 1)] {
+                    let step = decide(&known, Some(&table), "boot-2", &order, WHOLE, at(second));
+                    let (how, phase, message) = ending(step);
+                    assert_eq!((how, phase), ("remove", RecordPhase::Unfit), "somebody brought it back");
+                    assert!(message.contains("rebooted"), "{message}");
+                }
             }
         }
     }
     let healed = decide(&ended(RecordPhase::Healed), None, "boot-2", &scheduled(), WHOLE, at(30));
     assert_eq!(healed, Step::End(Ending::healed()), "a reboot after the heal changes nothing");
+    let again = decide(&ended(RecordPhase::Healed), Some(&cutting()), "boot-2", &scheduled(), WHOLE, at(15));
+    assert_eq!(again, Step::Remove(Ending::healed()), "nor does a table that comes back");
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Owns this node's table: looks at it every second, does what [`decide`] says, and reports what the kernel holds.
 
+mod attempts;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
 
+pub use attempts::until_it_opens;
+
 use super::{
-    Error,
     decide::{Ending, Order, Persisted, Step, Times, decide},
     firewall::Firewall,
     journal::{Journal, Report},
@@ -29,6 +31,9 @@ use tokio::{sync::watch, task::block_in_place, time::sleep};
 const PERIOD: Duration = Duration::from_secs(1);
 /// The gate outlives the windows by this much, so that on a healthy clock the windows end the cut and not the gate.
 const GATE_MARGIN: Duration = Duration::from_millis(250);
+/// A load that took longer than [`GATE_MARGIN`] is made again, so often in all: the gate counts from when the kernel took it, and so closes
+/// late by as much. A kernel at work for others is slow once or twice; whoever is held again and again gives up.
+const LOADS: usize = 3;
 /// No schedule ends later than a cut's duration and this from now: the operator writes it 10 s ahead, the rest is for clocks.
 /// One that does meets a wall clock that was stepped back.
 const AHEAD: Duration = Duration::from_secs(15);
@@ -73,6 +78,10 @@ pub struct Keeper<F> {
     unfit: Option<String>,
     /// This process has taken an abort.
     aborted: bool,
+    /// The others were told in this turn.
+    told: bool,
+    /// Tables and directories of other runs were removed.
+    swept: bool,
     /// Until when the others are told of an abort, by the clock that is never stepped.
     telling_until: Option<Instant>,
     /// The last look succeeded.
@@ -81,21 +90,22 @@ pub struct Keeper<F> {
 }
 
 impl<F: Firewall> Keeper<F> {
-    /// Takes over from an earlier process of this run, if there was one, and removes tables of other runs.
-    ///
-    /// # Errors
-    /// Where the state can't be read. Without it nobody knows whether this node was armed before.
+    /// Takes over from an earlier process of this run, if there was one. Where its state can't be read nobody knows whether this node was
+    /// armed before, or healed: then its part is over, and a table that is there goes.
     pub fn new(
-        mut firewall: F,
+        firewall: F,
         setup: Setup,
         store: Store,
         journal: Journal,
         phases: watch::Sender<Option<RecordPhase>>,
-    ) -> Result<Self, Error> {
-        let known = store.state()?;
-        let mut kernel = journal.counted();
-        kernel.leftovers_removed += remove_leftovers(&mut firewall, &setup.spec.name);
-        Ok(Keeper {
+    ) -> Self {
+        let known = store.state().unwrap_or_else(|error| {
+            tracing::error!(%error, "this node can't take part");
+            let ending = Ending { phase: RecordPhase::Unfit, message: Some(error.to_string()) };
+            Persisted { armed: true, ended: Some(ending), ..Default::default() }
+        });
+        let kernel = journal.counted();
+        Keeper {
             firewall,
             setup,
             store,
@@ -104,10 +114,12 @@ impl<F: Firewall> Keeper<F> {
             phases,
             unfit: None,
             aborted: false,
+            told: false,
+            swept: false,
             telling_until: None,
             looked: false,
             kernel,
-        })
+        }
     }
 
     /// Orders may come and go; the kernel's plan is carried out without them. Returns once `stop` is changed.
@@ -136,7 +148,7 @@ impl<F: Firewall> Keeper<F> {
                 tracing::warn!(error, "failed to leave nothing behind");
             }
         }
-        self.look_and_publish();
+        self.look_and_publish(None);
     }
 
     /// A period, or less if the cut ends sooner.
@@ -145,11 +157,30 @@ impl<F: Firewall> Keeper<F> {
         ends_in.filter(|d| !d.is_zero()).map_or(PERIOD, |d| d.min(PERIOD))
     }
 
-    /// Sees to this node, and then tells the others of an abort.
+    /// Sees to this node, and tells the others of an abort.
     fn turn(&mut self, order: &Order, now: Timestamp) {
+        self.told = false;
+        // One run goes on at a time. As long as it arms, no other can be cut; an agent that has not heard of its run's end would remove
+        // the table of the next.
+        if !self.swept && order.known && order.may_arm {
+            self.sweep();
+        }
         self.look_and_act(order, now);
-        if self.aborted || order.abort.is_some() {
+        if !self.told && (self.aborted || order.abort.is_some()) {
             self.tell_everybody(order, now);
+        }
+    }
+
+    /// Removes what other runs left here.
+    fn sweep(&mut self) {
+        match remove_leftovers(&mut self.firewall, &self.setup.spec.name) {
+            Ok(removed) => {
+                self.kernel.leftovers_removed += removed;
+                self.store.sweep();
+                self.swept = true;
+            }
+            // The next turn tries again.
+            Err(error) => tracing::warn!(%error, "failed to look for tables of other runs"),
         }
     }
 
@@ -160,27 +191,41 @@ impl<F: Firewall> Keeper<F> {
             let looked = self.firewall.now().1;
             let table = match self.firewall.state(&self.setup.spec.name) {
                 Ok(table) => table,
-                Err(error) => return self.not_seen(&error),
+                Err(error) => {
+                    // It need not be seen to be opened.
+                    if order.abort.is_some()
+                        && let Err(error) = self.firewall.close_gate(&self.setup.spec.name)
+                    {
+                        tracing::warn!(%error, "failed to close the gate of a table that can't be read");
+                    }
+                    return self.not_seen(&error);
+                }
             };
             self.look(table.as_ref());
             let lasts = self.setup.lasts();
             let step = decide(&self.known, table.as_ref(), &self.setup.boot_id, order, lasts, now);
             // What is left of the gate, and no more.
             let gate = table.as_ref().and_then(|t| t.gate).unwrap_or_default();
+            if let Step::Abort(_) = step {
+                // The disk may hang, at times because of the cut, and nobody waits for it. This node gets its packet too: whoever takes
+                // over from a process that ends right here reads in the table why it is open.
+                self.tell_everybody(order, now);
+            }
             match self.take(step, looked + gate) {
                 Ok(Done::Waiting(message)) => return self.publish(table.as_ref(), message.map(str::to_owned)),
                 Ok(Done::Changed) => {}
-                Err(message) => return self.publish(table.as_ref(), Some(message)),
+                // What failed may have changed the table, or not.
+                Err(message) => return self.look_and_publish(Some(message)),
             }
         }
-        self.look_and_publish();
+        self.look_and_publish(None);
     }
 
-    fn look_and_publish(&mut self) {
+    fn look_and_publish(&mut self, message: Option<String>) {
         match self.firewall.state(&self.setup.spec.name) {
             Ok(table) => {
                 self.look(table.as_ref());
-                self.publish(table.as_ref(), None);
+                self.publish(table.as_ref(), message);
             }
             Err(error) => self.not_seen(&error),
         }
@@ -219,11 +264,11 @@ impl<F: Firewall> Keeper<F> {
 
     /// Opens this node, for good.
     fn open(&mut self, ending: Ending) -> Result<(), String> {
-        // Remembered first, so that not even a crash lets this node be cut later. Failing to remember must not keep it from
-        // being healed.
-        let written = self.end(ending);
-        // Removing the table closes the gate as well; this is for a kernel that refuses to remove it.
+        // Whose gate is closed is not cut, and never can be by this table, whatever becomes of this process. The disk may take its time.
         let closed = self.firewall.close_gate(&self.setup.spec.name);
+        // Remembered before the table goes, or whoever takes over after a crash would say that it vanished. Failing to remember must not
+        // keep this node from being healed.
+        let written = self.end(ending);
         self.firewall.remove(&self.setup.spec.name).map_err(|error| {
             let gate = closed.map_or_else(|e| e.to_string(), |()| "its gate is closed".into());
             format!("failed to remove the table: {error}; {gate}")
@@ -248,11 +293,14 @@ impl<F: Firewall> Keeper<F> {
                 Ok(Done::Changed)
             }
             Err(error) => {
+                let why = format!("this kernel can't hold the table: {error}");
                 if matches!(self.firewall.state(&self.setup.spec.name), Ok(None)) {
                     self.known = Persisted::default();
                     self.store.write_state(&self.known).map_err(|e| e.to_string())?;
+                    return self.give_up(why);
                 }
-                self.give_up(format!("this kernel can't hold the table: {error}"))
+                // It may be there: the next look finds it, and it goes.
+                self.end(Ending { phase: RecordPhase::Unfit, message: Some(why) }).map(|()| Done::Changed)
             }
         }
     }
@@ -282,20 +330,27 @@ impl<F: Firewall> Keeper<F> {
             .iter()
             .map(|(from, to)| TimeWindow { from: times.after(*from), to: times.after(*to) })
             .collect();
-        // Read after the disk, which may be slow. The armed gate is never extended, and whoever heals before others must not be cut
-        // again by a wall clock that is stepped back.
-        let left = self.time_until(times.after(self.setup.lasts()))?;
-        let gate = (left + GATE_MARGIN).min(gate_ends.saturating_duration_since(self.firewall.now().1));
-        match self.firewall.cut(&self.setup.spec.name, &windows, gate) {
-            Ok(()) => {
-                tracing::info!(cut_at = %times.cut_at, heal_at = %times.heal_at, "loaded");
-                Ok(Done::Changed)
+        for _ in 0..LOADS {
+            // Read after the disk, which may be slow. The armed gate is never extended, and whoever heals before others must not be cut
+            // again by a wall clock that is stepped back.
+            let begun = self.firewall.now().1;
+            let Ok(left) = self.time_until(times.after(self.setup.lasts())) else { break };
+            let gate = (left + GATE_MARGIN).min(gate_ends.saturating_duration_since(begun));
+            match self.firewall.cut(&self.setup.spec.name, &windows, gate) {
+                Ok(()) if self.firewall.now().1.saturating_duration_since(begun) > GATE_MARGIN => {
+                    tracing::warn!("loading took long: loaded again, or the gate would close too late");
+                }
+                Ok(()) => {
+                    tracing::info!(cut_at = %times.cut_at, heal_at = %times.heal_at, "loaded");
+                    return Ok(Done::Changed);
+                }
+                // The next look finds the gate closed and decides.
+                Err(netfilter::Error::GateClosed { .. }) => return Ok(Done::Changed),
+                // Whether they are loaded may be unknown.
+                Err(error) => return self.abort(aborted(format!("failed to load the windows: {error}"))),
             }
-            // The next look finds the gate closed and decides.
-            Err(netfilter::Error::GateClosed { .. }) => Ok(Done::Changed),
-            // Whether they are loaded may be unknown.
-            Err(error) => self.abort(aborted(format!("failed to load the windows: {error}"))),
         }
+        self.abort(aborted("failed to load the windows in time: the agent was held, or its kernel busy".into()))
     }
 
     fn time_until(&self, end: Timestamp) -> Result<Duration, String> {
@@ -314,6 +369,7 @@ impl<F: Firewall> Keeper<F> {
     /// Heal packets to every node, in every turn for as long as one may be cut. The operator may be gone, datagrams get lost, and
     /// no agent reads in others' records which of them arrived.
     fn tell_everybody(&mut self, order: &Order, now: Timestamp) {
+        self.told = true;
         let running = self.firewall.now().1;
         let longest = self.others_may_be_cut_for(order, now);
         if running >= *self.telling_until.get_or_insert(running + longest) {
@@ -352,7 +408,7 @@ impl<F: Firewall> Keeper<F> {
         let (phase, said) = match (&self.known.ended, &self.unfit, table) {
             // As long as the table is there it is not over, whatever was decided.
             (Some(ending), _, None) if self.looked => (Some(ending.phase), ending.message.clone()),
-            (_, Some(why), _) => (Some(RecordPhase::Unfit), Some(why.clone())),
+            (_, Some(why), None) => (Some(RecordPhase::Unfit), Some(why.clone())),
             (_, _, Some(table)) if table.windows > 0 => (Some(RecordPhase::Loaded), None),
             (_, _, Some(_)) => (Some(RecordPhase::Armed), None),
             // The kernel did not answer: whatever was true is still reported.
@@ -396,19 +452,15 @@ fn aborted(why: String) -> Ending {
 }
 
 /// Removes tables of other runs: their nodes may have been away when those ended. Says how many.
-fn remove_leftovers(firewall: &mut impl Firewall, own: &str) -> u32 {
-    let tables = firewall.tables().unwrap_or_else(|error| {
-        tracing::warn!(%error, "failed to look for tables of other runs");
-        Vec::new()
-    });
+fn remove_leftovers(firewall: &mut impl Firewall, own: &str) -> Result<u32, netfilter::Error> {
+    let tables = firewall.tables()?;
     let others = tables.iter().filter(|name| name.starts_with(TABLE_PREFIX) && *name != own);
-    others
-        .filter(|name| match firewall.remove(name) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(%error, name, "failed to remove the table of another run");
-                false
-            }
-        })
-        .count() as u32
+    let removed = others.filter(|name| match firewall.remove(name) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, name, "failed to remove the table of another run");
+            false
+        }
+    });
+    Ok(removed.count() as u32)
 }

@@ -12,12 +12,28 @@ struct Fake {
     tables: BTreeMap<String, TableState>,
     heal_packet_before_load: bool,
     refuses_to_arm: bool,
+    /// Arms and does not say so.
+    silent_at_arm: bool,
     /// Loads and does not say so.
     silent_at_load: bool,
+    /// So many loads from now on take [`SLOW`].
+    slow_loads: usize,
     unreadable: bool,
     sent: usize,
-    /// How far the clock that is never stepped is ahead of the machine's.
+    /// How far its clocks are ahead of the machine's.
     ahead: Duration,
+    /// The disk beside this kernel, and what was done to open nodes: whether an ending was on the disk by then.
+    disk: Option<Store>,
+    opened: Vec<(&'static str, bool)>,
+}
+
+const SLOW: Duration = Duration::from_secs(4);
+
+impl Fake {
+    fn note(&mut self, what: &'static str) {
+        let has_ended = self.disk.as_ref().map(|disk| disk.state().unwrap().ended.is_some());
+        self.opened.extend(has_ended.map(|has_ended| (what, has_ended)));
+    }
 }
 
 impl Firewall for Fake {
@@ -26,6 +42,9 @@ impl Firewall for Fake {
             return Err(netfilter::Error::NotPermitted);
         }
         self.tables.insert(spec.name.clone(), TableState { gate: Some(gate), ..Default::default() });
+        if self.silent_at_arm {
+            return Err(netfilter::Error::Silence { what: "a transaction", patience: Duration::from_secs(5) });
+        }
         Ok(())
     }
     fn cut(&mut self, table: &str, _: &[TimeWindow], gate: Duration) -> Result<(), netfilter::Error> {
@@ -35,19 +54,27 @@ impl Firewall for Fake {
             return Err(netfilter::Error::GateClosed { table: table.into() });
         }
         (state.gate, state.windows) = (Some(gate), 1);
+        if let Some(left) = self.slow_loads.checked_sub(1) {
+            (self.slow_loads, self.ahead) = (left, self.ahead + SLOW);
+        }
         if self.silent_at_load {
             return Err(netfilter::Error::Silence { what: "a transaction", patience: Duration::from_secs(5) });
         }
         Ok(())
     }
     fn close_gate(&mut self, table: &str) -> Result<(), netfilter::Error> {
+        self.note("gate");
         self.tables.get_mut(table).map(|t| t.gate = None).ok_or(netfilter::Error::NoTable { table: table.into() })
     }
     fn remove(&mut self, table: &str) -> Result<(), netfilter::Error> {
+        self.note("table");
         self.tables.remove(table);
         Ok(())
     }
     fn tables(&mut self) -> Result<Vec<String>, netfilter::Error> {
+        if self.unreadable {
+            return Err(netfilter::Error::Restless { what: "the list of tables" });
+        }
         Ok(self.tables.keys().cloned().collect())
     }
     fn state(&mut self, table: &str) -> Result<Option<TableState>, netfilter::Error> {
@@ -57,11 +84,12 @@ impl Firewall for Fake {
         Ok(self.tables.get(table).cloned())
     }
     fn send_heal(&mut self, addresses: &[IpAddr], _: &TableSpec) -> std::io::Result<usize> {
+        self.note("packets");
         self.sent += addresses.len();
         Ok(addresses.len())
     }
     fn now(&self) -> (Timestamp, Instant) {
-        (Timestamp::now(), Instant::now() + self.ahead)
+        (Timestamp::now() + self.ahead, Instant::now() + self.ahead)
     }
 }
 
@@ -74,7 +102,7 @@ impl Node {
         Node { dir: tempfile::tempdir().unwrap() }
     }
     fn store(&self) -> Store {
-        Store::open(self.dir.path(), "run").unwrap()
+        Store::open(self.dir.path(), "run")
     }
     /// A new process of the agent, with whatever tables the kernel holds.
     fn start(&self, kernel: Fake, boot_id: &str) -> Keeper<Fake> {
@@ -89,7 +117,21 @@ impl Node {
             boot_id: boot_id.into(),
             ready_file: self.dir.path().join("ready"),
         };
-        Keeper::new(kernel, setup, store, journal, watch::Sender::new(None)).unwrap()
+        Keeper::new(kernel, setup, store, journal, watch::Sender::new(None))
+    }
+    /// Whose gate is open and whose windows are loaded.
+    fn cut(&self) -> Keeper<Fake> {
+        let mut keeper = self.start(Fake::default(), "b1");
+        keeper.turn(&arming(), in_seconds(0));
+        keeper.turn(&scheduled(), in_seconds(1));
+        assert_eq!(phase(&keeper), Loaded);
+        keeper
+    }
+    /// From now on the disk has a file where the directory of the run was.
+    fn break_disk(&self) {
+        let directory = self.dir.path().join("run");
+        fs::remove_dir_all(&directory).unwrap();
+        fs::write(directory, "").unwrap();
     }
     fn ready(&self) -> bool {
         self.dir.path().join("ready").exists()
@@ -195,6 +237,64 @@ fn a_kernel_that_refuses_makes_the_node_unfit_and_the_next_process_tries_again()
 }
 
 #[test]
+fn an_arming_of_unknown_outcome_is_undone() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake { silent_at_arm: true, ..Default::default() }, "b1");
+    keeper.turn(&arming(), in_seconds(0));
+    assert_eq!((phase(&keeper), keeper.firewall.tables.len(), node.ready()), (Unfit, 0, false));
+    let message = keeper.journal.last_report().message.unwrap();
+    assert!(message.contains("can't hold the table"), "{message}");
+    keeper.firewall.silent_at_arm = false;
+    let mut keeper = node.start(keeper.firewall, "b1");
+    keeper.turn(&arming(), in_seconds(1));
+    assert_eq!((phase(&keeper), keeper.firewall.tables.len()), (Unfit, 0), "nor is it armed again");
+}
+
+/// Whatever this process thinks of itself.
+#[test]
+fn nobody_says_unfit_as_long_as_its_table_is_there() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake { refuses_to_arm: true, ..Default::default() }, "b1");
+    keeper.turn(&arming(), in_seconds(0));
+    assert_eq!(phase(&keeper), Unfit);
+    let table = TableState { gate: Some(PERIOD), ..Default::default() };
+    keeper.firewall.tables.insert(TABLE.into(), table);
+    keeper.turn(&arming(), in_seconds(1));
+    assert_eq!(phase(&keeper), Armed);
+}
+
+/// Damaged, or on a disk that is gone.
+#[test]
+fn where_the_state_cannot_be_read_the_table_goes_and_nothing_is_armed() {
+    for is_gone in [false, true] {
+        let node = Node::new();
+        let mut keeper = node.cut();
+        match is_gone {
+            true => node.break_disk(),
+            false => fs::write(node.dir.path().join("run/state.json"), "{").unwrap(),
+        }
+        let kernel = std::mem::take(&mut keeper.firewall);
+        for kernel in [kernel, Fake::default()] {
+            let mut keeper = node.start(kernel, "b1");
+            keeper.turn(&arming(), in_seconds(2));
+            keeper.turn(&arming(), in_seconds(3));
+            assert_eq!((phase(&keeper), keeper.firewall.tables.len()), (Unfit, 0), "gone: {is_gone}");
+            let message = keeper.journal.last_report().message.unwrap();
+            assert!(message.contains("state.json"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_table_that_somebody_brings_back_after_a_reboot_goes() {
+    let node = Node::new();
+    let mut keeper = node.cut();
+    let mut keeper = node.start(std::mem::take(&mut keeper.firewall), "b2");
+    keeper.turn(&scheduled(), in_seconds(5));
+    assert_eq!((phase(&keeper), keeper.firewall.tables.len(), node.ready()), (Unfit, 0, false));
+}
+
+#[test]
 fn a_heal_packet_between_arming_and_loading_wins() {
     let node = Node::new();
     let mut keeper = node.start(Fake { heal_packet_before_load: true, ..Default::default() }, "b1");
@@ -267,6 +367,26 @@ fn loading_never_extends_the_armed_gate() {
     let gate = keeper.firewall.tables[TABLE].gate.unwrap();
     assert_eq!(phase(&keeper), Loaded);
     assert!(gate <= left && gate > left - Duration::from_secs(5), "{gate:?}");
+}
+
+/// Its gate counts from when the kernel took it, which is later than when it was reckoned.
+#[test]
+fn a_load_that_took_long_is_made_again_and_given_up_if_it_does_again_and_again() {
+    for (slow_loads, expected) in [(0, Loaded), (1, Loaded), (2, Loaded), (3, Aborted)] {
+        let node = Node::new();
+        let mut keeper = node.start(Fake::default(), "b1");
+        keeper.turn(&arming(), in_seconds(0));
+        keeper.firewall.slow_loads = slow_loads;
+        keeper.turn(&scheduled(), in_seconds(1));
+        assert_eq!(phase(&keeper), expected, "{slow_loads}");
+        if expected == Loaded {
+            let gate = keeper.firewall.tables[TABLE].gate.unwrap() + slow_loads as u32 * SLOW;
+            assert!((20.0..20.3).contains(&gate.as_secs_f64()), "{slow_loads}: until the heal: {gate:?}");
+        } else {
+            assert!(keeper.firewall.tables.is_empty());
+            assert!(keeper.journal.last_report().message.unwrap().contains("in time"));
+        }
+    }
 }
 
 #[test]
@@ -359,6 +479,34 @@ fn an_abort_opens_this_node_tells_the_others_and_outlives_the_process() {
     assert_eq!((phase(&keeper), keeper.firewall.tables.len()), (Aborted, 0));
 }
 
+/// Which may be hung: what was cut off may be what it is on.
+#[test]
+fn an_abort_opens_this_node_and_tells_the_others_before_anything_waits_for_the_disk() {
+    let node = Node::new();
+    let mut keeper = node.cut();
+    keeper.firewall.disk = Some(node.store());
+    keeper.turn(&aborted_run(), in_seconds(12));
+    assert_eq!(keeper.firewall.opened, [("packets", false), ("gate", false), ("table", true)]);
+}
+
+#[test]
+fn a_disk_that_refuses_keeps_nobody_from_being_healed() {
+    let node = Node::new();
+    let mut keeper = node.cut();
+    node.break_disk();
+    keeper.turn(&aborted_run(), in_seconds(12));
+    assert_eq!((phase(&keeper), keeper.firewall.tables.len(), keeper.firewall.sent), (Aborted, 0, 2));
+}
+
+#[test]
+fn a_table_that_cannot_be_read_is_opened_by_an_abort_all_the_same() {
+    let node = Node::new();
+    let mut keeper = node.cut();
+    keeper.firewall.unreadable = true;
+    keeper.turn(&aborted_run(), in_seconds(12));
+    assert_eq!((keeper.firewall.tables[TABLE].gate, keeper.firewall.sent), (None, 2));
+}
+
 #[test]
 fn the_others_are_told_of_an_abort_until_the_cut_would_have_ended() {
     let node = Node::new();
@@ -415,21 +563,53 @@ fn a_node_that_opens_at_an_abort_tells_the_others_whatever_its_wall_clock_says()
 #[test]
 fn a_restart_in_mid_cut_takes_over_and_sweeps_only_other_runs() {
     let node = Node::new();
-    let mut keeper = node.start(Fake::default(), "b1");
+    let mut kernel = Fake::default();
+    kernel.tables.insert("rackpartition-other".into(), TableState::default());
+    kernel.tables.insert("kube-proxy".into(), TableState::default());
+    let mut keeper = node.start(kernel, "b1");
     keeper.turn(&arming(), in_seconds(0));
     keeper.turn(&scheduled(), in_seconds(0));
     assert_eq!(phase(&keeper), Loaded);
-    let mut kernel = std::mem::take(&mut keeper.firewall);
-    kernel.tables.insert("rackpartition-other".into(), TableState::default());
-    kernel.tables.insert("kube-proxy".into(), TableState::default());
-
-    let mut keeper = node.start(kernel, "b1");
     assert_eq!(keeper.firewall.tables.keys().collect::<Vec<_>>(), ["kube-proxy", TABLE]);
+    assert_eq!(keeper.journal.last_report().kernel.unwrap().leftovers_removed, 1);
+
+    let mut keeper = node.start(std::mem::take(&mut keeper.firewall), "b1");
     keeper.turn(&Order::default(), in_seconds(15));
     assert_eq!(phase(&keeper), Loaded);
-    assert_eq!(keeper.journal.last_report().kernel.unwrap().leftovers_removed, 1);
     keeper.turn(&Order::default(), in_seconds(20));
     assert_eq!(phase(&keeper), Healed, "without a word from the API");
+    assert_eq!(keeper.firewall.tables.keys().collect::<Vec<_>>(), ["kube-proxy"]);
+}
+
+/// It may be late, and what it takes for a leftover the next run's.
+#[test]
+fn an_agent_that_has_not_read_that_its_run_goes_on_removes_nothing_of_other_runs() {
+    const OTHER: &str = "rackpartition-other";
+    let node = Node::new();
+    let other = Store::open(node.dir.path(), "other");
+    other.write_state(&Persisted { armed: true, ..Default::default() }).unwrap();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.firewall.tables.insert(OTHER.into(), TableState::default());
+    for order in [Order::default(), Order { known: false, ..arming() }, scheduled()] {
+        keeper.turn(&order, in_seconds(0));
+    }
+    assert!(keeper.firewall.tables.contains_key(OTHER) && other.state().unwrap().armed);
+
+    let mut keeper = node.start(keeper.firewall, "b1");
+    keeper.turn(&aborted_run(), in_seconds(0));
+    assert!(keeper.firewall.tables.contains_key(OTHER) && other.state().unwrap().armed);
+}
+
+#[test]
+fn a_list_of_tables_that_fails_is_asked_for_again() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake { unreadable: true, ..Default::default() }, "b1");
+    keeper.firewall.tables.insert("rackpartition-other".into(), TableState::default());
+    keeper.turn(&arming(), in_seconds(0));
+    keeper.firewall.unreadable = false;
+    keeper.turn(&arming(), in_seconds(1));
+    assert_eq!(keeper.firewall.tables.keys().collect::<Vec<_>>(), [TABLE]);
+    assert_eq!(keeper.journal.last_report().kernel.unwrap().leftovers_removed, 1);
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Properties of the algebra over random topologies, and each guard firing and letting through.
 
 mod graph;
+mod leaders;
 mod pattern;
 mod refusals;
 mod rehearsal;
+pub mod remedy;
 mod shapes;
 
 use super::{Fault, PlanParts, Policy, Refusal, RunPlan, check_guards, expand, sides};

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fault::{Effect, Pattern};
+use std::collections::BTreeMap;
 
 fn planned(other: Value) -> (Snapshot, RunPlan) {
     let snapshot = cluster(&[1, 2, 3], 3);
@@ -32,6 +33,28 @@ proptest! {
         let last = windows.last().unwrap().1;
         prop_assert!(f64::from(length) - last <= f64::from(up), "it would have come again");
     }
+}
+
+/// No spec gives such plans. One that somebody else wrote neither keeps an agent counting for ever nor cuts for longer.
+#[test]
+fn windows_of_a_senseless_plan_are_few_and_end_with_the_cut() {
+    let early = |seconds: f64| BTreeMap::from([("r1".to_owned(), seconds)]);
+    for (flap, early_seconds) in [
+        (Some((0.0, 0.0)), BTreeMap::new()),
+        (Some((1e-9, 1e-9)), BTreeMap::new()),
+        (Some((-5.0, 1.0)), BTreeMap::new()),
+        (Some((5.0, -5.0)), BTreeMap::new()),
+        (Some((1e308, 1e308)), BTreeMap::new()),
+        (None, early(-3600.0)),
+        (None, early(3600.0)),
+        (Some((10.0, 10.0)), early(-3600.0)),
+    ] {
+        let windows = Pattern { flap, early_seconds, ..Default::default() }.windows(Some("r1"), 60.0);
+        assert!(windows.len() <= 1800, "{} windows of {flap:?}", windows.len());
+        assert!(windows.iter().all(|(from, to)| 0.0 <= *from && from <= to && *to <= 60.0), "{flap:?}: {windows:?}");
+    }
+    let most = Pattern { flap: Some((1.0, 1.0)), ..Default::default() }.windows(None, 3600.0);
+    assert_eq!((most.len(), most.last()), (1800, Some(&(3598.0, 3599.0))), "the most that a spec can ask for");
 }
 
 #[test]

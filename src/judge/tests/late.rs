@@ -129,7 +129,7 @@ fn a_budget_that_a_late_eviction_may_cross_is_open() {
 fn a_pod_that_leaves_its_services_while_its_api_server_may_be_away() {
     // A cut of 15 s. The controller manager looks every 20 s, so that a node may be NotReady within 9.4 s to 73.4 s, and its pods leave 5 s
     // later. 45 s after the heal is 60 s.
-    let left = |is_lost| {
+    let left = |is_lost: bool| {
         let mut run = passing();
         run.schedule.heal_at = moment(0.0, 15.0).wall;
         run.snapshot.timers.node_monitor_period = Timer::read(20.0, "--node-monitor-period");

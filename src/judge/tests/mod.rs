@@ -1,5 +1,6 @@
 //! Whole runs, judged.
 
+mod after_heal;
 mod aftermath;
 mod again;
 mod api_server;
@@ -8,6 +9,7 @@ mod cluster;
 mod coordinated;
 mod deletion;
 mod directions;
+mod disruption;
 mod elections;
 mod endpoints;
 mod etcd;
@@ -19,8 +21,11 @@ mod leader_metrics;
 mod mutations;
 mod pod_leases;
 mod properties;
+mod recovery;
 mod register;
 mod rehearsal;
+mod renewals;
+mod twins;
 mod unproven;
 mod unseen;
 mod vouched;

@@ -320,6 +320,14 @@ fn a_side_that_writes_without_a_majority() {
         Verdict::Fail,
         &[(Check::ApiWritable, "isolated", FindingResult::Violated)],
     );
+    // Just before the heal, when none that was begun before it can be answered by the majority yet.
+    let before = [("acknowledged", START, -0.3), ("failed", 0.7, 69.0)];
+    let late = [("acknowledged", 70.5, 70.5), ("failed", 71.5, 80.0)];
+    expect(
+        |run| run.rewrite("cp1", SpanKind::Canary, "cp1", &[&before[..], &late, &healed].concat()),
+        Verdict::Fail,
+        &[(Check::ApiWritable, "isolated", FindingResult::Violated)],
+    );
 }
 
 #[test]
@@ -395,11 +403,38 @@ fn servers_that_the_operator_is_cut_off_from_are_judged_by_their_own_nodes() {
         run.operator_status().spans.retain(|s| s.kind != SpanKind::Canary);
     };
     expect(moved, Verdict::Pass, &[]);
-    let silent = |run: &mut Run| {
-        moved(run);
-        for node in ["cp2", "cp3"] {
-            run.rewrite(node, SpanKind::Canary, node, &[("acknowledged", START, -0.5), ("acknowledged", 40.0, END)]);
+    let history = |tried: &'static [(&'static str, f64, f64)]| {
+        move |run: &mut Run| {
+            moved(run);
+            let (before, after) = ([("acknowledged", START, -0.5)], [("acknowledged", 40.0, END)]);
+            for node in ["cp2", "cp3"] {
+                run.rewrite(node, SpanKind::Canary, node, &[&before[..], tried, &after].concat());
+            }
         }
     };
-    expect(silent, Verdict::Degraded, &[(Check::ApiWritable, "rest", FindingResult::Degraded)]);
+    let amiss = |result| [(Check::ApiWritable, "rest", result)];
+    expect(history(&[("unknown", 1.0, 39.0)]), Verdict::Degraded, &amiss(FindingResult::Degraded));
+    expect(history(&[]), Verdict::Inconclusive, &amiss(FindingResult::Inconclusive));
+}
+
+#[test]
+fn that_nobody_tried_to_write_accuses_nobody() {
+    let tried = |tried: &'static [(&'static str, f64, f64)], accepted: Option<&'static str>| {
+        move |run: &mut Run| {
+            let (before, after) = ([("acknowledged", START, 0.2)], [("acknowledged", 14.0, END)]);
+            for server in ["cp2", "cp3"] {
+                run.rewrite_operator(SpanKind::Canary, server, &[&before[..], tried, &after].concat());
+            }
+            run.spec.expect.api_unavailable = accepted.map(|limit| limit.parse().unwrap());
+        }
+    };
+    let amiss = |result| [(Check::ApiWritable, "rest", result)];
+    let unknown = amiss(FindingResult::Inconclusive);
+    // The operator was away for most of these 13.8 s.
+    for accepted in [None, Some("10s")] {
+        expect(tried(&[("unknown", 0.7, 1.5)], accepted), Verdict::Inconclusive, &unknown);
+    }
+    let failing: &[_] = &[("unknown", 0.7, 13.5)];
+    expect(tried(failing, None), Verdict::Degraded, &amiss(FindingResult::Degraded));
+    expect(tried(failing, Some("10s")), Verdict::Fail, &amiss(FindingResult::Violated));
 }

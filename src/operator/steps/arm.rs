@@ -1,15 +1,14 @@
 //! Arm: an agent on every node of the plan, with an inert table, a clock in step and a healthy baseline. All or nothing.
 
-use super::{Error, Planned, baseline, failed_to, plan, planned, store, survey};
+use super::{
+    Error, Planned, baseline, failed_to, plan, planned, store, survey,
+    waits::{Stops, Waits},
+};
 use crate::{
     api::{NodeRecord, Phase, RackPartition, RackPartitionStatus, Role, Side, conditions},
     course::{LEAD_SECONDS, Next, arming, is_late, refused},
     observe::boot_id,
-    operator::{
-        clocks::{self, Spread},
-        context::Context,
-        convergence, heal_path, objects,
-    },
+    operator::{clocks, context::Context, convergence, heal_path, objects},
 };
 use k8s_openapi::jiff::Timestamp;
 use kube::{
@@ -74,23 +73,24 @@ async fn next(
     let status = RackPartitionStatus { agents: Some(nodes.count(&status)), ..status };
     let status = store::armed(run, &ctx.settings.agent, status);
     if let Some((node, why)) = nodes.given_up() {
-        let advice = "see to that node and its agent's pod, then create the run again";
-        return Ok(refuse(status, format!("node {node} can't take part: {why}; {advice}")));
+        return Ok(refuse(status, Stops::Unfit { node: node.into(), why }.to_string()));
     }
-    if let Some((node, why)) = agents.iter().find_map(|r| Some((&r.spec.node, r.status.as_ref()?.unwatched.clone()?))) {
-        return Ok(refuse(
-            status,
-            format!("node {node} can't prove what it hears: {why} (it takes Linux 5.12 or later)"),
-        ));
+    if let Some(stops) = unwatched(agents) {
+        return Ok(refuse(status, stops.to_string()));
     }
     let waits = waits_for(run, ctx, planned, agents).await?;
-    if let Some((planned, now)) = moved_leader(planned, agents) {
-        return Ok(refuse(
-            status,
-            format!("etcd's leader moved from {planned} to {now} while nodes were armed: run it again"),
-        ));
+    if let Some((was, leads)) = moved_leader(planned, agents) {
+        return Ok(refuse(status, Stops::LeaderMoved { was, leads }.to_string()));
     }
+    let waits = waits.map(|waits| (waits.reason(), waits.to_string()));
     Ok(arming(&run.spec, status, waits, arm_deadline(run, ctx), Timestamp::now()))
+}
+
+fn unwatched(agents: &[NodeRecord]) -> Option<Stops> {
+    agents.iter().find_map(|r| {
+        let why = r.status.as_ref()?.unwatched.clone()?;
+        Some(Stops::Unwatched { node: r.spec.node.clone(), why })
+    })
 }
 
 fn arm_deadline(run: &RackPartition, ctx: &Context) -> f64 {
@@ -136,12 +136,7 @@ fn hand_over(
         return None;
     }
     if is_late(status, since, arm_deadline(run, ctx), Timestamp::now()) {
-        let why = format!(
-            "no replica of the operator on the side that stays writable ({}) has taken over: run two replicas in different racks, by \
-             operator.replicas and rackLabel of the chart",
-            writable.join(", ")
-        );
-        return Some(refuse(status.clone(), why));
+        return Some(refuse(status.clone(), Stops::NoSuccessor { nodes: writable.join(", ") }.to_string()));
     }
     ctx.hand_over.send_replace(true);
     Some(Next::wait(status.clone(), AGAIN, "handing over to a replica on the side that will stay writable"))
@@ -151,32 +146,29 @@ fn refuse(status: RackPartitionStatus, why: impl Into<String>) -> Next {
     refused(status, why, Timestamp::now())
 }
 
-/// What is still missing before a cut, as a reason and a sentence; None when nothing is.
+/// What is still missing before a cut; None when nothing is.
 async fn waits_for(
     run: &RackPartition,
     ctx: &Context,
     planned: &Planned,
     agents: &[NodeRecord],
-) -> Result<Option<(&'static str, String)>, Error> {
+) -> Result<Option<Waits>, Error> {
     let hash = run.status.as_ref().and_then(|s| s.plan.as_ref()).map(|p| p.hash.clone());
     if let Some(node) = planned.nodes(agents).unarmed(hash.as_ref()) {
         let why = why_not_armed(run, ctx, node).await?;
-        return Ok(Some(("AgentsMissing", format!("the agent on {node} ({why})"))));
+        return Ok(Some(Waits::Agent { node: node.into(), why }));
     }
-    let allowed = Duration::from(run.spec.guards.max_clock_error).as_micros() as i64;
+    let allowed_us = Duration::from(run.spec.guards.max_clock_error).as_micros() as i64;
     let own = boot_id().unwrap_or_default();
     match clocks::spread(agents, &own, LEAD_SECONDS + planned.plan.duration_seconds, Timestamp::now()) {
-        Err(node) => {
-            let why = format!("the clock of {node} to be measured (if that lasts, see its agent's log)");
-            return Ok(Some(("ClocksUnmeasured", why)));
-        }
-        Ok(spread) if spread.largest_us > allowed => {
-            return Ok(Some(("ClocksOutOfStep", out_of_step(&spread, allowed))));
+        Err(node) => return Ok(Some(Waits::ClockUnmeasured { node })),
+        Ok(spread) if spread.largest_us > allowed_us => {
+            return Ok(Some(Waits::ClocksOutOfStep { spread, allowed_us }));
         }
         Ok(_) => {}
     }
     if planned.fault.resolved_roles.contains_key(&Role::EtcdLeader.name()) && survey::leader(agents).is_none() {
-        return Ok(Some(("NoBaseline", "one member of etcd to say that it leads".into())));
+        return Ok(Some(Waits::EtcdLeader));
     }
     if let Some(waits) = baseline::lacks(&planned.plan, agents, &run.spec.guards) {
         return Ok(Some(waits));
@@ -186,10 +178,10 @@ async fn waits_for(
         return Ok(Some(waits));
     }
     match ctx.observers.alarms(&planned.plan.run_uid) {
-        None => return Ok(Some(("NoBaseline", "a first look at spec.abortWhen".into()))),
+        None => return Ok(Some(Waits::Alarms)),
         Some(alarms) => {
             if let Some(why) = alarms.rings {
-                return Ok(Some(("AbortCondition", format!("what would end the run at once to be over: {why}"))));
+                return Ok(Some(Waits::Alarm { why }));
             }
         }
     }
@@ -200,29 +192,15 @@ async fn waits_for(
     let members = planned.snapshot.etcd.iter().map(|m| m.node.as_str());
     let members = members.filter(|node| planned.snapshot.node(node).is_some());
     let quiet = Duration::from(run.spec.guards.etcd_quiet_for).as_secs_f64();
-    if let Some((reason, waits)) = baseline::unrest(members, agents, quiet) {
-        return Ok(Some((reason, format!("{waits} (or set spec.guards.allowUnhealthyBaseline)"))));
+    if let Some(waits) = baseline::unrest(members, agents, quiet) {
+        return Ok(Some(waits));
     }
     if ctx.observers.convergence(&planned.plan.run_uid).is_err() {
-        return Ok(Some(("NoBaseline", "a first look at the cluster".into())));
+        return Ok(Some(Waits::Cluster));
     }
     // Asked last and anew: the observer's latest look may be from before a node went down.
     let waiting = convergence::waits_now(ctx, run, &planned.snapshot).await;
-    Ok(waiting.map(|w| ("UnhealthyBaseline", format!("{w} (or set spec.guards.allowUnhealthyBaseline)"))))
-}
-
-/// `allowed_us`: what the guard allows, microseconds.
-fn out_of_step(spread: &Spread, allowed_us: i64) -> String {
-    let Spread { largest_us, worst, ahead_us, error_us } = spread;
-    format!(
-        "the clocks to be in step: they may differ by {} ms, spec.guards.maxClockError allows {} ms; that of {worst} is {} ms {} \
-         most, give or take {} ms: start an NTP client there, or raise spec.guards.maxClockError",
-        largest_us / 1000,
-        allowed_us / 1000,
-        ahead_us.abs() / 1000,
-        if *ahead_us < 0 { "behind" } else { "ahead of" },
-        error_us / 1000,
-    )
+    Ok(waiting.map(|what| Waits::ClusterUnwell { what }))
 }
 
 /// What the pod of this node's agent waits for, in the kubelet's words, and what to do about it.
@@ -246,5 +224,40 @@ fn remedy(reason: &str) -> &'static str {
         "ContainerCreating" | "PodInitializing" => "",
         reason if reason.contains("Image") => "; mend the image or its pull secret",
         _ => "; see to that pod",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::{ETCD, NodeRecordSpec, NodeRecordStatus, Observer, Span, SpanKind},
+        judge::tests::fixture::passing,
+        observe::now,
+    };
+
+    /// The record of a node beside whose agent a member was just seen in this state.
+    fn record(node: &str, state: &str) -> NodeRecord {
+        let status = NodeRecordStatus {
+            spans: vec![Span::bare(SpanKind::Etcd, ETCD, state, now(), now())],
+            observed_until: Some(now().wall),
+            ..NodeRecordStatus::default()
+        };
+        let spec = NodeRecordSpec::new("run", "1", node, Observer::Agent);
+        NodeRecord { status: Some(status), ..NodeRecord::new(node, spec) }
+    }
+
+    #[test]
+    fn a_leader_has_moved_where_another_member_alone_says_that_it_leads() {
+        let passed = passing();
+        let (plan, snapshot, sides) = (passed.plan.clone(), passed.snapshot.clone(), passed.sides.clone());
+        let mut planned = Planned { plan, snapshot, fault: passed.fault.clone(), sides };
+        let moved = [record("cp1", "follows"), record("cp2", "leads")];
+        assert_eq!(moved_leader(&planned, &moved), None, "no run of that role");
+        planned.fault.resolved_roles.insert(Role::EtcdLeader.name(), "cp1".into());
+        assert_eq!(moved_leader(&planned, &moved), Some(("cp1".into(), "cp2".into())));
+        assert_eq!(moved_leader(&planned, &[record("cp1", "leads"), record("cp2", "follows")]), None);
+        assert_eq!(moved_leader(&planned, &[record("cp1", "leads"), record("cp2", "leads")]), None, "an election");
+        assert_eq!(moved_leader(&planned, &[record("cp1", "alone"), record("cp2", "follows")]), None, "nobody leads");
     }
 }

@@ -1,6 +1,7 @@
 //! The baseline: before a cut everybody hears everybody, nobody is heard whom the plan does not know, and etcd is well. Else what is
 //! seen during the cut would prove nothing.
 
+use super::waits::Waits;
 use crate::{
     api::{ETCD, ETCD_DISK, ETCD_LEADER, Guards, NodeRecord, NodeRecordStatus, Span, SpanKind},
     fault::{Member, PortClass, ProbeTarget, RunPlan, Sample, Way},
@@ -15,14 +16,14 @@ const FRESH: f64 = 5.0;
 /// Nodes that one sentence names.
 const NAMED: usize = 10;
 
-/// What is still missing, as a reason and a sentence.
-pub fn lacks(plan: &RunPlan, agents: &[NodeRecord], guards: &Guards) -> Option<(&'static str, String)> {
+/// What is still missing.
+pub fn lacks(plan: &RunPlan, agents: &[NodeRecord], guards: &Guards) -> Option<Waits> {
     let sample = Sample::new(plan);
     let records: BTreeMap<&str, &NodeRecordStatus> =
         agents.iter().filter_map(|r| Some((r.spec.node.as_str(), r.status.as_ref()?))).collect();
     for sender in plan.members.iter().filter(|m| m.has_agent) {
         let Some(status) = records.get(sender.name.as_str()) else {
-            return Some(("NoBaseline", format!("the record of {}", sender.name)));
+            return Some(Waits::Record { node: sender.name.clone() });
         };
         let targets = sample.targets_of(&sender.name);
         let port = |target: &&ProbeTarget| port_lacked(&sender.name, status, target);
@@ -30,8 +31,8 @@ pub fn lacks(plan: &RunPlan, agents: &[NodeRecord], guards: &Guards) -> Option<(
             // Not every address of an endpoint serves every port of it.
             target.same_service(&targets).all(|t| port(&t).is_some()).then(|| port(target)).flatten()
         };
-        if let Some(why) = targets.iter().find_map(lacked) {
-            return Some(("NoBaseline", why));
+        if let Some(waits) = targets.iter().find_map(lacked) {
+            return Some(waits);
         }
         for receiver in sample.of(&sender.name).into_iter().filter_map(|name| plan.member(name)) {
             let heard =
@@ -39,7 +40,7 @@ pub fn lacks(plan: &RunPlan, agents: &[NodeRecord], guards: &Guards) -> Option<(
             // Not every network carries packets between pods' ranges; where the cut is about them it must.
             let needed = |way: &Way| !way.is_of_pods() || plan.ports.pods;
             if let Some(way) = plan.ways(sender, receiver).find(|way| needed(way) && !heard(way)) {
-                return Some(("NoBaseline", not_heard(plan, &sender.name, &receiver.name, way)));
+                return Some(not_heard(plan, &sender.name, &receiver.name, way));
             }
         }
     }
@@ -47,23 +48,14 @@ pub fn lacks(plan: &RunPlan, agents: &[NodeRecord], guards: &Guards) -> Option<(
         return None;
     }
     if let Some((node, source)) = records.iter().find_map(|(node, status)| Some((node, stranger(status)?))) {
-        let advice = "name it in spec.endpoints by address, with a TCP port that it serves and its rack if it is in one, or set spec.guards.allowUnplacedSources";
-        return Some((
-            "UnplacedSources",
-            format!("{node} to hear nobody but members of the plan, and it hears {source}: {advice}"),
-        ));
+        return Some(Waits::Stranger { node: (*node).into(), source_address: source.into() });
     }
-    records.iter().find_map(|(node, status)| Some(("UnplacedSources", misplaced(plan, node, status)?)))
+    records.iter().find_map(|(node, status)| misplaced(plan, node, status))
 }
 
-/// Which nodes have not heard the operator's pod on node `own` lately, as a reason and a sentence. Its heal packets take that way, and
-/// agents' datagrams say nothing of it. `families` are the ways on which that pod can send at all.
-pub fn deaf_to_operator(
-    plan: &RunPlan,
-    agents: &[NodeRecord],
-    own: &str,
-    families: &[Way],
-) -> Option<(&'static str, String)> {
+/// Which nodes have not heard the operator's pod on node `own` lately. Its heal packets take that way, and agents' datagrams say nothing of
+/// it. `families` are the ways on which that pod can send at all.
+pub fn deaf_to_operator(plan: &RunPlan, agents: &[NodeRecord], own: &str, families: &[Way]) -> Option<Waits> {
     let records: BTreeMap<&str, &NodeRecordStatus> =
         agents.iter().filter_map(|r| Some((r.spec.node.as_str(), r.status.as_ref()?))).collect();
     let those = |lacks: &dyn Fn(&Member) -> bool| {
@@ -72,24 +64,13 @@ pub fn deaf_to_operator(
     };
     let no_way = |m: &Member| !families.iter().any(|way| way.destination(m).is_some());
     if let Some(nodes) = those(&no_way) {
-        let why = format!(
-            "the operator's pod on {own} to have a way to {nodes}: it has no address of a family that they have, and none of \
-             its heal packets could leave for them; give the operator's pods one, no field of the spec or of the chart \
-             does without"
-        );
-        return Some(("NoBaseline", why));
+        return Some(Waits::OperatorsFamily { own: own.into(), nodes });
     }
     families.iter().find_map(|way| {
         let subject = plan.operator_subject(own, *way);
         let heard = |m: &Member| records.get(m.name.as_str()).is_some_and(|s| hears(s, &subject));
         let nodes = those(&|m: &Member| way.destination(m).is_some() && !heard(m))?;
-        let why = format!(
-            "{nodes} to hear the operator's pod on {own} by {way:?}: a NetworkPolicy on egress of the operator's pods, or a \
-             firewall, may stop UDP port {} from there, and would stop heal packets too; let it through to every node's \
-             addresses, no field of the spec or of the chart does without",
-            plan.heal.port
-        );
-        Some(("NoBaseline", why))
+        Some(Waits::OperatorsDatagrams { nodes, own: own.into(), way: *way, port: plan.heal.port })
     })
 }
 
@@ -99,34 +80,28 @@ fn some(names: &[&str]) -> Option<String> {
 }
 
 /// A virtual address goes the way of the node that holds it, whatever the plan says.
-fn misplaced(plan: &RunPlan, node: &str, status: &NodeRecordStatus) -> Option<String> {
+fn misplaced(plan: &RunPlan, node: &str, status: &NodeRecordStatus) -> Option<Waits> {
     let held = status.spans.iter().filter(|s| s.kind == SpanKind::Address && is_fresh(status, s));
     let (address, named) = held.map(|s| &s.subject).find_map(|a| Some((a, plan.mistaken(node, a.parse().ok()?)?)))?;
     let rack = plan.member(node).and_then(|m| m.rack.as_deref()).unwrap_or_default();
-    Some(format!(
-        "{address} of {} to be where the plan has it: {node} holds it, in rack {rack}, and its packets would go by the cut; give \
-         it that rack in spec.endpoints, or set spec.guards.allowUnplacedSources",
-        named.name
-    ))
+    Some(Waits::Misplaced {
+        address: address.clone(),
+        member: named.name.clone(),
+        node: node.into(),
+        rack: rack.into(),
+    })
 }
 
-/// Why etcd is not known to be well, as a reason and a sentence. `members` are the nodes whose agents should see one beside them:
-/// silence is no health. `quiet` is `spec.guards.etcdQuietFor`, seconds. What was before an agent's first look nobody knows, and it is
-/// over for as long when the wait is.
-pub fn unrest<'a>(
-    members: impl IntoIterator<Item = &'a str>,
-    agents: &[NodeRecord],
-    quiet: f64,
-) -> Option<(&'static str, String)> {
-    let sentence =
-        |node: &str, why: &str| format!("etcd on {node} to be well for {quiet} s (spec.guards.etcdQuietFor): {why}");
+/// Why etcd is not known to be well. `members` are the nodes whose agents should see one beside them: silence is no health. `quiet` is
+/// `spec.guards.etcdQuietFor`, seconds. What was before an agent's first look nobody knows, and it is over for as long when the wait is.
+pub fn unrest<'a>(members: impl IntoIterator<Item = &'a str>, agents: &[NodeRecord], quiet: f64) -> Option<Waits> {
     let seen = agents.iter().find_map(|r| Some((&r.spec.node, trouble(r.status.as_ref()?, quiet)?)));
     if let Some((node, why)) = seen {
-        return Some(("UnhealthyBaseline", sentence(node, why)));
+        return Some(Waits::EtcdUnwell { node: node.clone(), quiet_seconds: quiet, why });
     }
     members.into_iter().find_map(|node| {
         let status = agents.iter().find(|r| r.spec.node == node).and_then(|r| r.status.as_ref());
-        Some(("NoBaseline", sentence(node, &unproven(status, quiet)?)))
+        Some(Waits::EtcdUnproven { node: node.into(), quiet_seconds: quiet, why: unproven(status, quiet)? })
     })
 }
 
@@ -167,18 +142,22 @@ fn well_for(status: &NodeRecordStatus, subject: &str, state: &str) -> Option<f64
     Some((latest.to.boot_us - since_us) as f64 / 1e6)
 }
 
-fn port_lacked(node: &str, status: &NodeRecordStatus, target: &ProbeTarget) -> Option<String> {
+fn port_lacked(node: &str, status: &NodeRecordStatus, target: &ProbeTarget) -> Option<Waits> {
     let subject = target.subject();
     let latest = status.spans.iter().rfind(|s| s.kind == SpanKind::Probe && s.subject == subject);
     // Nobody has to listen on a port only because the cut names it.
     let is_named = target.class == PortClass::Named;
+    let node = node.to_owned();
     match latest {
         Some(span) if (span.state == "open" || is_named) && span.samples >= SAMPLES => None,
-        Some(span) if span.state != "open" && !is_named => Some(format!(
-            "{node} to reach {subject} at {} (now {}): a firewall, or a component that is down",
-            target.address, span.state
-        )),
-        _ => Some(format!("the baseline of {node}")),
+        Some(span) if span.state != "open" && !is_named => {
+            let (address, state) = (target.address, span.state.clone());
+            Some(match target.class {
+                PortClass::Endpoint => Waits::EndpointPort { node, subject, address, state },
+                _ => Waits::Port { node, subject, address, state },
+            })
+        }
+        _ => Some(Waits::Probes { node }),
     }
 }
 
@@ -187,14 +166,13 @@ fn hears(status: &NodeRecordStatus, subject: &str) -> bool {
     latest.is_some_and(|s| s.samples >= SAMPLES && is_fresh(status, s))
 }
 
-fn not_heard(plan: &RunPlan, sender: &str, receiver: &str, way: Way) -> String {
-    let port = plan.port_of(way);
-    let (who, where_to) = match () {
-        _ if way.is_of_pods() => ("pods of ", "between the nodes' pod ranges: the cut is about them"),
-        _ if way.is_to_port() => ("", "between all nodes: the cut is about it"),
-        _ => ("", "between all nodes: what stops it would stop heal packets too"),
-    };
-    format!("{receiver} to hear {who}{sender} by {way:?}; let UDP port {port} through {where_to}")
+fn not_heard(plan: &RunPlan, sender: &str, receiver: &str, way: Way) -> Waits {
+    let (receiver, sender, port) = (receiver.to_owned(), sender.to_owned(), plan.port_of(way));
+    match () {
+        _ if way.is_of_pods() => Waits::DatagramsOfPods { receiver, sender, way, port },
+        _ if way.is_to_port() => Waits::DatagramsToPort { receiver, sender, way, port },
+        _ => Waits::Datagrams { receiver, sender, way, port },
+    }
 }
 
 fn stranger(status: &NodeRecordStatus) -> Option<&str> {
@@ -243,13 +221,14 @@ mod tests {
     /// What a run asks for that says nothing.
     const QUIET: f64 = 15.0;
 
-    fn waits(spans: &[(&str, &str, u64, u64)]) -> Option<(&'static str, String)> {
+    fn waits(spans: &[(&str, &str, u64, u64)]) -> Option<Waits> {
         unrest(["c1"], &[record(spans)], QUIET)
     }
 
     fn assert_waits(spans: &[(&str, &str, u64, u64)], reason: &str, words: &str) {
-        let (why, sentence) = waits(spans).unwrap_or_else(|| panic!("{spans:?} was taken for well"));
-        assert_eq!(why, reason, "{sentence}");
+        let waits = waits(spans).unwrap_or_else(|| panic!("{spans:?} was taken for well"));
+        let sentence = waits.to_string();
+        assert_eq!(waits.reason(), reason, "{sentence}");
         let head = "etcd on c1 to be well for 15 s (spec.guards.etcdQuietFor): ";
         assert!(sentence.starts_with(head) && sentence.contains(words), "{sentence}");
     }
@@ -290,14 +269,16 @@ mod tests {
             unrest(["c1"], &[record(&[spans, since].concat())], quiet)
         };
         assert_eq!(waits(16, QUIET), None);
-        let (why, sentence) = waits(16, 60.0).expect("not watched for a minute");
-        assert_eq!(why, "NoBaseline");
+        let unproven = waits(16, 60.0).expect("not watched for a minute");
+        let sentence = unproven.to_string();
+        assert_eq!(unproven.reason(), "NoBaseline");
         assert!(sentence.contains("well for 60 s (spec.guards.etcdQuietFor): so far for 16 s"), "{sentence}");
         assert_eq!(waits(61, 60.0), None);
         let slow = [(ETCD_LEADER, "steady", 90, 0), (ETCD_DISK, "slow", 40, 40), (ETCD_DISK, "fast", 38, 0)];
         assert_eq!(unrest(["c1"], &[record(&slow)], QUIET), None);
         let waits = unrest(["c1"], &[record(&slow)], 60.0);
-        assert_eq!(waits.map(|(why, _)| why), Some("UnhealthyBaseline"), "forty seconds ago is within the last minute");
+        let reason = waits.map(|waits| waits.reason());
+        assert_eq!(reason, Some("UnhealthyBaseline"), "forty seconds ago is within the last minute");
     }
 
     #[test]
@@ -338,7 +319,7 @@ mod tests {
     fn every_node_must_hear_the_operator_in_each_family_that_both_have() {
         let plan = plan_of_two();
         let waits = |agents: &[NodeRecord], families: &[Way]| {
-            deaf_to_operator(&plan, agents, "w2", families).map(|(_, sentence)| sentence).unwrap_or_default()
+            deaf_to_operator(&plan, agents, "w2", families).map(|waits| waits.to_string()).unwrap_or_default()
         };
         let (v4, v6) = ("operator on w2/Ipv4", "operator on w2/Ipv6");
         assert_eq!(waits(&[hearing("w1", &[v4, v6]), hearing("w2", &[v4])], &Way::OF_HEAL), "");

@@ -4,9 +4,8 @@ use super::{Error, Planned, abort, arm, failed_to, planned};
 use crate::{
     api::{Phase, RackPartition, RackPartitionStatus},
     course::{LAST_CALL_SECONDS, Next, Nodes, aborted, before, during, seconds_between},
-    operator::context::Context,
+    operator::{context::Context, steady},
 };
-use k8s_openapi::jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
 
 /// Scheduled: until the instant, or back.
@@ -29,7 +28,7 @@ pub async fn scheduled(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, 
 }
 
 fn next(run: &RackPartition, ctx: &Context, planned: &Planned, nodes: &Nodes<'_>, status: RackPartitionStatus) -> Next {
-    let now = Timestamp::now();
+    let now = steady::now(status.schedule.as_ref());
     let left = status.schedule.as_ref().map_or(0.0, |s| seconds_between(now, s.cut_at.0));
     // Later it is the cut that moves it.
     if let Some((was, leads)) = arm::moved_leader(planned, nodes.records).filter(|_| left > 0.0) {
@@ -59,7 +58,7 @@ pub async fn cutting(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Er
     let planned = planned(run, ctx).await?;
     let (agents, operator) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
     ctx.observers.ensure(ctx, run, &planned.plan, &planned.snapshot, operator.as_ref());
-    let now = Timestamp::now();
+    let now = steady::now(status.schedule.as_ref());
     let lasts = status.schedule.as_ref().is_some_and(|s| now < s.heal_at.0);
     let alarm = if lasts { abort::when(ctx, &planned.plan, &status, false) } else { None };
     let next = alarm.unwrap_or_else(|| during(status, &planned.nodes(&agents), now));

@@ -1,12 +1,11 @@
 //! End: after a verdict, a refusal, an abort or a deletion. Nothing with effect is left, and nothing is said that nobody saw.
 
-use super::{Error, abort, failed_to, or_gone, plan_map_of, plan_of, seconds_until};
+use super::{Error, abort, failed_to, or_gone, plan_map_of, plan_of};
 use crate::{
     api::{FINALIZER, RackPartition, RackPartitionStatus},
-    course::{Nodes, SLACK_SECONDS, deadline, is_held},
-    operator::{canary, context::Context, objects},
+    course::{Nodes, SLACK_SECONDS, deadline, is_held, seconds_between},
+    operator::{canary, context::Context, objects, steady},
 };
-use k8s_openapi::jiff::Timestamp;
 use kube::{
     ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -58,7 +57,7 @@ pub async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Ending, Error
         None => status.plan.iter().flat_map(|p| &p.sides).flat_map(|s| &s.nodes).map(String::as_str).collect(),
     };
     let nodes = Nodes { names, records: &agents };
-    let now = Timestamp::now();
+    let now = steady::now(status.schedule.as_ref());
     let status = nodes.healed(status.clone(), now);
     let holding = nodes.holding();
     let deadline = deadline(&status, run.metadata.deletion_timestamp.as_ref().map(|t| t.0), now);
@@ -128,16 +127,18 @@ async fn keep(run: &RackPartition, ctx: &Context) -> Result<(), Error> {
 }
 
 fn has_just_ended(run: &RackPartition) -> bool {
+    let now = steady::now(run.status.as_ref().and_then(|s| s.schedule.as_ref()));
     let conditions = run.status.iter().flat_map(|s| &s.conditions);
-    let mut ages = conditions.map(|c| -seconds_until(c.last_transition_time.0));
+    let mut ages = conditions.map(|c| seconds_between(c.last_transition_time.0, now));
     // None of the future: a clock that was stepped back must not hold the run.
     ages.any(|age| (0.0..PATIENCE_SECONDS).contains(&age))
 }
 
 /// Whether a run that has ended may still have nodes cut: those that have not said otherwise, until the kernels' deadline.
 pub fn may_still_cut(run: &RackPartition) -> bool {
-    let heal_at = run.status.as_ref().and_then(|s| s.schedule.as_ref()).map(|s| s.heal_at.0);
-    is_held(run) && heal_at.is_some_and(|at| seconds_until(at) + SLACK_SECONDS > 0.0)
+    let schedule = run.status.as_ref().and_then(|s| s.schedule.as_ref());
+    let left = schedule.map(|s| seconds_between(steady::now(schedule), s.heal_at.0) + SLACK_SECONDS);
+    is_held(run) && left.is_some_and(|left| left > 0.0)
 }
 
 /// # Errors

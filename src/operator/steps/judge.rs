@@ -1,11 +1,14 @@
 //! Judge: wait for the records to be complete, then say what they show.
 
-use super::{Error, Planned, failed_to, fit, planned, seconds_until};
+use super::{Error, Planned, abort, failed_to, fit, planned};
 use crate::{
     api::{FindingResult, NodeRecord, Phase, RackPartition, RackPartitionStatus, Verdict, conditions},
-    course::{Next, aborted},
+    course::{Next, aborted, seconds_between},
     judge::{self, Evidence},
-    operator::context::{Context, unpack},
+    operator::{
+        context::{Context, unpack},
+        steady,
+    },
     predict::count,
     report,
 };
@@ -27,6 +30,8 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     // A restarted operator has no observer here any more and needs none; one that has been watching writes a last time.
     ctx.observers.write(ctx, run).await.map_err(failed_to("write the operator's record"))?;
     let (mut agents, operator) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
+    let now = steady::now(Some(&schedule));
+    abort::remind(&planned.plan, &planned.nodes(&agents).overdue(&status, now));
     let end = schedule.observed_until.clone().unwrap_or_else(|| schedule.recover_by.clone());
     let complete =
         |r: &NodeRecord| r.status.as_ref().and_then(|s| s.observed_until.as_ref()).is_some_and(|until| *until >= end);
@@ -36,13 +41,13 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
         .into_iter()
         .filter(|n| !agents.iter().any(|r| r.spec.node == **n && complete(r)))
         .collect();
-    if !missing.is_empty() && seconds_until(end.0) > -PATIENCE_SECONDS {
+    if !missing.is_empty() && seconds_between(now, end.0) > -PATIENCE_SECONDS {
         let message = format!("waiting for the records of {}", missing.join(", "));
         return Ok(Next::wait(status, Duration::from_secs(1), message));
     }
     ctx.observers.end(&planned.plan.run_uid);
     unpack(&mut agents);
-    Ok(verdict(run, planned.nodes(&agents).healed(status, Timestamp::now()), &planned, &agents, operator.as_ref()))
+    Ok(verdict(run, planned.nodes(&agents).healed(status, now), &planned, &agents, operator.as_ref()))
 }
 
 fn verdict(
@@ -53,6 +58,7 @@ fn verdict(
     operator: Option<&NodeRecord>,
 ) -> Next {
     let schedule = status.schedule.clone().expect("checked by the caller");
+    let now = steady::now(Some(&schedule));
     let evidence = Evidence {
         spec: &run.spec,
         snapshot: &planned.snapshot,
@@ -73,6 +79,8 @@ fn verdict(
     let status = RackPartitionStatus {
         verdict: Some(judgement.verdict),
         runbook: report::runbook(&planned.snapshot, &judgement.findings),
+        not_looked_at: report::not_made(&judgement.findings),
+        not_supported: report::unsupported(),
         findings: judgement.findings,
         onset: judgement.onset,
         ..status
@@ -84,8 +92,8 @@ fn verdict(
         message += &format!("; {left_out} left out for want of room: export the run and judge it to see all");
     }
     let mut next = Next::phase(status, Phase::Done, "Judged", &message)
-        .condition(conditions::INJECTED, (injected, "Probed"), &proof.observed, Timestamp::now())
-        .condition(conditions::JUDGED, ("True", &format!("{:?}", judgement.verdict)), &message, Timestamp::now());
+        .condition(conditions::INJECTED, (injected, "Probed"), &proof.observed, now)
+        .condition(conditions::JUDGED, ("True", &format!("{:?}", judgement.verdict)), &message, now);
     if judgement.verdict != Verdict::Pass {
         next.event = Some(("Judged", message, true));
     }

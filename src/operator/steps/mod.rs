@@ -14,6 +14,7 @@ pub mod plan;
 pub mod recover;
 mod store;
 pub mod survey;
+mod waits;
 
 use super::{context::Context, gather, objects};
 use crate::{

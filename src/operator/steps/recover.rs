@@ -1,12 +1,11 @@
 //! Recover: watch on after the heal, until the cluster is whole and has stayed so, or until watching ends.
 
-use super::{Error, failed_to, planned, store};
+use super::{Error, abort, failed_to, planned, store};
 use crate::{
     api::{RackPartition, RackPartitionStatus},
     course::{Next, after},
-    operator::context::Context,
+    operator::{context::Context, steady},
 };
-use k8s_openapi::jiff::Timestamp;
 use std::sync::Arc;
 
 /// # Errors
@@ -17,8 +16,10 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     let (agents, operator) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
     ctx.observers.ensure(ctx, run, &planned.plan, &planned.snapshot, operator.as_ref());
     let nodes = planned.nodes(&agents);
+    let now = steady::now(status.schedule.as_ref());
+    abort::remind(&planned.plan, &nodes.overdue(&status, now));
     let status = RackPartitionStatus { agents: Some(nodes.count(&status)), ..status };
     let status = store::healed(run, &ctx.settings.agent, status);
     let uid = &planned.plan.run_uid;
-    Ok(after(status, &nodes, ctx.observers.whole_for(uid), ctx.observers.convergence(uid), Timestamp::now()))
+    Ok(after(status, &nodes, ctx.observers.whole_for(uid), ctx.observers.convergence(uid), now))
 }

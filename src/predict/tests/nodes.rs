@@ -1,6 +1,7 @@
 //! Nodes for default and for other timers, with the numbers of theory §3.2 written out.
 
 use super::*;
+use crate::topology::Node;
 
 fn with_grace(mut snapshot: Snapshot, grace: f64, period: f64, renew: f64) -> Snapshot {
     snapshot.timers.node_monitor_grace = Timer::read(grace, "--node-monitor-grace-period");
@@ -25,6 +26,33 @@ fn not_ready_and_taint_for_default_and_other_timers() {
         close(node.window, not_ready.0, not_ready.1);
         close(node.taint, taint.0, taint.1);
         assert_eq!((node.not_ready, node.tainted), (Certainty::Must, Certainty::Must));
+    }
+}
+
+#[test]
+fn the_last_of_many_nodes_is_tainted_by_the_rate_of_the_cluster() {
+    // Nodes of a zone that are cut off, nodes per second; NotReady by 55 s, and a pass of 5 s.
+    #[rustfmt::skip]
+    let table = [
+        (1, 0.1, 60.0), (2, 0.1, 70.0), (3, 0.1, 80.0), (5, 0.1, 100.0),
+        (1, 1.0, 60.0), (5, 1.0, 64.0), (3, 0.5, 64.0), (5, 0.02, 260.0),
+    ];
+    for (count, rate, latest) in table {
+        let mut snapshot = calm();
+        snapshot.timers.node_eviction_rate = Timer::read(rate, "--node-eviction-rate");
+        let worker = snapshot.node("w1").unwrap().clone();
+        // Beside the control plane's node.
+        snapshot.nodes.retain(|n| n.name != "w1");
+        for i in 1..count {
+            let addresses = vec![format!("198.18.1.{i}").parse().unwrap()];
+            snapshot.nodes.push(Node { name: format!("more-{i}"), addresses, ..worker.clone() });
+        }
+        let forecast = isolate(&snapshot, &["r1"], 900);
+        assert_eq!(forecast.nodes.len(), count);
+        for node in &forecast.nodes {
+            close(node.taint, 39.6, latest);
+            assert_eq!((node.rate, node.tainted, node.first), (rate, Certainty::Must, None), "{count} at {rate}");
+        }
     }
 }
 

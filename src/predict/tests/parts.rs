@@ -117,6 +117,18 @@ fn without_a_majority_anywhere_leases_wait_for_etcd_and_the_api() {
 }
 
 #[test]
+fn taints_go_at_the_next_pass_however_long_that_takes() {
+    // Five seconds at the least.
+    for (period, later) in [(2.0, 5.0), (5.0, 5.0), (30.0, 30.0)] {
+        let mut snapshot = calm();
+        snapshot.timers.node_monitor_period = Timer::read(period, "--node-monitor-period");
+        let parts = parts(&snapshot, 60);
+        let of = |what: &str| parts.iter().find(|(name, _)| *name == what).unwrap().1;
+        assert!((of("taints") - of("nodes") - later).abs() < 0.01, "{period}: {parts:?}");
+    }
+}
+
+#[test]
 fn each_part_is_a_line_of_the_plan() {
     let forecast = isolate(&snapshot(), &["r1"], 75);
     let lines: Vec<_> = forecast.predictions.iter().filter(|p| p.check == Check::Recovery).collect();

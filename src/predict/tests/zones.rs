@@ -34,6 +34,60 @@ fn full_partial_and_healthy_zones() {
 }
 
 #[test]
+fn nodes_that_were_unready_before_count_as_well() {
+    use ZoneState::{Full, Normal, Partial};
+    // So many are cut off, of so many, beside so many others that were unready already.
+    #[rustfmt::skip]
+    let table = [
+        (2, 5, 0, Normal, 0.1), (2, 5, 1, Partial, 0.0), (2, 3, 1, Full, 0.1), (1, 3, 1, Normal, 0.1), (27, 50, 1, Partial, 0.0),
+        (28, 51, 1, Partial, 0.01),
+    ];
+    for (cut, total, unready, state, rate) in table {
+        let change = |snapshot: &mut Snapshot| {
+            snapshot.nodes[cut..cut + unready].iter_mut().for_each(|n| n.ready = false);
+        };
+        assert_eq!(zone(cut, total, change), (state, rate), "{cut} of {total} and {unready}");
+    }
+}
+
+/// The fixture's cluster as one zone, with so many more workers in r1.
+fn one_zone(more: usize) -> Snapshot {
+    let mut snapshot = calm();
+    let worker = snapshot.node("w1").unwrap().clone();
+    let another = |i: usize| {
+        let addresses = vec![format!("198.18.1.{i}").parse().unwrap()];
+        Node { name: format!("more-{i}"), addresses, ..worker.clone() }
+    };
+    snapshot.nodes.extend((0..more).map(another));
+    snapshot.nodes.iter_mut().for_each(|n| n.zone = None);
+    snapshot
+}
+
+#[test]
+fn in_a_large_zone_that_is_partly_disrupted_nodes_are_tainted_at_the_secondary_rate() {
+    // 52 of 56 nodes: NotReady by 55 s, a pass of 5 s, and the others at one in a hundred seconds.
+    let forecast = isolate(&one_zone(50), &["r1"], 900);
+    let node = &forecast.nodes[0];
+    assert_eq!((node.zone, node.rate, node.tainted, node.first), (ZoneState::Partial, 0.01, Certainty::May, None));
+    close(node.taint, 39.6, 55.0 + 5.0 + 51.0 / 0.01);
+    // Long enough for all of them.
+    assert_eq!(isolate(&one_zone(50), &["r1"], 5200).nodes[0].tainted, Certainty::Must);
+}
+
+#[test]
+fn in_a_small_one_the_first_few_are() {
+    // 12 of 16 nodes. One may be NotReady 15.4 s before another: one at once, and two more.
+    let forecast = isolate(&one_zone(10), &["r1"], 900);
+    let of = |n: &NodeForecast| (n.zone, n.rate, n.tainted, n.first);
+    let first_few = (ZoneState::Partial, 0.0, Certainty::May, Some(3));
+    assert!(forecast.nodes.iter().all(|n| of(n) == first_few), "{forecast:#?}");
+    let told = forecast.predictions.iter().find(|p| p.check == Check::NodeTainted).unwrap();
+    assert_eq!(told.expected, "not tainted, or within 39.6–60 s, no more than 3 of a zone");
+    // Too short to be sure that all of them are unready at a time.
+    assert_eq!(isolate(&one_zone(10), &["r1"], 45).nodes[0].first, None);
+}
+
+#[test]
 fn the_thresholds_are_those_of_the_cluster() {
     let other = |snapshot: &mut Snapshot| {
         let timers = &mut snapshot.timers;

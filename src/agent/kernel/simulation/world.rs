@@ -4,7 +4,7 @@ use super::*;
 
 #[derive(Default)]
 pub struct Table {
-    /// When it closes, by the clock that is never stepped.
+    /// When it closes, by the node's clock that is never stepped.
     gate: Option<Duration>,
     pub windows: Vec<TimeWindow>,
     heal_packets: u64,
@@ -16,8 +16,15 @@ pub struct World {
     pub running: Duration,
     /// By how much each node's wall clock is ahead.
     pub ahead: [SignedDuration; NODES],
+    /// Until when each node is paused, and for how long all its clocks have stood still.
+    paused_until: [Duration; NODES],
+    pub stood: [Duration; NODES],
     pub tables: [Option<Table>; NODES],
-    /// How long a heal packet takes to each node; `None` where it never comes.
+    /// How often each was armed.
+    pub armed: [usize; NODES],
+    /// What becomes of what agents ask of each node's kernel.
+    pub calls: [Calls; NODES],
+    /// How long a heal packet takes to each node; `None` where it never comes. No way gets better again.
     pub packets_take: [Option<Duration>; NODES],
     /// Heal packets under way: when they come, and to whom.
     under_way: Vec<(Duration, usize)>,
@@ -31,7 +38,11 @@ impl World {
             begun: (begun, Instant::now()),
             running: Duration::ZERO,
             ahead: [SignedDuration::ZERO; NODES],
+            paused_until: [Duration::ZERO; NODES],
+            stood: [Duration::ZERO; NODES],
             tables: Default::default(),
+            armed: [0; NODES],
+            calls: Default::default(),
             packets_take: [Some(Duration::ZERO); NODES],
             under_way: Vec::new(),
             stopped: [false; NODES],
@@ -41,34 +52,57 @@ impl World {
     pub fn now(&self) -> Timestamp {
         self.begun.0 + self.running
     }
+    /// This node's clock that is never stepped.
+    pub fn clock(&self, node: usize) -> Duration {
+        self.running - self.stood[node]
+    }
     fn wall(&self, node: usize) -> Timestamp {
-        self.now() + self.ahead[node]
+        self.begun.0 + self.clock(node) + self.ahead[node]
     }
     fn gate(&self, node: usize) -> Option<Duration> {
-        self.tables[node].as_ref()?.gate.filter(|ends| *ends > self.running)
+        self.tables[node].as_ref()?.gate.filter(|ends| *ends > self.clock(node))
     }
+    /// A node that is paused drops nothing: it takes nothing.
     pub fn cuts(&self, node: usize) -> bool {
         let wall = self.wall(node);
         let windows = self.tables[node].iter().flat_map(|t| &t.windows);
-        self.gate(node).is_some() && windows.into_iter().any(|w| w.from <= wall && wall < w.to)
+        !self.is_paused(node) && self.gate(node).is_some() && windows.into_iter().any(|w| w.from <= wall && wall < w.to)
+    }
+    pub fn pause(&mut self, node: usize, takes: Duration) {
+        self.paused_until[node] = self.paused_until[node].max(self.running + takes);
+    }
+    pub fn is_paused(&self, node: usize) -> bool {
+        self.running < self.paused_until[node]
+    }
+    /// Whether a heal packet that is sent now works at once.
+    pub fn is_within_reach(&self, node: usize) -> bool {
+        self.packets_take[node] == Some(Duration::ZERO) && !self.is_paused(node)
     }
     /// To the next tick.
     pub fn go_on(&mut self) {
+        for node in (0..NODES).filter(|node| self.running < self.paused_until[*node]) {
+            self.stood[node] += TICK;
+        }
         self.running += TICK;
         self.arrive();
     }
-    /// One datagram to everybody.
-    pub fn heal_packets(&mut self) {
-        let takes = self.packets_take.iter().enumerate();
-        self.under_way.extend(takes.filter_map(|(node, takes)| Some((self.running + (*takes)?, node))));
+    /// One datagram to each of these, from a node or from the operator. What a node sends to itself takes no way.
+    pub fn heal_packets(&mut self, from: Option<usize>, to: impl IntoIterator<Item = usize>) {
+        for node in to {
+            let takes = if from == Some(node) { Some(Duration::ZERO) } else { self.packets_take[node] };
+            self.under_way.extend(takes.map(|takes| (self.running + takes, node)));
+        }
         self.arrive();
     }
-    /// What has come by now does its work.
+    /// What has come by now does its work. What comes to a node that is paused is lost.
     fn arrive(&mut self) {
         let all = std::mem::take(&mut self.under_way).into_iter();
         let (there, under_way): (Vec<_>, Vec<_>) = all.partition(|(at, _)| *at <= self.running);
         self.under_way = under_way;
         for (_, node) in there {
+            if self.is_paused(node) {
+                continue;
+            }
             if let Some(table) = &mut self.tables[node] {
                 (table.gate, table.heal_packets) = (None, table.heal_packets + 1);
                 self.stopped[node] = true;
@@ -87,55 +121,98 @@ impl Kernel {
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap()
     }
+
+    /// A call that changes something.
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&mut World, usize) -> Result<T, netfilter::Error>,
+    ) -> Result<T, netfilter::Error> {
+        let (ends, fails) = self.world().calls[self.node].one_more();
+        if let Some(Ends::Before) = ends {
+            end_process();
+        }
+        let done = match fails {
+            Some(Failure::Refuses) => Err(netfilter::Error::NotPermitted),
+            _ => change(&mut self.world(), self.node),
+        };
+        if let Some(Ends::After) = ends {
+            end_process();
+        }
+        match fails {
+            Some(Failure::Silent) => {
+                Err(netfilter::Error::Silence { what: "a transaction", patience: Duration::from_secs(5) })
+            }
+            _ => done,
+        }
+    }
+
+    /// A call that only looks.
+    fn look<T>(&self, look: impl FnOnce(&World, usize) -> T) -> Result<T, netfilter::Error> {
+        let world = self.world();
+        match world.calls[self.node].fails {
+            Some(Failure::Unreadable) => Err(netfilter::Error::Restless { what: "the rules" }),
+            _ => Ok(look(&world, self.node)),
+        }
+    }
 }
 
 impl Firewall for Kernel {
     fn arm(&mut self, _: &TableSpec, gate: Duration) -> Result<(), netfilter::Error> {
-        let mut world = self.world();
-        let gate = Some(world.running + gate);
-        world.tables[self.node] = Some(Table { gate, ..Default::default() });
-        Ok(())
+        self.change(|world, node| {
+            let gate = Some(world.clock(node) + gate);
+            world.tables[node] = Some(Table { gate, ..Default::default() });
+            world.armed[node] += 1;
+            Ok(())
+        })
     }
     fn cut(&mut self, table: &str, windows: &[TimeWindow], gate: Duration) -> Result<(), netfilter::Error> {
-        let mut world = self.world();
-        let (open, ends) = (world.gate(self.node).is_some(), world.running + gate);
-        match &mut world.tables[self.node] {
-            None => Err(netfilter::Error::NoTable { table: table.into() }),
-            Some(_) if !open => Err(netfilter::Error::GateClosed { table: table.into() }),
-            Some(table) => {
-                (table.gate, table.windows) = (Some(ends), windows.to_vec());
-                Ok(())
+        self.change(|world, node| {
+            let (open, ends) = (world.gate(node).is_some(), world.clock(node) + gate);
+            match &mut world.tables[node] {
+                None => Err(netfilter::Error::NoTable { table: table.into() }),
+                Some(_) if !open => Err(netfilter::Error::GateClosed { table: table.into() }),
+                Some(table) => {
+                    (table.gate, table.windows) = (Some(ends), windows.to_vec());
+                    Ok(())
+                }
             }
-        }
+        })
     }
     fn close_gate(&mut self, table: &str) -> Result<(), netfilter::Error> {
-        let mut world = self.world();
-        let own = world.tables[self.node].as_mut();
-        own.map(|t| t.gate = None).ok_or(netfilter::Error::NoTable { table: table.into() })
+        self.change(|world, node| {
+            let own = world.tables[node].as_mut();
+            own.map(|t| t.gate = None).ok_or(netfilter::Error::NoTable { table: table.into() })
+        })
     }
     fn remove(&mut self, _: &str) -> Result<(), netfilter::Error> {
-        self.world().tables[self.node] = None;
-        Ok(())
+        self.change(|world, node| {
+            world.tables[node] = None;
+            Ok(())
+        })
     }
     fn tables(&mut self) -> Result<Vec<String>, netfilter::Error> {
-        Ok(self.world().tables[self.node].iter().map(|_| TABLE.to_owned()).collect())
+        self.look(|world, node| world.tables[node].iter().map(|_| TABLE.to_owned()).collect())
     }
     fn state(&mut self, _: &str) -> Result<Option<TableState>, netfilter::Error> {
-        let world = self.world();
-        let gate = world.gate(self.node).map(|ends| ends - world.running);
-        Ok(world.tables[self.node].as_ref().map(|t| TableState {
-            gate,
-            windows: t.windows.len(),
-            heal_packets: t.heal_packets,
-            ..Default::default()
-        }))
+        self.look(|world, node| {
+            let gate = world.gate(node).map(|ends| ends - world.clock(node));
+            world.tables[node].as_ref().map(|t| TableState {
+                gate,
+                windows: t.windows.len(),
+                heal_packets: t.heal_packets,
+                ..Default::default()
+            })
+        })
     }
     fn send_heal(&mut self, addresses: &[IpAddr], _: &TableSpec) -> std::io::Result<usize> {
-        self.world().heal_packets();
-        Ok(addresses.len())
+        let sent = self.change(|world, node| {
+            world.heal_packets(Some(node), 0..NODES);
+            Ok(addresses.len())
+        });
+        sent.map_err(std::io::Error::other)
     }
     fn now(&self) -> (Timestamp, Instant) {
         let world = self.world();
-        (world.wall(self.node), world.begun.1 + world.running)
+        (world.wall(self.node), world.begun.1 + world.clock(self.node))
     }
 }
