@@ -66,9 +66,7 @@ impl World {
     pub fn cuts(&self, node: usize) -> bool {
         let wall = self.wall(node);
         let windows = self.tables[node].iter().flat_map(|t| &t.windows);
-        !self.is_paused(node)
-            && self.gate(node).is_some()
-            && windows.into_iter().any(|w| w.from <= wall && wall < w.to)
+        !self.is_paused(node) && self.gate(node).is_some() && windows.into_iter().any(|w| w.from <= wall && wall < w.to)
     }
     pub fn pause(&mut self, node: usize, takes: Duration) {
         self.paused_until[node] = self.paused_until[node].max(self.running + takes);
