@@ -103,7 +103,7 @@ fn amiss(spans: &[Seen<'_>]) -> Vec<(f64, f64)> {
 /// Whether this side went on acknowledging writes, by the operator's canaries and its nodes' own.
 fn api(case: &Case<'_>, side: &ApiForecast) -> Said {
     let (heal, end) = (case.timeline.heal, case.timeline.end);
-    let (mut acks, mut idle): (Vec<(f64, f64)>, Vec<(f64, f64)>) = (Vec::new(), Vec::new());
+    let (mut acks, mut idle) = (Vec::<(f64, f64)>::new(), Vec::<(f64, f64)>::new());
     let (mut error, mut evidence) = (0.0_f64, None);
     for server in &side.servers {
         let mut tries: Vec<Seen<'_>> = Vec::new();

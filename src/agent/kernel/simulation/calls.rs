@@ -32,7 +32,7 @@ impl Calls {
     /// What becomes of one more that changes something.
     pub fn one_more(&mut self) -> (Option<Ends>, Option<Failure>) {
         let due = self.ends.filter(|(left, _)| *left == 0).map(|(_, ends)| ends);
-        self.ends = self.ends.and_then(|(left, ends)| Some((left.checked_sub(1)?, ends)));
+        self.ends = self.ends.filter(|(left, _)| *left > 0).map(|(left, ends)| (left - 1, ends));
         (due, self.fails)
     }
 }

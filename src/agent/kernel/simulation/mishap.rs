@@ -55,7 +55,7 @@ pub enum Mishap {
     NoPackets(usize),
 }
 
-pub fn mishap() -> impl Strategy<Value = (usize, Mishap)> {
+pub fn any_mishap() -> impl Strategy<Value = (usize, Mishap)> {
     let node = || 0..NODES;
     let failure = prop_oneof![Just(Failure::Refuses), Just(Failure::Silent), Just(Failure::Unreadable)];
     let ends = prop_oneof![Just(Ends::Before), Just(Ends::After)];
@@ -64,7 +64,8 @@ pub fn mishap() -> impl Strategy<Value = (usize, Mishap)> {
         1 => node().prop_map(Mishap::Reboot),
         4 => (node(), 0..5_usize, ends, any::<bool>())
             .prop_map(|(node, calls, ends, with_node)| Mishap::EndAt { node, calls, ends, with_node }),
-        2 => (node(), failure, 1..40_usize).prop_map(|(node, failure, ticks)| Mishap::KernelFails(node, failure, ticks)),
+        2 => (node(), failure, 1..40_usize)
+            .prop_map(|(node, failure, ticks)| Mishap::KernelFails(node, failure, ticks)),
         1 => (node(), 1..40_usize).prop_map(|(node, ticks)| Mishap::DiskFull(node, ticks)),
         1 => (node(), 1..160_u32).prop_map(|(node, ticks)| Mishap::Pause(node, ticks)),
         1 => (node(), prop_oneof![Just(-1), Just(1)]).prop_map(|(node, hours)| Mishap::Step(node, hours)),

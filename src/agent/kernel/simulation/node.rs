@@ -210,7 +210,7 @@ impl Node {
             world.stopped[i] = true;
         }
         let table = world.tables[i].as_ref().map(|t| !t.windows.is_empty());
-        let is_so = check::is_so(&says, table, !matches!(fails, Some(Failure::Unreadable)));
+        let is_so = check::is_so(&says, table, fails);
         assert!(is_so, "tick {tick}: node {i} says {:?} of {:?}, and its table is {table:?}", says.phase, says.kernel);
         if hears && tick >= self.mute_until && !world.cuts(i) {
             self.said = says;
