@@ -193,10 +193,11 @@ impl<F: Firewall> Keeper<F> {
                 Ok(table) => table,
                 Err(error) => {
                     // It need not be seen to be opened.
-                    if order.abort.is_some()
-                        && let Err(error) = self.firewall.close_gate(&self.setup.spec.name)
-                    {
-                        tracing::warn!(%error, "failed to close the gate of a table that can't be read");
+                    if order.abort.is_some() {
+                        self.tell_everybody(order, now);
+                        if let Err(error) = self.firewall.close_gate(&self.setup.spec.name) {
+                            tracing::warn!(%error, "failed to close the gate of a table that can't be read");
+                        }
                     }
                     return self.not_seen(&error);
                 }
