@@ -147,10 +147,10 @@ async fn a_stateful_set_or_a_daemon_set_with_too_few_ready_pods_ends_the_cut() {
     let packets = Packets::receive(&cluster);
     let sets = Api::<StatefulSet>::namespaced(cluster.client.clone(), "default");
     cluster.create(&sets, workload("db", &json!({"replicas": 3, "serviceName": "db"}))).await;
-    says(&sets, "db", json!({"replicas": 3, "readyReplicas": 3})).await;
+    says(&sets, "db", json!({"replicas": 3, "readyReplicas": 3, "observedGeneration": 1})).await;
     let daemons = Api::<DaemonSet>::namespaced(cluster.client.clone(), "default");
     cluster.create(&daemons, workload("log", &json!({}))).await;
-    says(&daemons, "log", json!({"desiredNumberScheduled": 6, "numberReady": 6})).await;
+    says(&daemons, "log", json!({"desiredNumberScheduled": 6, "numberReady": 6, "observedGeneration": 1})).await;
     let below = |kind: &str, name: &str, least: u32| json!({"kind": kind, "namespace": "default", "name": name, "readyBelow": least});
     let both = json!({
         "workloads": [below("StatefulSet", "db", 2), below("DaemonSet", "log", 6)], "holdsFor": "0s",

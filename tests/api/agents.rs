@@ -6,6 +6,7 @@ use crate::{
 };
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::{
+    api::core::v1::ConfigMap,
     apimachinery::pkg::apis::meta::v1::MicroTime,
     jiff::{SignedDuration, Timestamp},
 };
@@ -131,10 +132,12 @@ impl Agents {
             loop {
                 ticks.tick().await;
                 // As agents' pods: not before the operator starts them.
-                let arming = play.this_run().await.is_some_and(|r| phase(&r) == Some(Phase::Arming));
-                let map = plans.list(&of_run).await.ok().and_then(|mut maps| maps.items.pop());
-                let plan = map.and_then(|m| serde_json::from_str::<RunPlan>(m.data?.get("plan.json")?).ok());
-                if let Some(plan) = plan.filter(|_| arming) {
+                let arming = play.this_run().await.filter(|r| phase(r) == Some(Phase::Arming));
+                let Some(armed) = arming.and_then(|r| Some(r.status?.plan?.hash)) else { continue };
+                let Ok(maps) = plans.list(&of_run).await else { continue };
+                let read = |m: ConfigMap| serde_json::from_str::<RunPlan>(m.data?.get("plan.json")?).ok();
+                // Those who ask who leads etcd have a plan as well.
+                if let Some(plan) = maps.into_iter().filter_map(read).find(|plan| plan.hash() == armed) {
                     return play.agents(plan).await;
                 }
             }
