@@ -95,6 +95,27 @@ fn servers<'c, 'a>(case: &'c Case<'a>, side: &'c ApiForecast) -> Result<Vec<Serv
     }
 }
 
+/// The last acknowledgement before the cut, so that a gap over its edge counts in full: seconds after the cut.
+fn last_before(servers: &[Server<'_, '_>]) -> f64 {
+    let before = servers.iter().flat_map(|s| &s.acks).filter(|s| s.from <= 0.0);
+    before.map(|s| s.to.min(0.0)).fold(f64::NEG_INFINITY, f64::max)
+}
+
+/// Error of a time between two writes, seconds: either end of a gap may be another observer's.
+fn unsure(servers: &[Server<'_, '_>]) -> f64 {
+    2.0 * servers.iter().map(|s| s.track.error).fold(0.0, f64::max)
+}
+
+/// The longest time of the cut without an acknowledged write through any of a side's servers, and the error of that: seconds.
+///
+/// # Errors
+/// With what is missing.
+pub fn longest_gap(case: &Case<'_>, side: &ApiForecast) -> Result<(f64, f64), String> {
+    let servers = servers(case, side)?;
+    let gap = Gap::of(&servers.iter().collect::<Vec<_>>(), last_before(&servers), case.timeline.heal);
+    Ok((gap.seen, unsure(&servers)))
+}
+
 /// How long nobody may write.
 struct Bound {
     /// Seconds.
@@ -132,8 +153,7 @@ fn writable(case: &Case<'_>, side: &ApiForecast) -> Result<Said, String> {
     let servers = servers(case, side)?;
     let heal = case.timeline.heal;
     let all: Vec<Seen<'_>> = servers.iter().flat_map(|s| s.acks.iter().copied()).collect();
-    // From the last acknowledgement before the cut on, so that a gap over its edge counts in full.
-    let start = all.iter().filter(|s| s.from <= 0.0).map(|s| s.to.min(0.0)).fold(f64::NEG_INFINITY, f64::max);
+    let start = last_before(&servers);
     let gap = Gap::of(&servers.iter().collect::<Vec<_>>(), start, heal);
     let alone: Vec<Gap> = servers.iter().map(|s| Gap::of(&[s], start, heal)).collect();
     let slowest = servers.iter().zip(&alone).max_by(|a, b| a.1.seen.total_cmp(&b.1.seen));
@@ -143,8 +163,7 @@ fn writable(case: &Case<'_>, side: &ApiForecast) -> Result<Said, String> {
     let bound = Bound {
         limit: accepted.unwrap_or(side.seconds + resolution),
         is_accepted: accepted.is_some(),
-        // Either end of a gap may be another observer's.
-        unsure: 2.0 * servers.iter().map(|s| s.track.error).fold(0.0, f64::max),
+        unsure: unsure(&servers),
     };
     let result = bound.judge(&gap, &alone, heal);
 

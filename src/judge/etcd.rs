@@ -15,7 +15,7 @@ const MISSED_SAMPLES: f64 = 3.0;
 /// Beyond this, seconds, a member on the side with a quorum was without it. Ours: longer than any single election.
 const WITHOUT_QUORUM: f64 = 10.0;
 /// A health check near the heal may have been answered after it, seconds.
-const BEFORE_HEAL: f64 = 1.0;
+pub const BEFORE_HEAL: f64 = 1.0;
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     case.forecast.etcd.iter().map(|side| side_finding(case, side)).collect()

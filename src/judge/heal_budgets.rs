@@ -40,28 +40,11 @@ struct Ran {
 /// # Errors
 /// With what is missing.
 fn judged(case: &Case<'_>, budget: &BudgetForecast) -> Result<Said, String> {
-    case.operator()?;
-    // What runs in place of another may run on any node.
-    if let Some(why) = case.pods.unread() {
-        return Err(why.into());
-    }
-    // A node that heals early by its own clock may end its pods before the others do.
-    let (from, to) = (case.timeline.heal - case.allowed_clock_error(), until(case));
-    if to <= case.timeline.heal {
-        return Err("nobody watched after the heal".into());
-    }
-    let mut ran = Ran::default();
-    let mut first: Option<&Container<'_>> = None;
-    for (uid, names) in pods(case, budget) {
-        if let Some(why) = unseen(case, budget, uid, from) {
-            return Err(why);
-        }
-        let of_pod = case.pods.containers(uid);
-        let ready = case.pods.api_pod(uid).map_or_else(Ready::unknown, |pod| Ready::of(case, pod, to));
-        ran.add(case, names, of_pod, &ready, (from, to))?;
-        let ended = of_pod.iter().filter(|c| !c.seen.is("running") && c.seen.to >= from);
-        first = first.into_iter().chain(ended).min_by(|a, b| a.seen.to.total_cmp(&b.seen.to));
-    }
+    let (from, to) = (just_before_the_heal(case), until(case));
+    let ran = counted(case, budget, (from, to))?;
+    let containers = pods(case, budget).into_keys().flat_map(|uid| case.pods.containers(uid));
+    let ended = containers.filter(|c| !c.seen.is("running") && c.seen.to >= from);
+    let first = ended.min_by(|a, b| a.seen.to.total_cmp(&b.seen.to));
     let left = Left {
         at_heal: fewest(&ran.possibly, from, from),
         least: fewest(&ran.certainly, from, to),
@@ -71,6 +54,60 @@ fn judged(case: &Case<'_>, budget: &BudgetForecast) -> Result<Said, String> {
     let example = first.or_else(|| budget.pods.iter().find_map(|p| case.pods.containers(&p.uid).last()));
     let evidence = example.and_then(|c| Some(cite(case.timeline.agent(c.node)?, &c.seen)));
     Ok(Said::new(result, observed, evidence.unwrap_or_default()))
+}
+
+/// A node that heals early by its own clock may end its pods before the others do. Seconds after the cut.
+fn just_before_the_heal(case: &Case<'_>) -> f64 {
+    case.timeline.heal - case.allowed_clock_error()
+}
+
+/// When its pods ran and were ready between the two, seconds after the cut.
+///
+/// # Errors
+/// With what is missing.
+fn counted(case: &Case<'_>, budget: &BudgetForecast, (from, to): (f64, f64)) -> Result<Ran, String> {
+    case.operator()?;
+    // What runs in place of another may run on any node.
+    if let Some(why) = case.pods.unread() {
+        return Err(why.into());
+    }
+    if to <= case.timeline.heal {
+        return Err("nobody watched after the heal".into());
+    }
+    let mut ran = Ran::default();
+    for (uid, names) in pods(case, budget) {
+        if let Some(why) = unseen(case, budget, uid, from) {
+            return Err(why);
+        }
+        let ready = case.pods.api_pod(uid).map_or_else(Ready::unknown, |pod| Ready::of(case, pod, to));
+        ran.add(case, names, case.pods.containers(uid), &ready, (from, to))?;
+    }
+    Ok(ran)
+}
+
+/// When fewer of its pods than it wants were left for the first time after the heal, and the error of that: seconds after the cut, looked
+/// at until `to`. `None` where so many were left all the time.
+///
+/// # Errors
+/// With what is missing, or that it was crossed before.
+pub fn first_crossed(case: &Case<'_>, budget: &BudgetForecast, to: f64) -> Result<Option<(f64, f64)>, String> {
+    let from = just_before_the_heal(case);
+    let (ran, wanted) = (counted(case, budget, (from, to))?, budget.desired as usize);
+    if fewest(&ran.possibly, from, from) < wanted {
+        return Err("it was crossed before the heal already".into());
+    }
+    let first = |times: &[(f64, f64)]| first_outside(&at_least(wanted, times, from, to), from, to);
+    match (first(&ran.certainly), first(&ran.possibly)) {
+        (None, _) => Ok(None),
+        (Some(perhaps), Some(at)) => Ok(Some((at, at - perhaps))),
+        (Some(_), None) => Err("whether it was crossed is not known".into()),
+    }
+}
+
+/// The first moment between the two that is in none of these times, which are in order.
+fn first_outside(times: &[(f64, f64)], from: f64, to: f64) -> Option<f64> {
+    let end = times.iter().fold(from, |end, (start, stop)| if *start <= end { end.max(*stop) } else { end });
+    (end < to).then_some(end)
 }
 
 /// How many pods ran and were ready.

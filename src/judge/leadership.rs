@@ -70,6 +70,13 @@ pub fn went_on(case: &Case<'_>, lease: &LeaseForecast, until: f64) -> bool {
     lease.tells_its_end() && ending(case, lease).is_ok_and(|end| end.until - end.error > until)
 }
 
+/// Until when the old holder's process led for certain and by when it was over, seconds after the cut, and the error of both. `None` where
+/// it was not seen to end.
+pub fn end(case: &Case<'_>, lease: &LeaseForecast) -> Option<(f64, f64, f64)> {
+    let ending = ending(case, lease).ok().filter(|end| !end.running() && end.error.is_finite())?;
+    Some((ending.until, ending.over, ending.error))
+}
+
 fn gap(case: &Case<'_>, lease: &LeaseForecast, takeover: &Takeover<'_, '_>, end: &Ending<'_, '_>) -> Said {
     let evidence = cite(end.track, end.seen);
     if end.running() {

@@ -103,6 +103,13 @@ fn not_before_acquired<'s, 'a>(case: &Case<'_>, lease: &LeaseForecast, takeover:
     Takeover { seen_old, ..takeover }
 }
 
+/// When another one took it, where that was seen in the cut.
+pub fn taken<'c, 'a>(case: &'c Case<'a>, lease: &LeaseForecast) -> Option<Takeover<'c, 'a>> {
+    let spans = case.operator().ok()?.series(SpanKind::Lease, &lease.lease.subject());
+    let takeover = first_takeover(lease, spans).filter(|t| t.seen_new <= case.timeline.heal)?;
+    Some(not_before_acquired(case, lease, takeover))
+}
+
 fn moved(case: &Case<'_>, lease: &LeaseForecast, track: &Track<'_>, spans: &[Seen<'_>]) -> Said {
     let heal = case.timeline.heal;
     let takeover = first_takeover(lease, spans).filter(|t| t.seen_old <= heal);

@@ -83,19 +83,9 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
 }
 
 fn judged(case: &Case<'_>) -> Said {
-    let taints_gone = |s: &Seen<'_>| !s.span.state.contains("node.kubernetes.io/");
-    let seen = [
-        network(case),
-        etcd(case),
-        api_servers(case),
-        leases_again::steps(case),
-        of_nodes(case, SpanKind::Node, |s| s.is("True")),
-        of_nodes(case, SpanKind::Taint, taints_gone),
-        pods_again::steps(case),
-    ];
     let (mut reached, mut open) = (Vec::new(), None);
-    for (name, steps) in PARTS.into_iter().zip(seen) {
-        match steps {
+    for name in PARTS {
+        match steps(case, name) {
             Err(why) => {
                 open.get_or_insert(why);
             }
@@ -103,6 +93,23 @@ fn judged(case: &Case<'_>) -> Said {
         }
     }
     said(case, &reached, open)
+}
+
+/// What was seen of one part: none of what was not well before the cut.
+///
+/// # Errors
+/// With what is missing.
+pub fn steps(case: &Case<'_>, part: &str) -> Result<Vec<Step>, String> {
+    match part {
+        NETWORK => network(case),
+        "etcd" => etcd(case),
+        "API servers" => api_servers(case),
+        "Leases" => leases_again::steps(case),
+        "nodes" => of_nodes(case, SpanKind::Node, |s| s.is("True")),
+        "taints" => of_nodes(case, SpanKind::Taint, |s| !s.span.state.contains("node.kubernetes.io/")),
+        "pods" => pods_again::steps(case),
+        other => Err(format!("{other} is no part of the recovery")),
+    }
 }
 
 /// Seconds after the heal: a part's own time where that is predicted, else the whole's.

@@ -57,7 +57,7 @@ mod workload_stuck;
 mod workload_why;
 
 pub use followed::{followed_pods, followed_servers};
-pub use measured::{Measured, measured};
+pub use measured::{Measured, Unmeasured, measured, unmeasured};
 
 use crate::{
     api::{

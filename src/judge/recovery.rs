@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// State of a cluster of which the API did not answer the operator: that says nothing of it.
-const UNREAD: &str = "unread";
+pub const UNREAD: &str = "unread";
 
 /// Between the last look of the operator and the end of watching may lie this much, seconds.
 const LAST_LOOK: f64 = 15.0;

@@ -84,6 +84,23 @@ fn server(case: &Case<'_>, side: &Side, node: &str, cache_age: f64) -> Result<Sa
     Ok(tolerating(said, &[&stale, &oldest]))
 }
 
+/// How far behind what had been acknowledged the watch cache of a node's API server was at the most, and the error of that: seconds.
+///
+/// # Errors
+/// With what is missing.
+pub fn cache_behind(case: &Case<'_>, side: &Side, node: &str) -> Result<(f64, f64), String> {
+    let track = seen_by(case, node)?;
+    let whose = whose(track).ok_or_else(|| format!("{node}: no register was read through its API server"))?;
+    let written = Written::by(case, whose)?;
+    let cached = track.series(SpanKind::Reading, &register::subject(whose, register::CACHED));
+    looked_at(case, side, track, (register::CACHED, cached))?;
+    if !written.is_acknowledged_in_the_cut(case) || !is_answered_in_the_cut(case, track, cached) {
+        return Err(format!("{node}: nothing was acknowledged in the cut, or no read answered, that could be stale"));
+    }
+    let none = (0.0, track.error + written.track.error);
+    Ok(stalest(&written, cached).map_or(none, |answer| (answer.behind.max(0.0), answer.error)))
+}
+
 /// With the error of the answers that decided, the largest where there are several.
 fn tolerating(said: Said, decided: &[&Option<Answer<'_, '_>>]) -> Said {
     match decided.iter().copied().flatten().map(|answer| answer.error).reduce(f64::max) {

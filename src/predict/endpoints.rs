@@ -4,8 +4,8 @@ use super::{
     bounds::{after_cut, prediction, throughout},
     constants::*,
     etcd::{elections, loses_members},
-    node::{NodeForecast, renewal_after_heal},
-    recovery::api_servers_answer,
+    node::NodeForecast,
+    recovery::kubelets_renew,
     scene::Scene,
     timers::sourced,
     window::{Certainty, after, certainty, interval, seconds, union, window},
@@ -53,7 +53,7 @@ pub fn endpoints(scene: &Scene<'_>, nodes: &[NodeForecast]) -> Vec<EndpointsFore
     for pod in scene.snapshot.pods.iter().filter(|p| p.ready) {
         pods.entry(&pod.node).or_default().push(pod.subject());
     }
-    let heard = renewal_after_heal(scene.snapshot);
+    let heard = kubelets_renew(scene);
     let of = |node: &NodeForecast| {
         let pods = pods.get(node.node.as_str())?.clone();
         let leaving = after(&node.window, (0.0, ENDPOINT_SLICE_UPDATE));
@@ -63,7 +63,7 @@ pub fn endpoints(scene: &Scene<'_>, nodes: &[NodeForecast]) -> Vec<EndpointsFore
             pods,
             leave: certainty(&leaving, scene.duration, scene.duration + heard).min(node.not_ready),
             window: leaving,
-            back: window(0.0, api_servers_answer(scene) + heard + KUBELET_POD_STATUS + ENDPOINT_SLICE_UPDATE),
+            back: window(0.0, heard + KUBELET_POD_STATUS + ENDPOINT_SLICE_UPDATE),
             duration: scene.duration,
         })
     };

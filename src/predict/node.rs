@@ -4,6 +4,7 @@ use super::{
     bounds::{after_cut, prediction, throughout},
     constants::*,
     lease::LeaseForecast,
+    recovery::{kubelets_renew, why_kubelets_renew},
     scene::Scene,
     timers::sourced,
     window::{Certainty, after, certainty, interval, seconds, window},
@@ -39,7 +40,9 @@ pub struct NodeForecast {
     reason: String,
 }
 
-/// From the heal until a kubelet renews its Lease again, seconds.
+/// From the heal until a kubelet renews its Lease again by an API server that answers, seconds: a request that is under way has its
+/// timeout, the next one its back-off, and where the Lease was read and then could not be written the next renewal is waited for (`sync`
+/// and `backoffEnsureLease`, component-helpers `apimachinery/lease`).
 pub fn renewal_after_heal(snapshot: &Snapshot) -> f64 {
     KUBELET_HEARTBEAT_TIMEOUT + KUBELET_LEASE_BACK_OFF + snapshot.timers.node_lease_renew.seconds
 }
@@ -92,7 +95,7 @@ impl Counted {
         let kept = window(grace - renew, grace + period);
         let every = sourced(&timers.node_lease_renew);
         let kept_term = format!("counted from the last renewal, every {every} × {LEASE_RENEW_JITTER} (renewInterval)");
-        let (window, after_takeover, term) = match manager {
+        let (window, after_takeover, mut term) = match manager {
             // A new controller manager has seen no Lease yet and counts from its start.
             Some(lease) => {
                 let relative = window(grace, grace + 2.0 * period + CONTROLLER_START);
@@ -114,7 +117,10 @@ impl Counted {
             }
             None => (kept, None, kept_term),
         };
-        let heard = scene.duration + renewal_after_heal(scene.snapshot);
+        let heard = scene.duration + kubelets_renew(scene);
+        if window.latest_seconds > scene.duration {
+            term += &format!("; after the heal a kubelet renews its Lease within {}", why_kubelets_renew(scene));
+        }
         let mut not_ready = certainty(&window, scene.duration, heard);
         if manager.is_some_and(|l| l.moves != Certainty::Must) {
             not_ready = not_ready.min(Certainty::May);

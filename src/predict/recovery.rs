@@ -51,8 +51,31 @@ pub fn kubelets_told(scene: &Scene<'_>) -> f64 {
     api_servers_answer(scene) + KUBELET_RECONNECT
 }
 
+/// Until every kubelet has renewed its node's Lease, seconds after the heal. No object shows which API server one asks: a worker any of
+/// them, through the control-plane endpoint, and one beside an API server its own or any. So it may be the last one that answers again.
+/// No dead connection adds to that: heartbeats have a timeout, and a kubelet ends its connections itself once two have failed
+/// (`onRepeatedHeartbeatFailure`, component-helpers `apimachinery/lease`), long before HTTP/2 pings would.
+pub fn kubelets_renew(scene: &Scene<'_>) -> f64 {
+    api_servers_answer(scene) + renewal_after_heal(scene.snapshot)
+}
+
+/// The same in words, after "within".
+pub fn why_kubelets_renew(scene: &Scene<'_>) -> String {
+    let before = match api_servers_answer(scene) {
+        answer if answer > 0.0 => format!("API servers that lost etcd {}, then ", seconds(answer)),
+        _ => String::new(),
+    };
+    format!(
+        "{}: {before}timeout {} (cmd/kubelet/app/server.go), back-off {} (maxBackoff) and renewal {}",
+        seconds(kubelets_renew(scene)),
+        seconds(KUBELET_HEARTBEAT_TIMEOUT),
+        seconds(KUBELET_LEASE_BACK_OFF),
+        sourced(&scene.snapshot.timers.node_lease_renew)
+    )
+}
+
 /// Until every API server answers that lost etcd, seconds after the heal; 0 where none did.
-pub fn api_servers_answer(scene: &Scene<'_>) -> f64 {
+fn api_servers_answer(scene: &Scene<'_>) -> f64 {
     api_server_start(scene).map_or(0.0, |start| streams::etcd_back(scene) + start)
 }
 

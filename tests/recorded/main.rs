@@ -8,7 +8,7 @@ mod recording;
 use changes::{amiss, of_judgement};
 use rackpartition::{
     api::Verdict,
-    judge::{Evidence, Measured, measured},
+    judge::{Evidence, Measured, Unmeasured, measured, unmeasured},
 };
 use recording::{Recording, Told};
 
@@ -37,7 +37,17 @@ fn every_recording_is_judged_as_it_is_written_beside_it() {
 fn on_upstreams_timers_every_interval_contains_what_was_seen() {
     let run = Recording::all().into_iter().find(|r| r.folder.ends_with(UPSTREAM)).expect("a recording");
     assert_eq!(run.judge().verdict, Verdict::Pass);
-    let all = measured(&Evidence {
+    contains_all_that_was_seen(&run);
+}
+
+#[test]
+fn every_interval_of_the_example_contains_what_was_seen() {
+    contains_all_that_was_seen(&Recording::example());
+}
+
+#[track_caller]
+fn contains_all_that_was_seen(run: &Recording) {
+    let evidence = Evidence {
         spec: &run.run.spec,
         snapshot: &run.snapshot,
         fault: &run.fault,
@@ -46,7 +56,10 @@ fn on_upstreams_timers_every_interval_contains_what_was_seen() {
         schedule: &run.schedule,
         operator: run.operator.as_ref(),
         agents: &run.agents,
-    });
+    };
+    let (all, without) = (measured(&evidence), unmeasured(&evidence));
     let outside: Vec<&Measured> = all.iter().filter(|m| !m.is_within()).collect();
     assert!(!all.is_empty() && outside.is_empty(), "{outside:#?}");
+    let unseen: Vec<&Unmeasured> = without.iter().filter(|line| line.why.is_none()).collect();
+    assert!(unseen.is_empty(), "nothing was measured: {unseen:#?}");
 }

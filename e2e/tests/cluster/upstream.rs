@@ -17,7 +17,7 @@ use kube::{
 use rackpartition::{
     api::{Bounds, Check, FindingResult, NodeRecord, Observer, Phase, RUN_LABEL, Verdict},
     fault::{expand, sides},
-    judge::{Evidence, Measured, measured},
+    judge::{Evidence, Measured, Unmeasured, measured, unmeasured},
     operator::{journal_name, read_plan, read_snapshot},
     predict::{interval, seconds},
 };
@@ -38,7 +38,7 @@ const TOLERATED: i64 = 300;
 /// From the verdict until what the run was made of is kept.
 const KEPT: Duration = Duration::from_secs(60);
 
-/// Whatever has a predicted interval was seen, and in it.
+/// Whatever has a predicted interval was seen, and in it, but for what nothing can be seen of.
 pub async fn every_interval_contains_what_was_seen(h: &Harness) -> Result<()> {
     tolerate_by_default(h).await?;
     h.spread_workload().await?;
@@ -51,8 +51,9 @@ pub async fn every_interval_contains_what_was_seen(h: &Harness) -> Result<()> {
     let status = h.phase(NAME, &[Phase::Done], WHOLE_RUN).await?;
     println!("{}", rackpartition::report::findings_table(&status, Some(160)));
     // All of the table, whatever the verdict is.
-    let all = measured_of(h).await?;
+    let (all, without) = measured_of(h).await?;
     let outside: Vec<&Measured> = all.iter().filter(|m| is_told_outside(m)).collect();
+    let unseen: Vec<&Unmeasured> = without.iter().filter(|line| is_told_unseen(line)).collect();
     let findings = &status.findings;
     ensure!(status.verdict == Some(Verdict::Pass), "{:?}: {}", status.verdict, told(findings));
     for lease in ["kube-controller-manager", "kube-scheduler"] {
@@ -71,18 +72,23 @@ pub async fn every_interval_contains_what_was_seen(h: &Harness) -> Result<()> {
         Check::EtcdQuorum,
         Check::ApiWritable,
         Check::ApiServerReady,
+        Check::StaleRead,
         Check::LeaseTakeover,
         Check::LeaderGap,
+        Check::LeaderOverlap,
         Check::NodeNotReady,
         Check::NodeTainted,
         Check::EndpointsRemoved,
         Check::WorkloadEvicted,
+        Check::WorkloadKept,
         Check::WorkloadDoubled,
+        Check::WorkloadStuck,
         Check::Recovery,
     ] {
         ensure!(all.iter().any(|m| m.check == check), "nothing was measured of {check:?}: {all:#?}");
     }
     ensure!(outside.is_empty(), "outside of what was predicted: {outside:#?}");
+    ensure!(unseen.is_empty(), "predicted with an interval, and nothing was measured: {unseen:#?}");
     h.no_tables(Duration::from_secs(30)).await?;
     h.all_hear_each_other().await?;
     h.clear().await
@@ -91,15 +97,24 @@ pub async fn every_interval_contains_what_was_seen(h: &Harness) -> Result<()> {
 /// A line of the table, and whether its interval does not contain what was seen.
 fn is_told_outside(measured: &Measured) -> bool {
     let from = match measured.bounds {
-        Bounds::AfterCut | Bounds::Throughout => "after the cut",
+        Bounds::AfterCut => "after the cut",
+        Bounds::Throughout => "after the cut, until then",
         Bounds::AfterHeal => "after the heal",
         Bounds::Length => "long",
     };
     let within = if measured.is_within() { "within" } else { "OUTSIDE OF" };
     let (check, observed) = (format!("{:?}", measured.check), seconds(measured.observed));
     let (subject, what, predicted) = (&measured.subject, &measured.what, interval(&measured.predicted));
-    println!("{check:<17} {subject:<42} {what:<62} {observed:>8} {within} {predicted} {from}");
+    let error = seconds(measured.error);
+    println!("{check:<17} {subject:<42} {what:<62} {observed:>8} ± {error:<7} {within} {predicted} {from}");
     !measured.is_within()
+}
+
+/// A line of the table for what has an interval and was not measured, and whether it should have been.
+fn is_told_unseen(line: &Unmeasured) -> bool {
+    let (check, why) = (format!("{:?}", line.check), line.why.unwrap_or("NOT MEASURED"));
+    println!("{check:<17} {:<42} {why}", line.subject);
+    line.why.is_none()
 }
 
 /// The example's pods as most people's are: they say nothing of nodes that are not ready or not reached.
@@ -125,7 +140,7 @@ fn tolerates_by_default(pod: &Pod) -> bool {
 }
 
 /// In numbers, by what the operator kept of the run and by its records.
-async fn measured_of(h: &Harness) -> Result<Vec<Measured>> {
+async fn measured_of(h: &Harness) -> Result<(Vec<Measured>, Vec<Unmeasured>)> {
     let run = h.runs().get(NAME).await?;
     let (plan, snapshot) = h
         .until("what the run was made of", KEPT, async |h: &Harness| {
@@ -139,7 +154,7 @@ async fn measured_of(h: &Harness) -> Result<Vec<Measured>> {
     let (agents, operators) = records(h).await?;
     let Some(operator) = operators.first() else { bail!("no record of the operator") };
     let schedule = run.status.as_ref().and_then(|s| s.schedule.clone()).context("no schedule")?;
-    Ok(measured(&Evidence {
+    let evidence = Evidence {
         spec: &run.spec,
         snapshot: &snapshot,
         fault: &fault,
@@ -148,7 +163,8 @@ async fn measured_of(h: &Harness) -> Result<Vec<Measured>> {
         schedule: &schedule,
         operator: Some(operator),
         agents: &agents,
-    }))
+    };
+    Ok((measured(&evidence), unmeasured(&evidence)))
 }
 
 /// Of the agents, and of the operator.

@@ -148,6 +148,27 @@ fn a_pod_that_leaves_its_services_while_its_api_server_may_be_away() {
 }
 
 #[test]
+fn a_node_that_is_not_ready_after_the_heal_while_its_api_server_may_be_away() {
+    // A cut of 10 s, and a grace period by which a node may be NotReady from 33.4 s on. Kubelets are heard 19.5 s after the heal, and where
+    // their API server lost etcd up to 21.5 s later.
+    let not_ready = |is_lost: bool| {
+        let mut run = passing();
+        run.schedule.heal_at = moment(0.0, 10.0).wall;
+        run.snapshot.timers.node_monitor_grace = Timer::read(36.0, "--node-monitor-grace-period");
+        if !is_lost {
+            without_api_server(&mut run);
+        }
+        let history = [("True", START, 34.0), ("Unknown", 34.5, 40.0), ("True", 40.5, END)];
+        run.rewrite_operator(SpanKind::Node, "w1", &history);
+        let found = of(&run, Check::NodeNotReady, "w1");
+        assert_eq!(found.observed, "NotReady 24.5 s after the heal");
+        found.result
+    };
+    assert_eq!(not_ready(true), FindingResult::Held);
+    assert_eq!(not_ready(false), FindingResult::Degraded, "its Lease was renewed by then");
+}
+
+#[test]
 fn what_is_due_while_kubelets_are_heard_as_usual_is_judged_as_ever() {
     // A pod that had to be deleted in the cut is late, however long its API server is away.
     let late = |run: &mut Run| {

@@ -14,7 +14,9 @@ fn pods_leave_their_services_when_their_node_is_not_ready() {
     // EndpointSlices.
     close(w1.back, 0.0, 145.0 + 235.0 + 42.0);
     let leave = |seconds| isolate(&calm(), &["r1"], seconds).endpoints[0].leave;
-    assert_eq!([5, 50, 120].map(leave), [Certainty::MustNot, Certainty::May, Certainty::Must]);
+    // After 5 s the API server that their kubelet asks is back within 15.85 s, and it is heard 27 s later.
+    use Certainty::*;
+    assert_eq!([1, 5, 50, 120].map(leave), [MustNot, May, May, Must]);
 }
 
 #[test]
@@ -58,7 +60,10 @@ fn both_are_told_with_their_intervals() {
     assert_eq!(told(120), [(pods.clone(), out.to_owned(), when), (server.clone(), dropped.to_owned(), when)]);
     let stay = "stay in the EndpointSlices of their Services: the cut heals before";
     let all_through = Some(Bounds::Throughout);
-    assert_eq!(told(5), [(pods, stay.to_owned(), all_through), (server, format!("perhaps {dropped}"), when)]);
+    assert_eq!(told(1), [(pods, stay.to_owned(), all_through), (server, format!("perhaps {dropped}"), when)]);
+    let (_, may, bounds) = told(5).swap_remove(0);
+    let out = "perhaps out of the EndpointSlices of their Services within 39.6–60 s of the cut";
+    assert!(may.starts_with(out) && bounds == when, "{may}");
 }
 
 #[test]

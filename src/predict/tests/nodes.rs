@@ -103,6 +103,28 @@ fn of_a_controller_manager_that_nobody_can_place_both_are_allowed_for() {
 }
 
 #[test]
+fn a_node_stays_ready_for_sure_where_any_api_server_hears_its_kubelet_in_time() {
+    use Certainty::{May, Must, MustNot};
+    let of = |snapshot: &Snapshot, seconds| {
+        let forecast = isolate(snapshot, &["r1"], seconds);
+        let w1 = forecast.nodes.iter().find(|n| n.node == "w1").unwrap();
+        (w1.not_ready, w1.prediction())
+    };
+    let not_ready = |snapshot: &Snapshot, seconds| of(snapshot, seconds).0;
+    // NotReady from 39.6 s on; timeout 10, back-off 7, renewal 10.
+    let mut elsewhere = calm();
+    elsewhere.api_servers.retain(|a| a.name != "cp1");
+    assert_eq!([12, 13, 60].map(|seconds| not_ready(&elsewhere, seconds)), [MustNot, May, Must]);
+    // The API server of r1 is back with etcd: 11.35 s after the heal of a cut of one second, 12.475 s after that of two.
+    assert_eq!([1, 2, 12, 60].map(|seconds| not_ready(&calm(), seconds)), [MustNot, May, May, Must]);
+    let (_, told) = of(&calm(), 12);
+    assert_eq!(told.expected, "stays Ready or becomes NotReady within 39.6–55 s");
+    let why = "after the heal a kubelet renews its Lease within 50.7 s: API servers that lost etcd 23.7 s, then timeout 10 s";
+    assert!(told.reason.contains(why), "{}", told.reason);
+    assert!(!of(&calm(), 60).1.reason.contains("after the heal"), "it is NotReady before");
+}
+
+#[test]
 fn taints_are_told_side_by_side() {
     let forecast = isolate(&calm(), &["r1"], 300);
     let told: Vec<_> = forecast.predictions.iter().filter(|p| p.check == Check::NodeTainted).collect();

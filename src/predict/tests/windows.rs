@@ -65,14 +65,15 @@ fn of_a_cut_that_is_long_enough_for_everything() {
 #[test]
 fn of_a_cut_that_is_over_before_anything_comes_of_it() {
     use Bounds::{AfterCut, Throughout};
-    let forecast = isolate(&upstream(), &["r1"], 4);
+    // After 2 s a kubelet whose API server lost etcd may be heard 41.5 s after the cut, and its node be NotReady from 39.6 s on.
+    let forecast = isolate(&upstream(), &["r1"], 1);
     #[rustfmt::skip]
     let expected = [
-        (Check::LeaseTakeover, CONTROLLER_MANAGER, Throughout, 0.0, 4.0),
-        (Check::NodeNotReady, "w1", Throughout, 0.0, 4.0),
-        (Check::NodeTainted, "isolated: 2 nodes", Throughout, 0.0, 4.0),
-        (Check::EndpointsRemoved, "isolated: 3 ready pods", Throughout, 0.0, 4.0),
-        (Check::WorkloadDoubled, "default/web (Deployment)", Throughout, 0.0, 4.0),
+        (Check::LeaseTakeover, CONTROLLER_MANAGER, Throughout, 0.0, 1.0),
+        (Check::NodeNotReady, "w1", Throughout, 0.0, 1.0),
+        (Check::NodeTainted, "isolated: 2 nodes", Throughout, 0.0, 1.0),
+        (Check::EndpointsRemoved, "isolated: 3 ready pods", Throughout, 0.0, 1.0),
+        (Check::WorkloadDoubled, "default/web (Deployment)", Throughout, 0.0, 1.0),
         // It need not be noticed.
         (Check::ApiServerReady, "cp1", AfterCut, 0.0, 6.0),
     ];
