@@ -21,6 +21,8 @@ pub enum Error {
     WriteState { path: PathBuf, source: io::Error },
     #[error("failed to read {path}: {source}")]
     ReadState { path: PathBuf, source: io::Error },
+    #[error("failed to parse {path}: {source}")]
+    ParseState { path: PathBuf, source: serde_json::Error },
     #[error("failed to read the kernel's clock state: {0}")]
     KernelClock(#[source] io::Error),
     #[error("failed to reach an API server: {0}")]
@@ -29,11 +31,16 @@ pub enum Error {
     Record { verb: &'static str, name: String, hint: &'static str, source: Box<kube::Error> },
     #[error("failed to {verb} NodeRecord {name}: no answer in time")]
     RecordDeadline { verb: &'static str, name: String },
-    #[error("failed to create NodeRecord {name}: an earlier run of this name still owns it")]
+    #[error("failed to create NodeRecord {name}: there is one of an earlier run of this name, or of another observer")]
     RecordOfEarlierRun { name: String },
 }
 
 impl Error {
+    /// Whether the disk may give later what it did not give now. Not what is damaged on it, nor what this pod may not read.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Error::ReadState { source, .. } if source.kind() != io::ErrorKind::PermissionDenied)
+    }
+
     /// Says what to do about a refusal, since nobody finds the role of a chart by a bare 403.
     pub(super) fn record(verb: &'static str, name: &str, source: kube::Error) -> Self {
         let forbidden = matches!(&source, kube::Error::Api(status) if status.code == 403);
@@ -45,4 +52,20 @@ impl Error {
 /// What is underneath an error: clients wrap the one word that matters in several that don't.
 pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |e| e.source()).last().map(ToString::to_string).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_fails_may_work_later_and_what_is_damaged_or_forbidden_stays_so() {
+        // EIO, ENOMEM, EMFILE, EACCES.
+        for (errno, may_pass) in [(5, true), (12, true), (24, true), (13, false)] {
+            let error = Error::ReadState { path: "state.json".into(), source: io::Error::from_raw_os_error(errno) };
+            assert_eq!(error.may_pass(), may_pass, "{error}");
+        }
+        let source = serde_json::from_str::<u8>("{").unwrap_err();
+        assert!(!Error::ParseState { path: "state.json".into(), source }.may_pass());
+    }
 }

@@ -22,24 +22,38 @@ pub trait Firewall: Send + 'static {
     }
 }
 
-impl Firewall for Netfilter {
+/// This node's kernel. The first call opens the socket, and where that fails the next one does: whoever can't ask its kernel still tells
+/// others of an abort, which takes no more than a datagram.
+#[derive(Default)]
+pub struct OwnKernel(Option<Netfilter>);
+
+impl OwnKernel {
+    fn open(&mut self) -> Result<&mut Netfilter, Error> {
+        match &mut self.0 {
+            Some(open) => Ok(open),
+            closed => Ok(closed.insert(Netfilter::open()?)),
+        }
+    }
+}
+
+impl Firewall for OwnKernel {
     fn arm(&mut self, spec: &TableSpec, gate: Duration) -> Result<(), Error> {
-        Netfilter::arm(self, spec, gate)
+        self.open()?.arm(spec, gate)
     }
     fn cut(&mut self, table: &str, windows: &[TimeWindow], gate: Duration) -> Result<(), Error> {
-        Netfilter::cut(self, table, windows, gate)
+        self.open()?.cut(table, windows, gate)
     }
     fn close_gate(&mut self, table: &str) -> Result<(), Error> {
-        Netfilter::close_gate(self, table)
+        self.open()?.close_gate(table)
     }
     fn remove(&mut self, table: &str) -> Result<(), Error> {
-        Netfilter::remove(self, table)
+        self.open()?.remove(table)
     }
     fn tables(&mut self) -> Result<Vec<String>, Error> {
-        Netfilter::tables(self)
+        self.open()?.tables()
     }
     fn state(&mut self, table: &str) -> Result<Option<TableState>, Error> {
-        Netfilter::state(self, table)
+        self.open()?.state(table)
     }
     fn send_heal(&mut self, addresses: &[IpAddr], spec: &TableSpec) -> std::io::Result<usize> {
         send_heal(addresses, spec.heal_port, &spec.heal_token)

@@ -51,16 +51,16 @@ pub use record::record_name;
 pub use rules::rules_at;
 
 use crate::{
-    api::{RecordPhase, table_name},
+    api::table_name,
     connection::Route,
     fault::{RunPlan, Sample},
-    netfilter::{Netfilter, TableSpec},
+    netfilter::TableSpec,
     observe,
 };
 use anyhow::Context;
 use clap::Args;
-use journal::Report;
-use kernel::{Keeper, Setup, until_it_opens};
+use firewall::OwnKernel;
+use kernel::{Keeper, Setup};
 use own_server::OwnServer;
 use record::Record;
 use state::Store;
@@ -72,7 +72,7 @@ use std::{
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch as channel},
-    task::{JoinSet, block_in_place},
+    task::JoinSet,
     time::timeout,
 };
 
@@ -139,6 +139,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     }
 
     let (store, journal) = resume(&args, &plan, &boot_id);
+    let setup = setup(&plan, &args.node, boot_id, args.ready.ready_file.clone())?;
     let (phases, phase) = channel::channel(None);
     let (order, orders) = channel::channel(Default::default());
     let (stop, stopped) = channel::channel(false);
@@ -148,12 +149,8 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
     if let Some(member) = etcd_member::Member::of(&args, &plan) {
         tasks.spawn(etcd_member::watch(member, orders.clone(), journal.clone()));
     }
-    // Kept here so that the channel outlives whoever keeps the table.
-    let _phases = phases.clone();
-    tasks.spawn({
-        let (args, plan, store, journal) = (args.clone(), plan.clone(), store.clone(), journal.clone());
-        async move { keep_table(&args, &plan, &boot_id, &store, &journal, phases, (orders, stopped)).await }
-    });
+    let keeper = Keeper::new(OwnKernel::default(), setup, store.clone(), journal.clone(), phases);
+    tasks.spawn(keeper.run(orders, stopped));
     tasks.spawn(addresses::watch(plan.clone(), args.node.clone(), journal.clone()));
     let record = Record::new(route.clone(), &args.namespace, (&plan.run, &plan.run_uid), &args.node, journal.clone());
     // As many as three answers may arrive while an upload is under way.
@@ -192,7 +189,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<()> {
 /// observed and nothing recorded. The tests in network namespaces hold and kill it. Returns once `stop` is changed.
 ///
 /// # Errors
-/// Where the plan can't be read or is another node's, or this node can't be armed.
+/// Where the plan can't be read or is another node's.
 pub async fn carry_out(
     args: &AgentArgs,
     orders: channel::Receiver<Order>,
@@ -200,40 +197,10 @@ pub async fn carry_out(
 ) -> anyhow::Result<()> {
     let (plan, boot_id) = begin(args)?;
     let (store, journal) = resume(args, &plan, &boot_id);
+    let setup = setup(&plan, &args.node, boot_id, args.ready.ready_file.clone())?;
     let (phases, _phase) = channel::channel(None);
-    keeper(args, &plan, &boot_id, &store, &journal, phases)?.run(orders, stop).await;
+    Keeper::new(OwnKernel::default(), setup, store, journal, phases).run(orders, stop).await;
     Ok(())
-}
-
-/// Keeps this node's table, until told to end. Where the kernel can't be used it says so and goes on trying: a table of an earlier process
-/// waits for whoever acts on an abort.
-async fn keep_table(
-    args: &AgentArgs,
-    plan: &RunPlan,
-    boot_id: &str,
-    store: &Store,
-    journal: &Journal,
-    phases: channel::Sender<Option<RecordPhase>>,
-    (orders, mut stopped): (channel::Receiver<Order>, channel::Receiver<bool>),
-) {
-    let set = |phase: Option<RecordPhase>| {
-        phases.send_if_modified(|old| std::mem::replace(old, phase) != phase);
-    };
-    // Netlink and the disk are waited for.
-    let open = || block_in_place(|| keeper(args, plan, boot_id, store, journal, phases.clone()));
-    let failed = |error: &anyhow::Error| {
-        let (unfit, before) = (Some(RecordPhase::Unfit), journal.last_report());
-        let message = Some(error.to_string());
-        if before.message != message {
-            tracing::error!(%error, "this node can't take part");
-        }
-        journal.report(Report { phase: unfit, message, ..before });
-        set(unfit);
-    };
-    if let Some(keeper) = until_it_opens(open, failed, &mut stopped).await {
-        set(None);
-        keeper.run(orders, stopped).await;
-    }
 }
 
 /// The plan, and the boot that this is.
@@ -272,25 +239,14 @@ fn read_plan(path: &Path, node: &str) -> Result<RunPlan, Error> {
     Ok(plan)
 }
 
-/// Everything that must be there before this node may be armed.
-fn keeper(
-    args: &AgentArgs,
-    plan: &RunPlan,
-    boot_id: &str,
-    store: &Store,
-    journal: &Journal,
-    phases: channel::Sender<Option<RecordPhase>>,
-) -> anyhow::Result<Keeper<Netfilter>> {
-    let setup = setup(plan, &args.node, boot_id.into(), args.ready.ready_file.clone())?;
-    Ok(Keeper::new(Netfilter::open()?, setup, store.clone(), journal.clone(), phases))
-}
-
 /// What this node's part in a plan is.
 fn setup(plan: &RunPlan, node: &str, boot_id: String, ready_file: PathBuf) -> anyhow::Result<Setup> {
     let windows = plan.windows_at(node, plan.duration_seconds).into_iter();
     let windows = windows
         .map(|(from, to)| Ok((Duration::try_from_secs_f64(from)?, Duration::try_from_secs_f64(to)?)))
         .collect::<Result<Vec<_>, TryFromFloatSecsError>>();
+    // What nobody answers for may wait for room (`netfilter::send_heal`), and this node's own packet is not to wait behind it.
+    let (own, others): (Vec<_>, Vec<_>) = plan.members.iter().partition(|member| member.name == node);
     Ok(Setup {
         spec: TableSpec {
             name: table_name(&plan.run_uid),
@@ -303,7 +259,7 @@ fn setup(plan: &RunPlan, node: &str, boot_id: String, ready_file: PathBuf) -> an
         duration: Duration::try_from_secs_f64(plan.duration_seconds)
             .context("failed to read durationSeconds of the plan")?,
         windows: windows.context("failed to read the windows of the plan")?,
-        heal_addresses: plan.members.iter().flat_map(|m| m.heal_addresses.iter().copied()).collect(),
+        heal_addresses: own.into_iter().chain(others).flat_map(|m| m.heal_addresses.iter().copied()).collect(),
         boot_id,
         ready_file,
     })
@@ -366,6 +322,23 @@ mod tests {
         assert_eq!(is_ready(&args), ExitCode::FAILURE);
         std::fs::write(&args.ready_file, "").unwrap();
         assert_eq!(is_ready(&args), ExitCode::SUCCESS);
+    }
+
+    #[test]
+    fn this_nodes_own_heal_packets_leave_first() {
+        let member = |name: &str, host: u8| {
+            let addresses = [format!("198.18.0.{host}")];
+            serde_json::json!({"name": name, "hasAgent": true, "cidrs": [], "healAddresses": addresses})
+        };
+        let plan = serde_json::json!({
+            "run": "r", "runUid": "u", "members": [member("w1", 1), member("w2", 2), member("w3", 3)], "edges": [],
+            "heal": {"port": 1, "token": "00"}, "durationSeconds": 1.0, "longestSeconds": 1.0, "probes": [],
+            "apiServers": [], "writable": [],
+        });
+        let plan: RunPlan = serde_json::from_value(plan).unwrap();
+        let setup = setup(&plan, "w2", "b1".into(), PathBuf::new()).unwrap();
+        let hosts: Vec<_> = setup.heal_addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(hosts, ["198.18.0.2", "198.18.0.1", "198.18.0.3"]);
     }
 
     #[test]

@@ -50,9 +50,10 @@ async fn probe(target: ProbeTarget, first: Instant, journal: Journal) {
     }
 }
 
-/// An agent that was held finds an answer after the deadline, and that may be one to a packet that TCP sent later: after the heal, say.
+/// An agent that was held finds an answer after the deadline, and that may be one to a packet that TCP sent later: after the heal, say. Or
+/// it was held before the packet left, and the silence is one of later.
 fn is_of_first_packet(look: &Look, state: &str) -> bool {
-    state == "silent" || !look.has_lasted(DEADLINE)
+    if state == "silent" { !look.was_held(DEADLINE) } else { !look.has_lasted(DEADLINE) }
 }
 
 /// State and detail of one try.
@@ -118,6 +119,8 @@ mod tests {
         assert_eq!(state, "open");
         assert!(!is_of_first_packet(&look, state), "it would be taken for an answer in the cut");
         assert!(is_of_first_packet(&look, "silent"), "no packet was answered, neither the first one");
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(!is_of_first_packet(&look, "silent"), "when that packet left nobody knows");
     }
 
     #[tokio::test]

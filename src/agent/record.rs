@@ -174,9 +174,9 @@ impl Record {
     async fn create(&self) -> Result<(), Error> {
         let found = self.api.get_opt(&self.name).await.map_err(|e| Error::record("read", &self.name, e))?;
         if let Some(found) = found {
-            return match found.spec.run_uid == self.spec.run_uid {
+            return match is_own(&found.spec, &self.spec) {
                 true => Ok(()),
-                // The garbage collector removes it; until then every try ends here.
+                // An earlier run's the garbage collector removes; until then every try ends here.
                 false => Err(Error::RecordOfEarlierRun { name: self.name.clone() }),
             };
         }
@@ -187,6 +187,11 @@ impl Record {
         let created = self.api.create(&params, &record).await;
         created.map(drop).map_err(|e| Error::record("create", &self.name, e))
     }
+}
+
+/// Whether a record of the same name is this agent's: two nodes' names may make one with the names of two runs.
+fn is_own(found: &NodeRecordSpec, own: &NodeRecordSpec) -> bool {
+    (&found.run_uid, &found.node, found.observer) == (&own.run_uid, &own.node, own.observer)
 }
 
 /// What of a journal goes into the record. While it is looked at under way, by the operator before the cut and by people, its spans are
@@ -220,6 +225,19 @@ mod tests {
         let uid = "0a1b2c3d-4e5f-6789-abcd-ef0123456789";
         assert_eq!(record_name("isolate", uid, "w1.example.org"), "isolate-0a1b2c3d-w1.example.org");
         assert_eq!(record_name("isolate", "u1", "w1"), "isolate-u1-w1");
+    }
+
+    #[test]
+    fn a_record_of_this_name_is_an_agents_own_by_run_node_and_observer() {
+        let own = NodeRecordSpec::new("isolate", "u1", "rack-w1", Observer::Agent);
+        assert!(is_own(&own.clone(), &own));
+        for (uid, node, observer) in [
+            ("u0", "rack-w1", Observer::Agent),
+            ("u1", "w1", Observer::Agent),
+            ("u1", "rack-w1", Observer::Operator),
+        ] {
+            assert!(!is_own(&NodeRecordSpec::new("isolate", uid, node, observer), &own), "{uid} {node}");
+        }
     }
 
     #[test]

@@ -42,7 +42,8 @@ impl Store {
     /// What an earlier process of this run wrote down; the default where there was none.
     ///
     /// # Errors
-    /// Where the file is there and can't be read: then nobody knows whether this node was armed.
+    /// [`Error::ReadState`] where the disk does not give it, and may later; [`Error::ParseState`] where what it gives is damaged: then
+    /// nobody will ever know whether this node was armed.
     pub fn state(&self) -> Result<Persisted, Error> {
         Ok(self.load(STATE)?.unwrap_or_default())
     }
@@ -77,7 +78,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|source| Error::ReadState { path: path.clone(), source })?,
         };
-        serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::ReadState { path, source: e.into() })
+        serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::ParseState { path, source })
     }
 
     fn write<T: Serialize>(&self, file: &str, value: &T, durable: bool) -> Result<(), Error> {
@@ -135,7 +136,11 @@ mod tests {
         store.write_state(&Persisted::default()).unwrap();
         fs::write(dir.path().join("run").join(STATE), "{").unwrap();
         fs::write(dir.path().join("run").join(JOURNAL), "{").unwrap();
-        assert!(store.state().is_err());
+        assert!(matches!(store.state(), Err(Error::ParseState { .. })));
         assert_eq!(store.journal(), None);
+        // No file that anybody could read.
+        fs::remove_file(dir.path().join("run").join(STATE)).unwrap();
+        fs::create_dir(dir.path().join("run").join(STATE)).unwrap();
+        assert!(matches!(store.state(), Err(Error::ReadState { .. })));
     }
 }

@@ -24,8 +24,8 @@ pub use cut::{Bridge, Chain, Cut, Edge, Isolate, Ring, Role, Selection, Split, S
 pub use node_record::{Kernel, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RecordPhase};
 pub use numbers::Numbers;
 pub use observation::{
-    ENDPOINT_NONE, ENDPOINT_PARTLY, ENDPOINT_READY, ENDPOINT_UNREADY, ETCD, ETCD_DISK, ETCD_LEADER, KUBERNETES_SERVICE,
-    LEADER_DOWN, LEADER_UNREAD, LEADING, Moment, NOT_LEADING, SINCE, Span, SpanKind,
+    CLUSTER_UNREAD, ENDPOINT_NONE, ENDPOINT_PARTLY, ENDPOINT_READY, ENDPOINT_UNREADY, ETCD, ETCD_DISK, ETCD_LEADER,
+    KUBERNETES_SERVICE, LEADER_DOWN, LEADER_UNREAD, LEADING, Moment, NOT_LEADING, SINCE, Span, SpanKind,
 };
 pub use outcome::{Bounds, Check, Finding, FindingResult, NotMade, Onset, Prediction, Verdict, Window};
 pub use packed::Error as PackedError;

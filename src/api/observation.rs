@@ -114,6 +114,9 @@ pub const ENDPOINT_NONE: &str = "none";
 /// What stands before an API server's name in the subject of a [`SpanKind::Endpoint`].
 pub const KUBERNETES_SERVICE: &str = "default/kubernetes";
 
+/// State of a [`SpanKind::Convergence`] of which the API did not answer in time: that says nothing of the cluster.
+pub const CLUSTER_UNREAD: &str = "unread";
+
 /// What the detail of a [`SpanKind::Node`] tells.
 pub const SINCE: &str = "since";
 

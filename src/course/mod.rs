@@ -4,6 +4,7 @@
 mod due;
 mod nodes;
 mod phases;
+pub mod steady;
 
 pub use due::{Due, due, is_held};
 pub use nodes::Nodes;

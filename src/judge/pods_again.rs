@@ -13,7 +13,7 @@ use super::{
     timeline::{Seen, Track},
 };
 use crate::{
-    api::SpanKind,
+    api::{CLUSTER_UNREAD, SpanKind},
     predict::{Replacement, WorkloadForecast},
     topology::Pod,
 };
@@ -91,7 +91,7 @@ fn fewer(case: &Case<'_>, operator: &Track<'_>, owner: &WorkloadForecast) -> Res
     match owner.replacement {
         Replacement::Nobody => Ok(Step { at: None, error, evidence }),
         _ if is_counted && last.is("ok") => Ok(Step { at: Some((last.from - heal).max(0.0)), error, evidence }),
-        _ if is_counted && last.is("unread") => Err(format!("{evidence}: nobody saw whether all was as desired")),
+        _ if is_counted && last.is(CLUSTER_UNREAD) => Err(format!("{evidence}: nobody saw whether all was as desired")),
         _ if is_counted => Ok(Step { at: None, error, evidence }),
         _ => Err(format!(
             "operator: fewer pods of {} were Ready than at the cut, and how many were wanted is not known",

@@ -7,13 +7,10 @@ use super::{
     timeline::{Seen, Track},
 };
 use crate::{
-    api::{Check, Finding, FindingResult, SpanKind},
+    api::{CLUSTER_UNREAD, Check, Finding, FindingResult, SpanKind},
     course::HOLD_SECONDS,
     predict::seconds,
 };
-
-/// State of a cluster of which the API did not answer the operator: that says nothing of it.
-pub const UNREAD: &str = "unread";
 
 /// Between the last look of the operator and the end of watching may lie this much, seconds.
 const LAST_LOOK: f64 = 15.0;
@@ -48,7 +45,7 @@ fn recovered(case: &Case<'_>, accepted: Option<f64>) -> Said {
     if last.to < case.timeline.end - LAST_LOOK {
         return Said::open(format!("{}: not looked at until the end", cite(track, last)));
     }
-    spans.retain(|s| !s.is(UNREAD));
+    spans.retain(|s| !s.is(CLUSTER_UNREAD));
     let latest = case.forecast.recovery.window.latest_seconds;
     let waited = spans.iter().rposition(|s| !s.is("ok"));
     // It waited until then for certain, and not any more from when it was seen well to the end.
@@ -110,9 +107,9 @@ fn not_recovered(
 ) -> Said {
     let heal = case.timeline.heal;
     let limit = accepted.unwrap_or(case.forecast.recovery.window.latest_seconds);
-    let waiting = spans.iter().rfind(|s| !s.is("ok") && !s.is(UNREAD));
+    let waiting = spans.iter().rfind(|s| !s.is("ok") && !s.is(CLUSTER_UNREAD));
     let is_late = waiting.is_some_and(|s| s.to - heal - track.error > limit);
-    let is_seen = !last.is(UNREAD) && last.to >= case.timeline.end - LAST_LOOK;
+    let is_seen = !last.is(CLUSTER_UNREAD) && last.to >= case.timeline.end - LAST_LOOK;
     // It was not well when the user wanted it to be, whatever came then.
     let Some(seen) = waiting.filter(|_| is_seen || (is_late && accepted.is_some())) else {
         return Said::open(format!("{}: nobody saw whether it was well at the end", cite(track, last)));

@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 /// Failure of a call to nf_tables.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// There is no socket to be had, or behind it no nf_tables.
     #[error("failed to open nf_tables over netlink: {0}")]
     Open(#[source] io::Error),
     #[error(

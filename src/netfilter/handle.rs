@@ -23,18 +23,12 @@ pub struct Netfilter {
 }
 
 impl Netfilter {
-    /// Opens the socket and asks the kernel for its tables once, so that what is missing shows here.
+    /// Opens the socket, and asks nothing: [`Self::tables`] shows what is missing.
     ///
     /// # Errors
-    /// [`Error::NotPermitted`] without CAP_NET_ADMIN; [`Error::Open`] where the kernel has no nf_tables.
+    /// [`Error::Open`] where the kernel gives none.
     pub fn open() -> Result<Self, Error> {
-        let mut netfilter = Self { socket: Socket::open().map_err(Error::Open)? };
-        match netfilter.tables() {
-            Ok(_) => Ok(netfilter),
-            Err(Error::Read { source, .. }) if is(&source, Errno::PERM) => Err(Error::NotPermitted),
-            Err(Error::Read { source, .. }) => Err(Error::Open(source)),
-            Err(e) => Err(e),
-        }
+        Ok(Self { socket: Socket::open().map_err(Error::Open)? })
     }
 
     /// Loads the table with its gate in and no windows: it counts heal packets and drops nothing. The gate closes by itself
@@ -106,19 +100,21 @@ impl Netfilter {
     /// Names of all `inet` tables that begin with [`TABLE_PREFIX`].
     ///
     /// # Errors
-    /// Where the kernel refuses or does not answer.
+    /// [`Error::NotPermitted`] without CAP_NET_ADMIN; [`Error::Open`] where the kernel has no nf_tables; or where it does not answer.
     pub fn tables(&mut self) -> Result<Vec<String>, Error> {
-        const WHAT: &str = "the list of tables";
         let name =
             |m: &Message<'_>| m.attributes().str(TABLE).filter(|n| n.starts_with(TABLE_PREFIX)).map(str::to_owned);
-        let names = self.socket.dump(WHAT, msg::GETTABLE, |_| {}, name)?;
-        Ok(names.map_err(|source| Error::Read { what: WHAT, source })?.into_iter().flatten().collect())
+        match self.socket.dump("the list of tables", msg::GETTABLE, |_| {}, name)? {
+            Ok(names) => Ok(names.into_iter().flatten().collect()),
+            Err(source) if is(&source, Errno::PERM) => Err(Error::NotPermitted),
+            Err(source) => Err(Error::Open(source)),
+        }
     }
 
     /// What the kernel knows about the table; `None` where it is absent. The parts are read one after another.
     ///
     /// # Errors
-    /// Where the kernel refuses or does not answer.
+    /// As of [`Self::tables`], or where the kernel refuses.
     pub fn state(&mut self, table: &str) -> Result<Option<TableState>, Error> {
         if !self.exists(table)? {
             return Ok(None);

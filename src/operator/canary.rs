@@ -37,8 +37,11 @@ const DEADLINE: Duration = Duration::from_secs(2);
 pub struct Acknowledged(Arc<Mutex<HashMap<String, Instant>>>);
 
 impl Acknowledged {
-    pub(super) fn now(&self, server: &str) {
-        self.0.lock().expect("no holder panics").insert(server.to_owned(), Instant::now());
+    /// One was acknowledged at this moment. Of writes under way at once the one that was asked for first may be answered last.
+    pub(super) fn at(&self, server: &str, moment: Instant) {
+        let mut latest = self.0.lock().expect("no holder panics");
+        let known = latest.entry(server.to_owned()).or_insert(moment);
+        *known = moment.max(*known);
     }
     /// The latest by any of these servers.
     pub fn latest(&self, servers: &[String]) -> Option<Instant> {
@@ -99,16 +102,19 @@ impl Canary {
             "spec": {"holderIdentity": self.ctx.settings.pod, "renewTime": MicroTime(Timestamp::now())},
         });
         let params = PatchParams::apply("rackpartition-canary").force();
-        let look = Look::begin();
+        let (look, asked) = (Look::begin(), Instant::now());
         let write = timeout(DEADLINE, leases.patch(&name, &params, &Patch::Apply(lease))).await.ok();
-        let write = write.filter(|_| !look.was_held(DEADLINE));
+        let was_held = look.was_held(DEADLINE);
         let state = fate(write.as_ref());
         let detail = write.and_then(Result::err).map(|error| error.to_string());
-        if state == "acknowledged" {
-            self.acknowledged.now(&self.server.name);
+        if let Some(at) = acknowledged_at(state, was_held, asked) {
+            self.acknowledged.at(&self.server.name, at);
             self.ctx.route.has_answered(&self.server.name);
         }
         *self.connection.lock().expect("no holder panics") = (state == "acknowledged").then_some(client);
+        if was_held {
+            return;
+        }
         // A write every period: where two follow each other later than that, nobody knows what would have become of the ones between.
         let max_gap = Some(2 * PERIOD);
         let seen = Observation { detail, max_gap, ..Observation::new(&self.server.name, state) };
@@ -116,7 +122,34 @@ impl Canary {
     }
 }
 
+/// The latest moment at which a write of this state is known to have been acknowledged. Whoever was held can't tell when the answer came,
+/// and has no span of it; yet the write was taken after it was asked for.
+fn acknowledged_at(state: &str, was_held: bool, asked: Instant) -> Option<Instant> {
+    (state == "acknowledged").then(|| if was_held { asked } else { Instant::now() })
+}
+
 /// Deletes the canary Leases of a run, and its registers; they are the run's and would go with it.
 pub async fn remove(ctx: &Context, run: &RackPartition) -> kube::Result<()> {
     ctx.canary_leases().delete_collection(&Default::default(), &objects::of_run(run)).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_was_answered_while_the_operator_was_held_was_acknowledged_all_the_same() {
+        let (server, begun) = (["cp1".to_owned()], Instant::now());
+        let asked = begun - Duration::from_secs(5);
+        assert_eq!(acknowledged_at("acknowledged", true, asked), Some(asked));
+        assert!(acknowledged_at("acknowledged", false, asked).is_some_and(|at| at >= begun));
+        assert_eq!(acknowledged_at("unknown", true, asked), None);
+        assert_eq!(acknowledged_at("failed", false, asked), None);
+        // It takes nothing away from what was acknowledged since.
+        let acknowledged = Acknowledged::default();
+        for moment in [asked, begun, asked] {
+            acknowledged.at("cp1", moment);
+        }
+        assert_eq!(acknowledged.latest(&server), Some(begun));
+    }
 }

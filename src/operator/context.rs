@@ -1,6 +1,6 @@
 //! What every step may use.
 
-use super::{metrics::Metrics, objects, observer::Observers, settings::Settings};
+use super::{metrics::Metrics, objects, observer::Observers, settings::Settings, steps::abort::Reminder};
 use crate::{
     api::{NodeRecord, Observer, RackPartition},
     connection::Route,
@@ -22,6 +22,7 @@ pub struct Context {
     pub route: Route,
     pub client: Client,
     pub observers: Observers,
+    pub reminder: Reminder,
     pub metrics: Arc<Metrics>,
     /// Set to give leadership away to a replica on a better side.
     pub hand_over: watch::Sender<bool>,
@@ -35,6 +36,7 @@ impl Context {
         Context {
             recorder: Recorder::new(client.clone(), reporter),
             observers: Observers::default(),
+            reminder: Reminder::default(),
             metrics: Arc::new(Metrics::new()),
             hand_over: watch::Sender::new(false),
             settings,
@@ -114,7 +116,7 @@ fn tell_apart(run: &RackPartition, mut records: Vec<NodeRecord>) -> (Vec<NodeRec
             |r: &NodeRecord| r.status.as_ref().and_then(|s| s.plan_hash.as_ref()).is_some_and(|h| *h != plan.hash);
         records.retain(|r| !of_another(r));
     }
-    let name = objects::record_name(run, "operator");
+    let name = objects::record_name(run);
     let (agents, operators): (Vec<_>, Vec<_>) = records.into_iter().partition(|r| r.spec.observer == Observer::Agent);
     (agents, operators.into_iter().find(|r| r.name_any() == name))
 }
@@ -142,19 +144,20 @@ mod tests {
         run.metadata.uid = Some(uid.into());
         let record =
             |name: &str, uid: &str, observer| NodeRecord::new(name, NodeRecordSpec::new("run", uid, "w1", observer));
-        let own = || record("run-0a1b2c3d-operator", uid, Observer::Operator);
-        let agents = || record("run-0a1b2c3d-w1", uid, Observer::Agent);
+        let own = || record("run-0a1b2c3d.operator", uid, Observer::Operator);
+        // Of a node that is called so.
+        let agents = || record("run-0a1b2c3d-operator", uid, Observer::Agent);
         // An agent's word, by whatever name, and whichever comes last.
-        let forged = || record("run-0a1b2c3d-w1-operator", uid, Observer::Operator);
-        let earlier = || record("run-0a1b2c3d-operator", "another", Observer::Operator);
+        let forged = || record("run-0a1b2c3d-w1.operator", uid, Observer::Operator);
+        let earlier = || record("run-0a1b2c3d.operator", "another", Observer::Operator);
         let names = |records: Vec<NodeRecord>| {
             let (agents, operator) = tell_apart(&run, records);
             (agents.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), operator.map(|r| r.name_any()))
         };
-        let w1 = vec!["run-0a1b2c3d-w1".to_owned()];
-        let expected = (w1.clone(), Some("run-0a1b2c3d-operator".to_owned()));
+        let agent = vec!["run-0a1b2c3d-operator".to_owned()];
+        let expected = (agent.clone(), Some("run-0a1b2c3d.operator".to_owned()));
         assert_eq!(names(vec![own(), agents(), forged()]), expected);
         assert_eq!(names(vec![forged(), own(), agents()]), expected);
-        assert_eq!(names(vec![forged(), agents(), earlier()]), (w1, None), "it has said nothing yet");
+        assert_eq!(names(vec![forged(), agents(), earlier()]), (agent, None), "it has said nothing yet");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     context::Context,
+    steady,
     steps::{Error, abort, arm, cut, end, failed_to, judge, plan, recover},
 };
 use crate::{
@@ -9,7 +10,6 @@ use crate::{
     course::{Due, Next, aborted, due},
 };
 use futures::StreamExt;
-use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, ResourceExt,
     api::PostParams,
@@ -72,9 +72,7 @@ async fn reconcile(cached: Arc<RackPartition>, ctx: Arc<Context>) -> Result<Acti
     };
     let next = match next {
         // Asked again, it would fail for ever.
-        Err(error) if error.is_lost_plan() => {
-            aborted(run.status.clone().unwrap_or_default(), format!("aborted: {error}"), Timestamp::now())
-        }
+        Err(error) if error.is_lost_plan() => without_plan(&run, &error),
         // Nothing was touched yet, and people wait for a plan.
         Err(error) if phase.is_none() => {
             tracing::warn!(%error, run = run.name_any(), "failed to plan");
@@ -85,7 +83,9 @@ async fn reconcile(cached: Arc<RackPartition>, ctx: Arc<Context>) -> Result<Acti
     let ends_arming = phase == Some(Phase::Arming) && !next.is(Phase::Arming);
     let planned = next.status.plan.as_ref().filter(|_| phase.is_none()).map(|plan| plan.hash.clone());
     let saved = save(&run, &ctx, next).await;
-    if let (Err(_), Some(hash)) = (&saved, planned) {
+    if let (Err(error), Some(hash)) = (&saved, planned)
+        && error.is_unwritten()
+    {
         plan::take_back(&run, &ctx, &hash).await;
     }
     let action = saved?;
@@ -94,6 +94,13 @@ async fn reconcile(cached: Arc<RackPartition>, ctx: Arc<Context>) -> Result<Acti
         arm::tell_leftovers(&run, &ctx).await;
     }
     Ok(action)
+}
+
+/// What follows where the plan is lost. When it ended is by the time that its schedule goes by, as all that comes of it is.
+fn without_plan(run: &RackPartition, error: &Error) -> Next {
+    let status = run.status.clone().unwrap_or_default();
+    let now = steady::now(status.schedule.as_ref());
+    aborted(status, format!("aborted: {error}"), now)
 }
 
 /// Requests go to API servers of the side that stays writable, from before the cut until the heal. After it any that answers will do.
@@ -162,5 +169,32 @@ async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Action, Error> {
             }
             Ok(Action::await_change())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::Schedule, course::seconds_between};
+    use k8s_openapi::jiff::Timestamp;
+
+    #[test]
+    fn a_run_whose_plan_is_lost_ends_by_the_time_of_its_schedule() {
+        let spec = serde_json::json!({"cut": {"isolate": {"racks": ["r1"]}}, "duration": "60s"});
+        let mut run = RackPartition::new("run", serde_json::from_value(spec).unwrap());
+        let schedule = serde_json::json!({
+            "cutAt": "2031-01-01T00:00:00.000001Z",
+            "healAt": "2031-01-01T00:01:00.000000Z",
+            "recoverBy": "2031-01-01T00:06:00.000000Z",
+        });
+        let schedule: Schedule = serde_json::from_value(schedule).unwrap();
+        // Its wall clock was stepped ahead since.
+        steady::tests::see(&schedule, -3600.0);
+        let status = RackPartitionStatus { phase: Some(Phase::Cut), schedule: Some(schedule), ..Default::default() };
+        run.status = Some(status);
+        let next = without_plan(&run, &Error::PlanGone { run: "run".into() });
+        assert!(next.is(Phase::Aborted) && next.heal);
+        let ended = next.status.conditions.iter().map(|c| c.last_transition_time.0).max().expect("a condition");
+        assert!((3500.0..3700.0).contains(&seconds_between(ended, Timestamp::now())), "{ended}");
     }
 }

@@ -10,7 +10,7 @@ use super::{
     observer::{Record, every, look, pod_state},
 };
 use crate::{
-    api::{RUN_LABEL, RackPartition, SINCE, SpanKind},
+    api::{CLUSTER_UNREAD, RUN_LABEL, RackPartition, SINCE, SpanKind},
     observe::Observation,
     topology::Snapshot,
 };
@@ -66,7 +66,7 @@ pub async fn watch_cluster(
 /// get through.
 fn summary(seen: Option<&Look>) -> Observation {
     match seen.map(|look| look.waiting.first()) {
-        None => Observation::new("cluster", "unread"),
+        None => Observation::new("cluster", CLUSTER_UNREAD),
         Some(None) => Observation::new("cluster", "ok"),
         Some(Some(first)) => Observation::new("cluster", "waiting").detail(first),
     }

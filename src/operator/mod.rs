@@ -96,6 +96,7 @@ async fn campaign(ctx: Arc<Context>) {
         // Control-plane nodes come and go; what was found at the start may be gone.
         dial_by_address(&ctx).await;
         tracing::info!(pod = ctx.settings.pod, node = ctx.settings.node, "leads");
+        steady::begin_term();
         ctx.metrics.set_leads(true);
         ctx.hand_over.send_replace(false);
         let mut hand_over = ctx.hand_over.subscribe();

@@ -58,9 +58,10 @@ pub fn journal_name(run: &RackPartition) -> String {
     format!("{}-journal", name(run))
 }
 
-/// Name of an observer's record.
-pub fn record_name(run: &RackPartition, observer: &str) -> String {
-    format!("{}-{}-{observer}", run.name_any(), short_uid(run))
+/// Name of the operator's own record. No agent's: before a node's name stands a dash (`agent::record_name`), also before that of one that
+/// is called `operator`.
+pub fn record_name(run: &RackPartition) -> String {
+    format!("{}-{}.operator", run.name_any(), short_uid(run))
 }
 
 /// Enough of the uid to tell two runs of one name apart.

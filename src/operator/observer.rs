@@ -52,18 +52,41 @@ struct Watching {
 
 /// The operator's record of a run, shared by the tasks that look.
 #[derive(Clone)]
-pub struct Record(Arc<Mutex<Recorder>>);
+pub struct Record {
+    recorder: Arc<Mutex<Recorder>>,
+    /// Held by whoever writes it to the API.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
 
 impl Record {
+    fn new(recorder: Recorder) -> Self {
+        Record { recorder: Arc::new(Mutex::new(recorder)), turn: Arc::default() }
+    }
+
     /// Writes down one observation made now.
     pub fn observe(&self, kind: SpanKind, seen: Observation) {
-        self.0.lock().expect("no holder panics").observe(kind, now(), seen);
+        self.recorder.lock().expect("no holder panics").observe(kind, now(), seen);
     }
     /// What the latest span of each subject of this kind tells.
     pub fn told(&self, kind: SpanKind) -> HashMap<String, String> {
-        let recorder = self.0.lock().expect("no holder panics");
+        let recorder = self.recorder.lock().expect("no holder panics");
         let told = recorder.spans().iter().filter(|s| s.kind == kind);
         told.filter_map(|s| Some((s.subject.clone(), s.detail.clone()?))).collect()
+    }
+
+    /// Has all that was seen so far written, as the patch of a status. One write at a time: an older one that lands last would take away
+    /// what a later one has written, and the judge goes by what it finds.
+    async fn write_by<W: Future<Output = kube::Result<()>>>(&self, write: impl FnOnce(Value) -> W) -> kube::Result<()> {
+        let _turn = self.turn.lock().await;
+        let status = {
+            let recorder = self.recorder.lock().expect("no holder panics");
+            recorder.write(NodeRecordStatus {
+                boot_id: boot_id().ok(),
+                observed_until: Some(MicroTime(k8s_openapi::jiff::Timestamp::now())),
+                ..Default::default()
+            })
+        };
+        write(patch_of(status).await?).await
     }
 }
 
@@ -106,7 +129,7 @@ impl Observers {
     pub fn whole_for(&self, run_uid: &str) -> f64 {
         let watching = self.0.lock().expect("no holder panics");
         let Some(watching) = watching.get(run_uid) else { return 0.0 };
-        let recorder = watching.record.0.lock().expect("no holder panics");
+        let recorder = watching.record.recorder.lock().expect("no holder panics");
         let latest = recorder.spans().iter().rfind(|s| s.kind == SpanKind::Convergence);
         latest.filter(|s| s.state == "ok").map_or(0.0, |s| (s.to.boot_us - s.from.boot_us) as f64 / 1e6)
     }
@@ -160,7 +183,7 @@ impl Watching {
         if !is_same_boot {
             recorder.separate();
         }
-        let record = Record(Arc::new(Mutex::new(recorder)));
+        let record = Record::new(recorder);
         let (whole, convergence) = watch::channel(None);
         let (bells, alarms) = watch::channel(None);
         let (mut looks, mut tasks) = (JoinSet::new(), JoinSet::new());
@@ -230,16 +253,11 @@ async fn write_down(ctx: Arc<Context>, run: RackPartition, record: Record) {
 
 /// Creates the operator's record, or replaces what it says.
 async fn write(ctx: &Context, run: &RackPartition, record: &Record) -> kube::Result<()> {
-    let name = objects::record_name(run, "operator");
-    let status = {
-        let recorder = record.0.lock().expect("no holder panics");
-        recorder.write(NodeRecordStatus {
-            boot_id: boot_id().ok(),
-            observed_until: Some(MicroTime(k8s_openapi::jiff::Timestamp::now())),
-            ..Default::default()
-        })
-    };
-    let status = patch_of(status).await?;
+    record.write_by(|status| put(ctx, run, status)).await
+}
+
+async fn put(ctx: &Context, run: &RackPartition, status: Value) -> kube::Result<()> {
+    let name = objects::record_name(run);
     let records = ctx.records();
     let patched = records.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await;
     match patched {
@@ -291,6 +309,7 @@ pub fn pod_state(pod: &core::Pod, ready: bool) -> String {
 mod tests {
     use super::*;
     use crate::api::Span;
+    use tokio::time::sleep;
 
     fn node(i: usize) -> Span {
         Span::bare(SpanKind::Node, format!("n{i}"), "True", now(), now())
@@ -306,6 +325,29 @@ mod tests {
         assert!(plain["spans"].is_array() && plain.get("packedSpans") == Some(&Value::Null));
         let packed = written(Recorder::BOUND + 1);
         assert!(packed["packedSpans"].is_string() && packed.get("spans") == Some(&Value::Null));
+    }
+
+    #[tokio::test]
+    async fn what_was_seen_later_is_written_last() {
+        let (record, landed) = (Record::new(Recorder::new()), Mutex::new(Vec::new()));
+        let see = |node: &str| record.observe(SpanKind::Node, Observation::new(node, "True"));
+        let write = |lasts: Duration| {
+            let landed = &landed;
+            record.write_by(move |patch| async move {
+                sleep(lasts).await;
+                landed.lock().unwrap().push(patch["status"]["spans"].as_array().map_or(0, Vec::len));
+                Ok(())
+            })
+        };
+        see("n1");
+        // The first has what was seen so far, and takes its time.
+        let later = async {
+            see("n2");
+            write(Duration::ZERO).await
+        };
+        let (first, last) = tokio::join!(write(Duration::from_millis(100)), later);
+        first.and(last).unwrap();
+        assert_eq!(*landed.lock().unwrap(), [1, 2]);
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ const MODE: &str = "RACKPARTITION_KERNEL_TEST_HELPER";
 const ARGS: &str = "RACKPARTITION_KERNEL_TEST_ARGS";
 /// Is the agent of a node with a directory: see [`node::be_its_agent`].
 pub const AGENT: &str = "agent";
-/// Opens nf_tables and says how that went.
+/// Asks nf_tables and says how that went.
 pub const OPEN: &str = "open";
 
 /// Killed when dropped.
@@ -80,7 +80,7 @@ fn helper() {
     match (&mode[..], &args.split(' ').collect::<Vec<_>>()[..]) {
         (AGENT, [name, directory]) => node::be_its_agent(name, Path::new(directory)),
         (OPEN, _) => {
-            let said = match Netfilter::open() {
+            let said = match Netfilter::open().and_then(|mut netfilter| netfilter.tables()) {
                 Err(e @ Error::NotPermitted) => e.to_string(),
                 Err(e) => format!("another error: {e}"),
                 Ok(_) => "no error".into(),

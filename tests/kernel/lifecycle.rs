@@ -1,10 +1,16 @@
 //! Arming, looking, healing by hand and removing; and who may not.
 
 use crate::child::{self, Child};
-use crate::fixture::{LONG, Net, TABLE, always, eventually, spec, window};
+use crate::fixture::{LONG, Net, Ns, TABLE, always, eventually, spec, window};
 use crate::node::{Node, plan};
+use rackpartition::fault::RunPlan;
 use rackpartition::netfilter::{Error, TableState, TimeWindow};
-use std::{os::unix::process::CommandExt, process::Command, time::Duration};
+use std::{
+    fs::{self, Permissions},
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    process::Command,
+    time::Duration,
+};
 
 #[test]
 fn a_table_from_arming_to_removal() {
@@ -109,13 +115,31 @@ fn a_refusal_says_which_message_and_why() {
     assert!(netfilter.state(TABLE).unwrap().unwrap().gate.is_some(), "the gate was not taken");
 }
 
+/// A process of `ns` that may do nothing.
+fn nobody(ns: &Ns, mode: &str, args: &[&str]) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    ns.run(|| Child::spawn(command.uid(65534).gid(65534), mode, args))
+}
+
 #[test]
 fn who_may_not_is_told_so() {
     let net = Net::new();
-    let exe = std::env::current_exe().unwrap();
-    let mut command = Command::new(exe);
-    let mut child = net.right.run(|| Child::spawn(command.uid(65534).gid(65534), child::OPEN, &[]));
-    assert_eq!(child.line(), Error::NotPermitted.to_string());
+    assert_eq!(nobody(&net.right, child::OPEN, &[]).line(), Error::NotPermitted.to_string());
+}
+
+/// By a packet to itself: a datagram takes no rights.
+#[test]
+fn an_agent_that_may_not_ask_its_kernel_opens_its_node_in_an_abort_all_the_same() {
+    let net = Net::new();
+    let mut netfilter = net.right.netfilter();
+    netfilter.arm(&net.right_cut_from_left(), LONG).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    fs::write(directory.path().join(RunPlan::FILE), plan(&net, LONG, LONG).to_string()).unwrap();
+    let mut agent = nobody(&net.right, child::AGENT, &[net.right.device, directory.path().to_str().unwrap()]);
+    agent.tell("abort");
+    eventually("right has its packet", || netfilter.state(TABLE).unwrap().unwrap().heal_packets > 0);
+    assert_eq!(netfilter.state(TABLE).unwrap().unwrap().gate, None);
 }
 
 #[test]

@@ -11,7 +11,10 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
-use rackpartition::api::{NodeRecord, NodeRecordSpec, Observer, Phase};
+use rackpartition::{
+    agent::record_name,
+    api::{NodeRecord, NodeRecordSpec, Observer, Phase},
+};
 use serde_json::json;
 use std::{collections::HashMap, time::Duration};
 
@@ -208,9 +211,15 @@ async fn tried_by_agents(h: &Harness, [written, operators]: &[NodeRecord; 2], ot
         let why = why.unwrap_or_else(|| "was taken".into());
         ensure!(why.contains("an agent writes no record of the operator's"), "on the operator's own node: {why}");
     }
-    let in_its_place = NodeRecord::new("who-may-create-operator", written.spec.clone());
-    let why = try_to_create(&records, &in_its_place).await.unwrap_or_else(|| "was taken".into());
-    ensure!(why.contains("the name of an agent's record ends in its node's name"), "{why}");
+    // Of its own node, in the place of another's: of one whose name ends alike, or the operator's.
+    let own = &written.spec.node;
+    let alike = record_of(&format!("rack-{own}"), "who-may-create", Observer::Agent);
+    let operators = record_of(own, "who-may-create", Observer::Operator);
+    for name in [alike.name_any(), operators.name_any()] {
+        let in_its_place = NodeRecord::new(&name, NodeRecordSpec::new("who-may-create", UID, own, Observer::Agent));
+        let why = try_to_create(&records, &in_its_place).await.unwrap_or_else(|| "was taken".into());
+        ensure!(why.contains("the name of an agent's record is its run's"), "{name}: {why}");
+    }
     Ok(())
 }
 
@@ -229,10 +238,16 @@ async fn try_to_create(records: &Api<NodeRecord>, record: &NodeRecord) -> Option
     created.err().map(|e| e.to_string())
 }
 
+/// Of no run.
+const UID: &str = "0a1b2c3d-4e5f-6789-abcd-ef0123456789";
+
 /// Named as they are: an agent's record for its node, and the operator's for none.
 fn record_of(node: &str, run: &str, observer: Observer) -> NodeRecord {
-    let whose = if observer == Observer::Operator { "operator" } else { node };
-    NodeRecord::new(&format!("{run}-{whose}"), NodeRecordSpec::new("no-run", "no-uid", node, observer))
+    let name = match observer {
+        Observer::Agent => record_name(run, UID, node),
+        Observer::Operator => format!("{run}-0a1b2c3d.operator"),
+    };
+    NodeRecord::new(&name, NodeRecordSpec::new(run, UID, node, observer))
 }
 
 /// The records as the agents' account reaches them, with the token of a pod on this node, or of no pod.

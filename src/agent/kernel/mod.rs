@@ -1,12 +1,9 @@
 //! Owns this node's table: looks at it every second, does what [`decide`] says, and reports what the kernel holds.
 
-mod attempts;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
-
-pub use attempts::until_it_opens;
 
 use super::{
     decide::{Ending, Order, Persisted, Step, Times, decide},
@@ -41,6 +38,9 @@ const AHEAD: Duration = Duration::from_secs(15);
 /// may have been stepped.
 const TELLS_AT_LEAST: Duration = Duration::from_secs(3);
 
+const UNREAD: &str = "what this node wrote down of the run can't be read yet";
+const LEFTOVERS: &str = "what other runs left on this node can't be looked for or removed yet";
+
 /// What does not change during a run.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -51,7 +51,7 @@ pub struct Setup {
     pub duration: Duration,
     /// When it has effect on this node: from and to, both after its beginning.
     pub windows: Vec<(Duration, Duration)>,
-    /// Where heal packets reach every armed node.
+    /// Where heal packets reach every armed node, this one first.
     pub heal_addresses: Vec<IpAddr>,
     pub boot_id: String,
     /// Exists while this node is armed or loaded.
@@ -72,14 +72,14 @@ pub struct Keeper<F> {
     setup: Setup,
     store: Store,
     known: Persisted,
+    /// What an earlier process knew was read.
+    is_read: bool,
     journal: Journal,
     phases: watch::Sender<Option<RecordPhase>>,
     /// The kernel can't hold our table: said once, and not tried again by this process.
     unfit: Option<String>,
     /// This process has taken an abort.
     aborted: bool,
-    /// The others were told in this turn.
-    told: bool,
     /// Tables and directories of other runs were removed.
     swept: bool,
     /// Until when the others are told of an abort, by the clock that is never stepped.
@@ -90,8 +90,7 @@ pub struct Keeper<F> {
 }
 
 impl<F: Firewall> Keeper<F> {
-    /// Takes over from an earlier process of this run, if there was one. Where its state can't be read nobody knows whether this node was
-    /// armed before, or healed: then its part is over, and a table that is there goes.
+    /// Takes over from an earlier process of this run, if there was one.
     pub fn new(
         firewall: F,
         setup: Setup,
@@ -99,27 +98,43 @@ impl<F: Firewall> Keeper<F> {
         journal: Journal,
         phases: watch::Sender<Option<RecordPhase>>,
     ) -> Self {
-        let known = store.state().unwrap_or_else(|error| {
-            tracing::error!(%error, "this node can't take part");
-            let ending = Ending { phase: RecordPhase::Unfit, message: Some(error.to_string()) };
-            Persisted { armed: true, ended: Some(ending), ..Default::default() }
-        });
         let kernel = journal.counted();
-        Keeper {
+        let mut keeper = Keeper {
             firewall,
             setup,
             store,
-            known,
+            known: Persisted::default(),
+            is_read: false,
             journal,
             phases,
             unfit: None,
             aborted: false,
-            told: false,
             swept: false,
             telling_until: None,
             looked: false,
             kernel,
+        };
+        keeper.read(false);
+        keeper
+    }
+
+    /// Reads what an earlier process wrote down. Where that is lost nobody will ever know whether this node was armed before, or healed:
+    /// then its part is over, and a table that is there goes. A disk that fails is asked again in the next turn, unless this node is to be
+    /// opened `at_once`.
+    fn read(&mut self, at_once: bool) {
+        match self.store.state() {
+            Ok(known) => self.known = known,
+            Err(error) if !at_once && error.may_pass() => {
+                tracing::warn!(%error, "neither armed nor opened yet");
+                return;
+            }
+            Err(error) => {
+                tracing::error!(%error, "this node can't take part");
+                let ending = Ending { phase: RecordPhase::Unfit, message: Some(error.to_string()) };
+                self.known = Persisted { armed: true, ended: Some(ending), ..Default::default() };
+            }
         }
+        self.is_read = true;
     }
 
     /// Orders may come and go; the kernel's plan is carried out without them. Returns once `stop` is changed.
@@ -157,31 +172,41 @@ impl<F: Firewall> Keeper<F> {
         ends_in.filter(|d| !d.is_zero()).map_or(PERIOD, |d| d.min(PERIOD))
     }
 
-    /// Sees to this node, and tells the others of an abort.
+    /// Tells everybody of an abort, and sees to this node.
     fn turn(&mut self, order: &Order, now: Timestamp) {
-        self.told = false;
+        // First: kernel and disk may hang, at times because of the cut, and nobody waits for them.
+        if self.aborted || order.abort.is_some() {
+            self.tell_everybody(order, now);
+        }
+        if !self.is_read {
+            self.read(order.abort.is_some() || order.done);
+        }
         // One run goes on at a time. As long as it arms, no other can be cut; an agent that has not heard of its run's end would remove
         // the table of the next.
         if !self.swept && order.known && order.may_arm {
-            self.sweep();
+            match self.remove_leftovers() {
+                Ok(()) => {
+                    self.store.sweep();
+                    self.swept = true;
+                }
+                // The next turn tries again.
+                Err(error) => tracing::warn!(%error, "failed to remove tables of other runs"),
+            }
         }
         self.look_and_act(order, now);
-        if !self.told && (self.aborted || order.abort.is_some()) {
-            self.tell_everybody(order, now);
-        }
     }
 
-    /// Removes what other runs left here.
-    fn sweep(&mut self) {
-        match remove_leftovers(&mut self.firewall, &self.setup.spec.name) {
-            Ok(removed) => {
-                self.kernel.leftovers_removed += removed;
-                self.store.sweep();
-                self.swept = true;
+    /// Removes tables of other runs: their nodes may have been away when those ended. One that stays keeps no other.
+    fn remove_leftovers(&mut self) -> Result<(), netfilter::Error> {
+        let own = &self.setup.spec.name;
+        let mut all = Ok(());
+        for name in self.firewall.tables()?.iter().filter(|name| name.starts_with(TABLE_PREFIX) && *name != own) {
+            match self.firewall.remove(name) {
+                Ok(()) => self.kernel.leftovers_removed += 1,
+                Err(error) => all = Err(error),
             }
-            // The next turn tries again.
-            Err(error) => tracing::warn!(%error, "failed to look for tables of other runs"),
         }
+        all
     }
 
     /// Looks, does what there is to do, and looks again until there is nothing more to do at once.
@@ -193,26 +218,23 @@ impl<F: Firewall> Keeper<F> {
                 Ok(table) => table,
                 Err(error) => {
                     // It need not be seen to be opened.
-                    if order.abort.is_some() {
-                        self.tell_everybody(order, now);
-                        if let Err(error) = self.firewall.close_gate(&self.setup.spec.name) {
-                            tracing::warn!(%error, "failed to close the gate of a table that can't be read");
-                        }
+                    if (order.abort.is_some() || self.known.ended.is_some())
+                        && let Err(error) = self.firewall.close_gate(&self.setup.spec.name)
+                    {
+                        tracing::warn!(%error, "failed to close the gate of a table that can't be read");
                     }
                     return self.not_seen(&error);
                 }
             };
             self.look(table.as_ref());
             let lasts = self.setup.lasts();
-            let step = decide(&self.known, table.as_ref(), &self.setup.boot_id, order, lasts, now);
+            let step = match self.is_read {
+                true => decide(&self.known, table.as_ref(), &self.setup.boot_id, order, lasts, now),
+                false => Step::Hold(Some(UNREAD)),
+            };
             // What is left of the gate, and no more.
             let gate = table.as_ref().and_then(|t| t.gate).unwrap_or_default();
-            if let Step::Abort(_) = step {
-                // The disk may hang, at times because of the cut, and nobody waits for it. This node gets its packet too: whoever takes
-                // over from a process that ends right here reads in the table why it is open.
-                self.tell_everybody(order, now);
-            }
-            match self.take(step, looked + gate) {
+            match self.take(step, looked + gate, order, now) {
                 Ok(Done::Waiting(message)) => return self.publish(table.as_ref(), message.map(str::to_owned)),
                 Ok(Done::Changed) => {}
                 // What failed may have changed the table, or not.
@@ -232,19 +254,25 @@ impl<F: Firewall> Keeper<F> {
         }
     }
 
-    /// What was seen before may have changed since.
+    /// What was seen before may have changed since. Whose kernel never takes a question will not take a table either; where one was armed
+    /// it may be there all the same.
     fn not_seen(&mut self, error: &netfilter::Error) {
         self.looked = false;
+        let is_for_good = matches!(error, netfilter::Error::NotPermitted | netfilter::Error::Open(_));
+        if is_for_good && self.is_read && !self.known.armed {
+            self.unfit.get_or_insert_with(|| error.to_string());
+        }
         self.publish(None, Some(format!("failed to read the table: {error}")));
     }
 
-    fn take(&mut self, step: Step, gate_ends: Instant) -> Result<Done, String> {
+    fn take(&mut self, step: Step, gate_ends: Instant, order: &Order, now: Timestamp) -> Result<Done, String> {
         match step {
             Step::Arm if self.unfit.is_some() => Ok(Done::Waiting(None)),
+            Step::Arm if !self.swept => Ok(Done::Waiting(Some(LEFTOVERS))),
             Step::Arm => self.arm(),
             Step::Hold(message) => Ok(Done::Waiting(message)),
-            Step::Load(times) => self.load(times, gate_ends),
-            Step::Abort(ending) => self.abort(ending),
+            Step::Load(times) => self.load(times, gate_ends, order, now),
+            Step::Abort(ending) => self.abort(ending, order, now),
             // Only a table that is there tells that a packet came: nobody who starts between the two would know.
             Step::Remove(ending) if ending.phase != RecordPhase::Healed => self.open(ending).map(|()| Done::Changed),
             Step::Remove(ending) => {
@@ -257,9 +285,12 @@ impl<F: Firewall> Keeper<F> {
         }
     }
 
-    /// Opens this node, and has the others told.
-    fn abort(&mut self, ending: Ending) -> Result<Done, String> {
-        self.aborted = true;
+    /// Opens this node, and has the others told: first, unless this turn has begun with that. This node gets its packet too: whoever takes
+    /// over from a process that ends right behind it reads in the table why it is open.
+    fn abort(&mut self, ending: Ending, order: &Order, now: Timestamp) -> Result<Done, String> {
+        if !std::mem::replace(&mut self.aborted, true) && order.abort.is_none() {
+            self.tell_everybody(order, now);
+        }
         self.open(ending).map(|()| Done::Changed)
     }
 
@@ -312,16 +343,17 @@ impl<F: Firewall> Keeper<F> {
         Ok(Done::Changed)
     }
 
-    fn load(&mut self, times: Times, gate_ends: Instant) -> Result<Done, String> {
+    fn load(&mut self, times: Times, gate_ends: Instant, order: &Order, now: Timestamp) -> Result<Done, String> {
         // The gate only bounds how long a cut lasts; when it begins is the wall clock's.
         let left = self.time_until(times.heal_at)?;
         if left > self.setup.duration + AHEAD {
-            return self.abort(aborted(format!(
+            let why = format!(
                 "refused to load: by this node's wall clock the cut ends in {:.0} s and lasts {:.0} s; the clock must have been \
                  stepped back",
                 left.as_secs_f64(),
                 self.setup.duration.as_secs_f64()
-            )));
+            );
+            return self.abort(aborted(why), order, now);
         }
         self.known.times = Some(times);
         self.store.write_state(&self.known).map_err(|e| e.to_string())?;
@@ -348,10 +380,13 @@ impl<F: Firewall> Keeper<F> {
                 // The next look finds the gate closed and decides.
                 Err(netfilter::Error::GateClosed { .. }) => return Ok(Done::Changed),
                 // Whether they are loaded may be unknown.
-                Err(error) => return self.abort(aborted(format!("failed to load the windows: {error}"))),
+                Err(error) => {
+                    return self.abort(aborted(format!("failed to load the windows: {error}")), order, now);
+                }
             }
         }
-        self.abort(aborted("failed to load the windows in time: the agent was held, or its kernel busy".into()))
+        let why = "failed to load the windows in time: the agent was held, or its kernel busy";
+        self.abort(aborted(why.into()), order, now)
     }
 
     fn time_until(&self, end: Timestamp) -> Result<Duration, String> {
@@ -370,7 +405,6 @@ impl<F: Firewall> Keeper<F> {
     /// Heal packets to every node, in every turn for as long as one may be cut. The operator may be gone, datagrams get lost, and
     /// no agent reads in others' records which of them arrived.
     fn tell_everybody(&mut self, order: &Order, now: Timestamp) {
-        self.told = true;
         let running = self.firewall.now().1;
         let longest = self.others_may_be_cut_for(order, now);
         if running >= *self.telling_until.get_or_insert(running + longest) {
@@ -450,18 +484,4 @@ enum Done {
 
 fn aborted(why: String) -> Ending {
     Ending { phase: RecordPhase::Aborted, message: Some(why) }
-}
-
-/// Removes tables of other runs: their nodes may have been away when those ended. Says how many.
-fn remove_leftovers(firewall: &mut impl Firewall, own: &str) -> Result<u32, netfilter::Error> {
-    let tables = firewall.tables()?;
-    let others = tables.iter().filter(|name| name.starts_with(TABLE_PREFIX) && *name != own);
-    let removed = others.filter(|name| match firewall.remove(name) {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::warn!(%error, name, "failed to remove the table of another run");
-            false
-        }
-    });
-    Ok(removed.count() as u32)
 }

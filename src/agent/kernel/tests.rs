@@ -18,7 +18,11 @@ struct Fake {
     silent_at_load: bool,
     /// So many loads from now on take [`SLOW`].
     slow_loads: usize,
+    /// So many removals from now on fail.
+    refused_removals: usize,
     unreadable: bool,
+    /// Nobody may ask it anything.
+    may_not: bool,
     sent: usize,
     /// How far its clocks are ahead of the machine's.
     ahead: Duration,
@@ -33,6 +37,13 @@ impl Fake {
     fn note(&mut self, what: &'static str) {
         let has_ended = self.disk.as_ref().map(|disk| disk.state().unwrap().ended.is_some());
         self.opened.extend(has_ended.map(|has_ended| (what, has_ended)));
+    }
+    fn answers(&self) -> Result<(), netfilter::Error> {
+        match (self.may_not, self.unreadable) {
+            (true, _) => Err(netfilter::Error::NotPermitted),
+            (_, true) => Err(netfilter::Error::Restless { what: "the rules" }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -63,24 +74,27 @@ impl Firewall for Fake {
         Ok(())
     }
     fn close_gate(&mut self, table: &str) -> Result<(), netfilter::Error> {
+        if self.may_not {
+            return Err(netfilter::Error::NotPermitted);
+        }
         self.note("gate");
         self.tables.get_mut(table).map(|t| t.gate = None).ok_or(netfilter::Error::NoTable { table: table.into() })
     }
     fn remove(&mut self, table: &str) -> Result<(), netfilter::Error> {
         self.note("table");
+        if let Some(left) = self.refused_removals.checked_sub(1) {
+            self.refused_removals = left;
+            return Err(netfilter::Error::Silence { what: "a transaction", patience: Duration::from_secs(5) });
+        }
         self.tables.remove(table);
         Ok(())
     }
     fn tables(&mut self) -> Result<Vec<String>, netfilter::Error> {
-        if self.unreadable {
-            return Err(netfilter::Error::Restless { what: "the list of tables" });
-        }
+        self.answers()?;
         Ok(self.tables.keys().cloned().collect())
     }
     fn state(&mut self, table: &str) -> Result<Option<TableState>, netfilter::Error> {
-        if self.unreadable {
-            return Err(netfilter::Error::Restless { what: "the rules" });
-        }
+        self.answers()?;
         Ok(self.tables.get(table).cloned())
     }
     fn send_heal(&mut self, addresses: &[IpAddr], _: &TableSpec) -> std::io::Result<usize> {
@@ -130,8 +144,14 @@ impl Node {
     /// From now on the disk has a file where the directory of the run was.
     fn break_disk(&self) {
         let directory = self.dir.path().join("run");
-        fs::remove_dir_all(&directory).unwrap();
+        fs::rename(&directory, directory.with_extension("kept")).unwrap();
         fs::write(directory, "").unwrap();
+    }
+    /// As it was before that.
+    fn mend_disk(&self) {
+        let directory = self.dir.path().join("run");
+        fs::remove_file(&directory).unwrap();
+        fs::rename(directory.with_extension("kept"), directory).unwrap();
     }
     fn ready(&self) -> bool {
         self.dir.path().join("ready").exists()
@@ -263,25 +283,83 @@ fn nobody_says_unfit_as_long_as_its_table_is_there() {
     assert_eq!(phase(&keeper), Armed);
 }
 
-/// Damaged, or on a disk that is gone.
+/// As one whose pod has lost the right to.
 #[test]
-fn where_the_state_cannot_be_read_the_table_goes_and_nothing_is_armed() {
-    for is_gone in [false, true] {
+fn whoever_may_not_ask_its_kernel_tells_the_others_of_an_abort_and_does_not_say_that_nothing_is_loaded() {
+    let node = Node::new();
+    let mut keeper = node.cut();
+    let kernel = Fake { may_not: true, ..std::mem::take(&mut keeper.firewall) };
+    let mut keeper = node.start(kernel, "b1");
+    assert_eq!(rounds(&mut keeper, &aborted_run(), in_seconds(5), 2), 2);
+    assert_eq!((keeper.journal.status().kernel, keeper.journal.last_report().phase), (None, None));
+    keeper.firewall.may_not = false;
+    keeper.turn(&aborted_run(), in_seconds(7));
+    assert_eq!((phase(&keeper), keeper.firewall.tables.len()), (Aborted, 0), "as soon as it may");
+}
+
+#[test]
+fn whoever_has_armed_nothing_and_may_not_ask_its_kernel_is_unfit() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake { may_not: true, ..Default::default() }, "b1");
+    keeper.turn(&Order::default(), in_seconds(0));
+    assert_eq!(phase(&keeper), Unfit);
+    assert!(keeper.journal.last_report().message.unwrap().contains("CAP_NET_ADMIN"));
+    keeper.firewall.may_not = false;
+    keeper.turn(&arming(), in_seconds(1));
+    assert_eq!((phase(&keeper), keeper.firewall.tables.len()), (Unfit, 0), "nor does it arm after it has said so");
+}
+
+#[test]
+fn where_the_state_is_damaged_the_table_goes_and_nothing_is_armed() {
+    let node = Node::new();
+    let mut keeper = node.cut();
+    fs::write(node.dir.path().join("run/state.json"), "{").unwrap();
+    for kernel in [std::mem::take(&mut keeper.firewall), Fake::default()] {
+        let mut keeper = node.start(kernel, "b1");
+        keeper.turn(&arming(), in_seconds(2));
+        keeper.turn(&arming(), in_seconds(3));
+        assert_eq!((phase(&keeper), keeper.firewall.tables.len()), (Unfit, 0));
+        let message = keeper.journal.last_report().message.unwrap();
+        assert!(message.contains("state.json"), "{message}");
+    }
+}
+
+#[test]
+fn a_disk_that_gives_no_state_is_asked_again_and_neither_opens_nor_arms() {
+    let node = Node::new();
+    let mut keeper = node.cut();
+    node.break_disk();
+    let mut keeper = node.start(std::mem::take(&mut keeper.firewall), "b1");
+    keeper.turn(&scheduled(), in_seconds(12));
+    let report = keeper.journal.last_report();
+    assert_eq!((report.phase, report.message.as_deref()), (Some(Loaded), Some(UNREAD)));
+    assert!(keeper.firewall.tables[TABLE].gate.is_some());
+    node.mend_disk();
+    keeper.turn(&scheduled(), in_seconds(13));
+    assert_eq!(keeper.journal.last_report().message, None);
+    keeper.turn(&scheduled(), in_seconds(21));
+    assert_eq!((phase(&keeper), keeper.firewall.tables.len()), (Healed, 0));
+
+    node.break_disk();
+    let mut keeper = node.start(Fake::default(), "b1");
+    keeper.turn(&arming(), in_seconds(0));
+    let report = keeper.journal.last_report();
+    assert_eq!((report.phase, report.message.as_deref()), (None, Some(UNREAD)));
+    assert!(keeper.firewall.tables.is_empty(), "it may have been armed before");
+}
+
+#[test]
+fn an_abort_and_the_end_of_the_run_wait_for_no_disk() {
+    let done = Order { done: true, may_load: false, ..scheduled() };
+    for (order, packets) in [(aborted_run(), 2), (done, 0)] {
         let node = Node::new();
         let mut keeper = node.cut();
-        match is_gone {
-            true => node.break_disk(),
-            false => fs::write(node.dir.path().join("run/state.json"), "{").unwrap(),
-        }
-        let kernel = std::mem::take(&mut keeper.firewall);
-        for kernel in [kernel, Fake::default()] {
-            let mut keeper = node.start(kernel, "b1");
-            keeper.turn(&arming(), in_seconds(2));
-            keeper.turn(&arming(), in_seconds(3));
-            assert_eq!((phase(&keeper), keeper.firewall.tables.len()), (Unfit, 0), "gone: {is_gone}");
-            let message = keeper.journal.last_report().message.unwrap();
-            assert!(message.contains("state.json"), "{message}");
-        }
+        node.break_disk();
+        let mut keeper = node.start(std::mem::take(&mut keeper.firewall), "b1");
+        keeper.turn(&order, in_seconds(12));
+        assert_eq!((phase(&keeper), keeper.firewall.tables.len(), keeper.firewall.sent), (Unfit, 0, packets));
+        let message = keeper.journal.last_report().message.unwrap();
+        assert!(message.contains("state.json"), "{message}");
     }
 }
 
@@ -507,6 +585,29 @@ fn a_table_that_cannot_be_read_is_opened_by_an_abort_all_the_same() {
     assert_eq!((keeper.firewall.tables[TABLE].gate, keeper.firewall.sent), (None, 2));
 }
 
+/// Neither its gate nor its table went when it was over.
+#[test]
+fn a_table_that_cannot_be_read_is_opened_where_this_nodes_part_is_over() {
+    let node = Node::new();
+    let mut keeper = node.cut();
+    let known = Persisted { ended: Some(aborted("failed to load the windows".into())), ..keeper.known.clone() };
+    node.store().write_state(&known).unwrap();
+    let kernel = Fake { unreadable: true, ..std::mem::take(&mut keeper.firewall) };
+    let mut keeper = node.start(kernel, "b1");
+    keeper.turn(&scheduled(), in_seconds(12));
+    assert_eq!(keeper.firewall.tables[TABLE].gate, None);
+}
+
+#[test]
+fn of_an_abort_of_its_own_the_packets_leave_before_anything_waits_for_the_disk() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake { silent_at_load: true, ..Default::default() }, "b1");
+    keeper.turn(&arming(), in_seconds(0));
+    keeper.firewall.disk = Some(node.store());
+    keeper.turn(&scheduled(), in_seconds(1));
+    assert_eq!(keeper.firewall.opened, [("packets", false), ("gate", false), ("table", true)]);
+}
+
 #[test]
 fn the_others_are_told_of_an_abort_until_the_cut_would_have_ended() {
     let node = Node::new();
@@ -610,6 +711,22 @@ fn a_list_of_tables_that_fails_is_asked_for_again() {
     keeper.turn(&arming(), in_seconds(1));
     assert_eq!(keeper.firewall.tables.keys().collect::<Vec<_>>(), [TABLE]);
     assert_eq!(keeper.journal.last_report().kernel.unwrap().leftovers_removed, 1);
+}
+
+#[test]
+fn nobody_is_armed_before_what_other_runs_left_is_gone() {
+    let node = Node::new();
+    let mut keeper = node.start(Fake { refused_removals: 1, ..Default::default() }, "b1");
+    for other in ["rackpartition-one", "rackpartition-other"] {
+        keeper.firewall.tables.insert(other.into(), TableState::default());
+    }
+    keeper.turn(&arming(), in_seconds(0));
+    assert_eq!(keeper.firewall.tables.keys().collect::<Vec<_>>(), ["rackpartition-one"], "one keeps no other");
+    let report = keeper.journal.last_report();
+    assert_eq!((report.phase, report.message.as_deref()), (None, Some(LEFTOVERS)));
+    keeper.turn(&arming(), in_seconds(1));
+    assert_eq!(keeper.firewall.tables.keys().collect::<Vec<_>>(), [TABLE]);
+    assert_eq!(keeper.journal.last_report().kernel.unwrap().leftovers_removed, 2);
 }
 
 #[test]

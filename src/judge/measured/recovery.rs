@@ -2,8 +2,8 @@
 
 use super::{Measured, Ruler, Value, first_seen};
 use crate::{
-    api::{Bounds, Check, SpanKind},
-    judge::{milestones::steps, recovery::UNREAD, timeline::Seen},
+    api::{Bounds, CLUSTER_UNREAD, Check, SpanKind},
+    judge::{milestones::steps, timeline::Seen},
     predict::Milestone,
 };
 
@@ -25,7 +25,7 @@ impl Ruler<'_, '_> {
         let mut spans: Vec<Seen<'_>> = of_cluster.copied().collect();
         spans.sort_by(|a, b| a.from.total_cmp(&b.from));
         spans.last().filter(|s| s.is("ok"))?;
-        spans.retain(|s| !s.is(UNREAD));
+        spans.retain(|s| !s.is(CLUSTER_UNREAD));
         let Some(waited) = spans.iter().rposition(|s| !s.is("ok")) else {
             return Some(Value { seconds: 0.0, error: self.operator.error });
         };

@@ -4,7 +4,7 @@ use super::{
     fixture::{CUT, END, Run, START, passing, span},
     mutations::KCM,
 };
-use crate::api::{Check, Finding, FindingResult, LEADING, SpanKind};
+use crate::api::{CLUSTER_UNREAD, Check, Finding, FindingResult, LEADING, SpanKind};
 
 const VIOLATED: FindingResult = FindingResult::Violated;
 const UNKNOWN: FindingResult = FindingResult::Inconclusive;
@@ -102,6 +102,12 @@ fn fewer_pods_are_well_where_no_more_are_desired() {
         run.rewrite_operator(SpanKind::Convergence, "cluster", &[]);
     });
     are(&unseen, UNKNOWN, "the cluster was not looked at until the end");
+    let unread = milestones(|run| {
+        without_a_copy(run);
+        let history = [("ok", START, END - 5.0), (CLUSTER_UNREAD, END - 4.0, END)];
+        run.rewrite_operator(SpanKind::Convergence, "cluster", &history);
+    });
+    are(&unread, UNKNOWN, "nobody saw whether all was as desired");
     // At what is desired of these it does not look.
     let of_others = milestones(|run| {
         run.snapshot.pods.iter_mut().filter(|p| p.uid.starts_with("web-")).for_each(|p| {

@@ -8,7 +8,7 @@ use crate::{
     netfilter,
     operator::{context::Context, steady},
 };
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, io, net::IpAddr, sync::Mutex};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 /// Asked to end early. Where the plan can't be read now, the heal packets go with the winding up.
@@ -40,28 +40,78 @@ pub async fn told(plan: &RunPlan, next: Next) -> Next {
 
 /// One datagram to every address of every node: both ends of a link drop, so both must be told.
 pub async fn send_heal_packets(plan: &RunPlan) {
-    if let Err(error) = begin_to_send(plan, |_| true).await {
+    if let Err(error) = begin_to_send(plan, |_| true, tell).await {
         tracing::warn!(%error, run = plan.run, "failed to send heal packets");
     }
 }
 
-/// The same to these nodes alone, after the cut: the others have said that they drop nothing any more. Nobody waits until it is sent, so
+/// Sends the same to single nodes, after the cut: the others have said that they drop nothing any more. Nobody waits until it is sent, so
 /// that the run goes on at its pace.
-pub fn remind(plan: &RunPlan, nodes: &BTreeSet<&str>) {
-    if !nodes.is_empty() {
-        drop(begin_to_send(plan, |node| nodes.contains(node)));
+#[derive(Default)]
+pub struct Reminder(Mutex<Option<JoinHandle<()>>>);
+
+impl Reminder {
+    /// Unless there are none, or those of the last time are still being sent.
+    pub fn remind(&self, plan: &RunPlan, nodes: &BTreeSet<&str>) {
+        if !nodes.is_empty() {
+            self.begin(|| begin_to_send(plan, |node| nodes.contains(node), tell_quietly));
+        }
+    }
+
+    /// Whether it was begun: should sending take long, those that pile up would be in the way of an abort's.
+    fn begin(&self, send: impl FnOnce() -> JoinHandle<()>) -> bool {
+        let mut sending = self.0.lock().expect("no holder panics");
+        let is_free = sending.as_ref().is_none_or(JoinHandle::is_finished);
+        if is_free {
+            *sending = Some(send());
+        }
+        is_free
     }
 }
 
-fn begin_to_send(plan: &RunPlan, is_told: impl Fn(&str) -> bool) -> JoinHandle<()> {
+fn begin_to_send(plan: &RunPlan, is_told: impl Fn(&str) -> bool, tell: fn(&str, io::Result<usize>)) -> JoinHandle<()> {
     let (token, port, run) = (plan.heal.token_bytes(), plan.heal.port, plan.run.clone());
     let members = plan.members.iter().filter(|m| is_told(&m.name));
     let addresses: Vec<IpAddr> = members.flat_map(|m| m.heal_addresses.clone()).collect();
     spawn_blocking(move || {
-        let Ok(token) = token else { return };
-        match netfilter::send_heal(&addresses, port, &token) {
-            Ok(sent) => tracing::info!(sent, run, "sent heal packets"),
-            Err(error) => tracing::warn!(%error, run, "failed to send heal packets"),
+        if let Ok(token) = token {
+            tell(&run, netfilter::send_heal(&addresses, port, &token));
         }
     })
+}
+
+fn tell(run: &str, sent: io::Result<usize>) {
+    match sent {
+        Ok(sent) => tracing::info!(sent, run, "sent heal packets"),
+        Err(error) => tracing::warn!(%error, run, "failed to send heal packets"),
+    }
+}
+
+/// Once a second for minutes, where a node is gone for good.
+fn tell_quietly(run: &str, sent: io::Result<usize>) {
+    tracing::debug!(?sent, run, "sent heal packets again");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{sync::mpsc, time::Duration};
+    use tokio::time::sleep;
+
+    #[tokio::test]
+    async fn a_reminder_is_not_sent_while_the_last_one_is() {
+        let (reminder, (end, ended)) = (Reminder::default(), mpsc::channel::<()>());
+        let sends = || {
+            spawn_blocking(move || {
+                // Until the other end is gone.
+                let _ = ended.recv();
+            })
+        };
+        assert!(reminder.begin(sends));
+        assert!(!reminder.begin(|| spawn_blocking(|| ())));
+        drop(end);
+        while !reminder.begin(|| spawn_blocking(|| ())) {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
 }

@@ -155,7 +155,11 @@ async fn waits_for(
 ) -> Result<Option<Waits>, Error> {
     let hash = run.status.as_ref().and_then(|s| s.plan.as_ref()).map(|p| p.hash.clone());
     if let Some(node) = planned.nodes(agents).unarmed(hash.as_ref()) {
-        let why = why_not_armed(run, ctx, node).await?;
+        let pod = why_not_armed(run, ctx, node).await?;
+        let why = match said(agents, node) {
+            Some(message) => format!("{pod}, and says: {message}"),
+            None => pod,
+        };
         return Ok(Some(Waits::Agent { node: node.into(), why }));
     }
     let allowed_us = Duration::from(run.spec.guards.max_clock_error).as_micros() as i64;
@@ -201,6 +205,11 @@ async fn waits_for(
     // Asked last and anew: the observer's latest look may be from before a node went down.
     let waiting = convergence::waits_now(ctx, run, &planned.snapshot).await;
     Ok(waiting.map(|what| Waits::ClusterUnwell { what }))
+}
+
+/// What keeps this node's agent from arming, in its own words, where it speaks.
+fn said<'a>(agents: &'a [NodeRecord], node: &str) -> Option<&'a str> {
+    agents.iter().find(|agent| agent.spec.node == node)?.status.as_ref()?.message.as_deref()
 }
 
 /// What the pod of this node's agent waits for, in the kubelet's words, and what to do about it.

@@ -40,7 +40,8 @@ pub fn lacks(plan: &RunPlan, agents: &[NodeRecord], guards: &Guards) -> Option<W
             // Not every network carries packets between pods' ranges; where the cut is about them it must.
             let needed = |way: &Way| !way.is_of_pods() || plan.ports.pods;
             if let Some(way) = plan.ways(sender, receiver).find(|way| needed(way) && !heard(way)) {
-                return Some(not_heard(plan, &sender.name, &receiver.name, way));
+                let (receiver, sender) = (receiver.name.clone(), sender.name.clone());
+                return Some(Waits::Datagrams { receiver, sender, way, port: plan.port_of(way) });
             }
         }
     }
@@ -97,11 +98,13 @@ fn misplaced(plan: &RunPlan, node: &str, status: &NodeRecordStatus) -> Option<Wa
 pub fn unrest<'a>(members: impl IntoIterator<Item = &'a str>, agents: &[NodeRecord], quiet: f64) -> Option<Waits> {
     let seen = agents.iter().find_map(|r| Some((&r.spec.node, trouble(r.status.as_ref()?, quiet)?)));
     if let Some((node, why)) = seen {
-        return Some(Waits::EtcdUnwell { node: node.clone(), quiet_seconds: quiet, why });
+        let why = why.to_owned();
+        return Some(Waits::EtcdUnwell { node: node.clone(), quiet_seconds: quiet, why, was_seen: true });
     }
     members.into_iter().find_map(|node| {
         let status = agents.iter().find(|r| r.spec.node == node).and_then(|r| r.status.as_ref());
-        Some(Waits::EtcdUnproven { node: node.into(), quiet_seconds: quiet, why: unproven(status, quiet)? })
+        let why = unproven(status, quiet)?;
+        Some(Waits::EtcdUnwell { node: node.into(), quiet_seconds: quiet, why, was_seen: false })
     })
 }
 
@@ -164,15 +167,6 @@ fn port_lacked(node: &str, status: &NodeRecordStatus, target: &ProbeTarget) -> O
 fn hears(status: &NodeRecordStatus, subject: &str) -> bool {
     let latest = status.spans.iter().rfind(|s| s.kind == SpanKind::Heard && s.subject == subject);
     latest.is_some_and(|s| s.samples >= SAMPLES && is_fresh(status, s))
-}
-
-fn not_heard(plan: &RunPlan, sender: &str, receiver: &str, way: Way) -> Waits {
-    let (receiver, sender, port) = (receiver.to_owned(), sender.to_owned(), plan.port_of(way));
-    match () {
-        _ if way.is_of_pods() => Waits::DatagramsOfPods { receiver, sender, way, port },
-        _ if way.is_to_port() => Waits::DatagramsToPort { receiver, sender, way, port },
-        _ => Waits::Datagrams { receiver, sender, way, port },
-    }
 }
 
 fn stranger(status: &NodeRecordStatus) -> Option<&str> {

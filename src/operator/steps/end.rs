@@ -136,9 +136,12 @@ fn has_just_ended(run: &RackPartition) -> bool {
 
 /// Whether a run that has ended may still have nodes cut: those that have not said otherwise, until the kernels' deadline.
 pub fn may_still_cut(run: &RackPartition) -> bool {
+    // First: of runs that are over nobody goes by their schedules any more.
+    if !is_held(run) {
+        return false;
+    }
     let schedule = run.status.as_ref().and_then(|s| s.schedule.as_ref());
-    let left = schedule.map(|s| seconds_between(steady::now(schedule), s.heal_at.0) + SLACK_SECONDS);
-    is_held(run) && left.is_some_and(|left| left > 0.0)
+    schedule.is_some_and(|s| seconds_between(steady::now(schedule), s.heal_at.0) + SLACK_SECONDS > 0.0)
 }
 
 /// # Errors
@@ -162,4 +165,26 @@ async fn set_finalizers(
     let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": run.resource_version()}});
     let patched = ctx.runs().patch(&run.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await;
     or_gone(patched.map(drop)).map_err(failed_to("change the finalizers"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::Schedule, operator::steady::tests::has_seen};
+
+    #[test]
+    fn the_schedule_of_a_run_that_is_over_is_not_looked_at() {
+        let spec = json!({"cut": {"isolate": {"racks": ["r1"]}}, "duration": "60s"});
+        let mut run = RackPartition::new("run", serde_json::from_value(spec).unwrap());
+        let schedule = json!({
+            "cutAt": "2032-01-01T00:00:00.000001Z",
+            "healAt": "2032-01-01T00:01:00.000000Z",
+            "recoverBy": "2032-01-01T00:06:00.000000Z",
+        });
+        let schedule: Schedule = serde_json::from_value(schedule).unwrap();
+        run.status = Some(RackPartitionStatus { schedule: Some(schedule.clone()), ..Default::default() });
+        assert!(!may_still_cut(&run) && !has_seen(&schedule));
+        run.metadata.finalizers = Some(vec![FINALIZER.into()]);
+        assert!(may_still_cut(&run) && has_seen(&schedule));
+    }
 }

@@ -1,6 +1,6 @@
 //! Judge: wait for the records to be complete, then say what they show.
 
-use super::{Error, Planned, abort, failed_to, fit, planned};
+use super::{Error, Planned, failed_to, fit, planned};
 use crate::{
     api::{FindingResult, NodeRecord, Phase, RackPartition, RackPartitionStatus, Verdict, conditions},
     course::{Next, aborted, seconds_between},
@@ -31,7 +31,7 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     ctx.observers.write(ctx, run).await.map_err(failed_to("write the operator's record"))?;
     let (mut agents, operator) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
     let now = steady::now(Some(&schedule));
-    abort::remind(&planned.plan, &planned.nodes(&agents).overdue(&status, now));
+    ctx.reminder.remind(&planned.plan, &planned.nodes(&agents).overdue(&status, now));
     let end = schedule.observed_until.clone().unwrap_or_else(|| schedule.recover_by.clone());
     let complete =
         |r: &NodeRecord| r.status.as_ref().and_then(|s| s.observed_until.as_ref()).is_some_and(|until| *until >= end);

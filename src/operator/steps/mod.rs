@@ -52,6 +52,14 @@ impl Error {
             if (400..500).contains(&answer.code) && ![TIMEOUT, CONFLICT, TOO_MANY].contains(&answer.code))
     }
 
+    /// Whether the API server has said for sure that it has not written, nor will. A write that was given up when its time ran out, or
+    /// whose connection broke, may yet be made.
+    pub fn is_unwritten(&self) -> bool {
+        let is_conflict = matches!(self, Error::Api { source, .. }
+            if matches!(&**source, kube::Error::Api(answer) if answer.is_conflict()));
+        self.is_refusal() || is_conflict
+    }
+
     /// Whether the plan can't be had again, however often one asks.
     pub fn is_lost_plan(&self) -> bool {
         matches!(self, Error::PlanGone { .. } | Error::Objects(_) | Error::Gather(gather::Error::Refused(_)))
@@ -121,4 +129,26 @@ pub async fn planned(run: &RackPartition, ctx: &Context) -> Result<Planned, Erro
 /// Seconds from now until `at`; negative when it is over.
 pub fn seconds_until(at: Timestamp) -> f64 {
     seconds_between(Timestamp::now(), at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+    use std::io;
+
+    #[test]
+    fn only_what_an_api_server_refuses_is_not_written_for_sure() {
+        let failed = |error| failed_to("write the status")(error);
+        let answered = |code: u16| failed(kube::Error::Api(Status::failure("why", "").with_code(code).boxed()));
+        for code in [403, 409, 413, 422] {
+            assert!(answered(code).is_unwritten(), "{code}");
+        }
+        // It may still be on its way to etcd.
+        for code in [408, 429, 500, 503, 504] {
+            assert!(!answered(code).is_unwritten(), "{code}");
+        }
+        let broken = io::Error::from(io::ErrorKind::TimedOut);
+        assert!(!failed(kube::Error::Service(broken.into())).is_unwritten());
+    }
 }

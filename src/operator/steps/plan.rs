@@ -81,8 +81,8 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
         writable: Side::most_writable(&sides).into_iter().flat_map(|s| s.api_servers.clone()).collect(),
     };
     let plan = RunPlan::new(&snapshot, &fault, parts);
-    // Written before the status names it, so that a status with a plan always has one. Where the status is not written it is taken back;
-    // what an attempt wrote that was interrupted has another name, and goes with the run.
+    // Written before the status names it, so that a status with a plan always has one. Where the status is not written for sure it is taken
+    // back; what an attempt wrote that was interrupted has another name, and goes with the run.
     let map = objects::plan_map(run, &ctx.settings.agent.agent_namespace, &plan, &snapshot);
     ctx.plans().create(&PostParams::default(), &map).await.map_err(failed_to("write the plan"))?;
     let mut message = format!("planned: {}, {} directed edges", fault.title, fault.edges());
@@ -109,22 +109,15 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
     ))
 }
 
-/// Deletes what was written of a plan that no status names: each attempt's has another name, and a secret. Where nobody can tell what the
-/// status names it stays, and goes with the run.
+/// Deletes what was written of a plan that no status names, nor ever will: each attempt's has another name, and a secret. Only after the
+/// API server has said for sure that the status is not written, see [`Error::is_unwritten`]. One that may still be written names its plan
+/// then, and who looks now can't tell; that plan stays, and goes with the run.
 pub async fn take_back(run: &RackPartition, ctx: &Context, hash: &str) {
-    let Ok(now) = ctx.runs().get_opt(&run.name_any()).await else { return };
-    if now.is_some_and(|now| names(&now, hash)) {
-        return;
-    }
     // By the right that deletes a run's plans when it ends.
     let unnamed = objects::of_run(run).fields(&format!("metadata.name={}", objects::plan_name(run, hash)));
     if let Err(error) = ctx.plans().delete_collection(&DeleteParams::background(), &unnamed).await {
         tracing::warn!(%error, run = run.name_any(), "failed to delete a plan that was not planned with");
     }
-}
-
-fn names(run: &RackPartition, hash: &str) -> bool {
-    run.status.as_ref().and_then(|s| s.plan.as_ref()).is_some_and(|plan| plan.hash == hash)
 }
 
 fn refused(status: RackPartitionStatus, refusal: &str) -> Next {
@@ -180,19 +173,4 @@ pub async fn other_run(run: &RackPartition, ctx: &Context) -> Result<Option<Refu
         (is_other && going).then(|| Refusal::AnotherRun { other: other.name_any(), phase })
     });
     Ok(going)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_plan_that_a_status_names_stays() {
-        let spec = serde_json::json!({"cut": {"isolate": {"racks": ["r1"]}}, "duration": "60s"});
-        let mut run = RackPartition::new("run", serde_json::from_value(spec).unwrap());
-        assert!(!names(&run, "0a1b"), "the status was not written");
-        let plan = Plan { hash: "0a1b".into(), ..Plan::default() };
-        run.status = Some(RackPartitionStatus { plan: Some(plan), ..RackPartitionStatus::default() });
-        assert!(names(&run, "0a1b") && !names(&run, "2c3d"), "another replica's was");
-    }
 }

@@ -1,6 +1,6 @@
 //! Recover: watch on after the heal, until the cluster is whole and has stayed so, or until watching ends.
 
-use super::{Error, abort, failed_to, planned, store};
+use super::{Error, failed_to, planned, store};
 use crate::{
     api::{RackPartition, RackPartitionStatus},
     course::{Next, after},
@@ -17,7 +17,7 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     ctx.observers.ensure(ctx, run, &planned.plan, &planned.snapshot, operator.as_ref());
     let nodes = planned.nodes(&agents);
     let now = steady::now(status.schedule.as_ref());
-    abort::remind(&planned.plan, &nodes.overdue(&status, now));
+    ctx.reminder.remind(&planned.plan, &nodes.overdue(&status, now));
     let status = RackPartitionStatus { agents: Some(nodes.count(&status)), ..status };
     let status = store::healed(run, &ctx.settings.agent, status);
     let uid = &planned.plan.run_uid;

@@ -37,18 +37,8 @@ pub enum Waits {
         "{node} to reach {subject} at {address} (now {state}): a firewall, or nobody who listens; let it through, or name ports that are served in spec.endpoints[].ports"
     )]
     EndpointPort { node: String, subject: String, address: SocketAddr, state: String },
-    #[error(
-        "{receiver} to hear {sender} by {way:?}; let UDP port {port} through between all nodes: what stops it would stop heal packets too, no field of the spec does without"
-    )]
+    #[error("{}", not_heard(.receiver, .sender, .way, .port))]
     Datagrams { receiver: String, sender: String, way: Way, port: u16 },
-    #[error(
-        "{receiver} to hear pods of {sender} by {way:?}; let UDP port {port} through between the nodes' pod ranges, or leave the class Pods out of spec.traffic: the cut is about them"
-    )]
-    DatagramsOfPods { receiver: String, sender: String, way: Way, port: u16 },
-    #[error(
-        "{receiver} to hear {sender} by {way:?}; let UDP port {port} through between all nodes, or leave it out of spec.traffic: the cut is about it"
-    )]
-    DatagramsToPort { receiver: String, sender: String, way: Way, port: u16 },
     #[error(
         "{node} to hear nobody but members of the plan, and it hears {source_address}: name it in spec.endpoints by address, with a TCP port that it serves and its rack if it is in one, or set spec.guards.allowUnplacedSources"
     )]
@@ -72,12 +62,13 @@ pub enum Waits {
     #[error(
         "etcd on {node} to be well for {quiet_seconds} s (spec.guards.etcdQuietFor): {why} (or set spec.guards.allowUnhealthyBaseline)"
     )]
-    EtcdUnwell { node: String, quiet_seconds: f64, why: &'static str },
-    /// The same where nobody has seen it being anything else.
-    #[error(
-        "etcd on {node} to be well for {quiet_seconds} s (spec.guards.etcdQuietFor): {why} (or set spec.guards.allowUnhealthyBaseline)"
-    )]
-    EtcdUnproven { node: String, quiet_seconds: f64, why: String },
+    EtcdUnwell {
+        node: String,
+        quiet_seconds: f64,
+        why: String,
+        /// Whether somebody saw that it was not; else nobody has seen for long enough that it is.
+        was_seen: bool,
+    },
     #[error("a first look at the cluster (or set spec.guards.allowUnhealthyBaseline)")]
     Cluster,
     #[error("{what} (or set spec.guards.allowUnhealthyBaseline)")]
@@ -93,8 +84,18 @@ impl Waits {
             Waits::ClocksOutOfStep { .. } => "ClocksOutOfStep",
             Waits::Stranger { .. } | Waits::Misplaced { .. } => "UnplacedSources",
             Waits::Alarm { .. } => "AbortCondition",
-            Waits::EtcdUnwell { .. } | Waits::ClusterUnwell { .. } => "UnhealthyBaseline",
-            _ => "NoBaseline",
+            Waits::EtcdUnwell { was_seen: true, .. } | Waits::ClusterUnwell { .. } => "UnhealthyBaseline",
+            Waits::EtcdLeader
+            | Waits::Record { .. }
+            | Waits::Probes { .. }
+            | Waits::Port { .. }
+            | Waits::EndpointPort { .. }
+            | Waits::Datagrams { .. }
+            | Waits::OperatorsFamily { .. }
+            | Waits::OperatorsDatagrams { .. }
+            | Waits::Alarms
+            | Waits::EtcdUnwell { was_seen: false, .. }
+            | Waits::Cluster => "NoBaseline",
         }
     }
 }
@@ -118,6 +119,18 @@ pub enum Stops {
         "no replica of the operator on the side that stays writable ({nodes}) has taken over: run two replicas in different racks, by operator.replicas and rackLabel of the chart"
     )]
     NoSuccessor { nodes: String },
+}
+
+fn not_heard(receiver: &str, sender: &str, way: &Way, port: &u16) -> String {
+    let whose = if way.is_of_pods() { "pods of " } else { "" };
+    let remedy = match () {
+        _ if way.is_of_pods() => {
+            "between the nodes' pod ranges, or leave the class Pods out of spec.traffic: the cut is about them"
+        }
+        _ if way.is_to_port() => "between all nodes, or leave it out of spec.traffic: the cut is about it",
+        _ => "between all nodes: what stops it would stop heal packets too, no field of the spec does without",
+    };
+    format!("{receiver} to hear {whose}{sender} by {way:?}; let UDP port {port} through {remedy}")
 }
 
 fn out_of_step(spread: &Spread, allowed_us: &i64) -> String {

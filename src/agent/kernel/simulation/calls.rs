@@ -1,13 +1,16 @@
 //! What may become of a call to the kernel: it fails, it works and nobody hears of it, or the process ends before or after it.
 
-use std::panic::{self, AssertUnwindSafe};
+use std::{
+    collections::BTreeMap,
+    panic::{self, AssertUnwindSafe},
+};
 
 /// How calls fail.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Failure {
     /// Nothing is changed.
     Refuses,
-    /// It is changed, and nobody hears of it.
+    /// Whether it is changed or not, nobody hears of it.
     Silent,
     /// Nobody can look.
     Unreadable,
@@ -23,17 +26,31 @@ pub enum Ends {
 /// What becomes of one node's calls.
 #[derive(Default)]
 pub struct Calls {
-    pub fails: Option<Failure>,
+    /// They fail in these ways, each until a tick.
+    fails: BTreeMap<Failure, usize>,
     /// The process ends at a call that changes something, after so many others.
     pub ends: Option<(usize, Ends)>,
 }
 
 impl Calls {
-    /// What becomes of one more that changes something.
-    pub fn one_more(&mut self) -> (Option<Ends>, Option<Failure>) {
+    pub fn fail(&mut self, how: Failure, until: usize) {
+        self.fails.insert(how, until);
+    }
+    /// What was to fail until this tick works again.
+    pub fn mend(&mut self, tick: usize) {
+        self.fails.retain(|_, until| *until > tick);
+    }
+    pub fn fails(&self, how: Failure) -> bool {
+        self.fails.contains_key(&how)
+    }
+    pub fn work(&self) -> bool {
+        self.fails.is_empty()
+    }
+    /// One more that changes something: whether the process ends at it.
+    pub fn one_more(&mut self) -> Option<Ends> {
         let due = self.ends.filter(|(left, _)| *left == 0).map(|(_, ends)| ends);
         self.ends = self.ends.filter(|(left, _)| *left > 0).map(|(left, ends)| (left - 1, ends));
-        (due, self.fails)
+        due
     }
 }
 
@@ -57,7 +74,19 @@ pub fn survives<T>(work: impl FnOnce() -> T) -> Option<T> {
 #[test]
 fn a_process_ends_at_its_call_and_once() {
     let mut calls = Calls { ends: Some((1, Ends::After)), ..Default::default() };
-    let due: Vec<bool> = (0..4).map(|_| calls.one_more().0.is_some()).collect();
+    let due: Vec<bool> = (0..4).map(|_| calls.one_more().is_some()).collect();
     assert_eq!(due, [false, true, false, false]);
     assert_eq!((survives(|| 1), survives(|| -> i32 { end_process() })), (Some(1), None));
+}
+
+#[test]
+fn calls_fail_in_two_ways_at_a_time_each_until_its_tick() {
+    let mut calls = Calls::default();
+    calls.fail(Failure::Refuses, 3);
+    calls.fail(Failure::Unreadable, 5);
+    let mut at = |tick| {
+        calls.mend(tick);
+        (calls.fails(Failure::Refuses), calls.fails(Failure::Unreadable), calls.work())
+    };
+    assert_eq!([at(2), at(3), at(5)], [(true, true, false), (false, true, false), (false, false, true)]);
 }

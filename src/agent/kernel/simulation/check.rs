@@ -20,6 +20,10 @@ pub fn at_every_tick(tick: usize, world: &Mutex<World>, nodes: &mut [Node], oper
         // Who was paused while an abort was told hears of it by its agent, or with whoever is late.
         node.told_ticks += usize::from(is_told && is_within_reach && world.stood[i].is_zero());
         node.told_late_ticks += usize::from(is_told_late && is_within_reach);
+        let is_over = node.agent.as_ref().is_some_and(|agent| agent.known.ended.is_some());
+        let opens = !world.calls[i].fails(Failure::Refuses) && !world.is_paused(i);
+        node.over_ticks = if is_over && opens { node.over_ticks + 1 } else { 0 };
+        assert!(!world.left[i] || world.tables[i].is_none(), "node {i} is armed beside a table of an earlier run");
         if !world.cuts(i) {
             continue;
         }
@@ -27,6 +31,7 @@ pub fn at_every_tick(tick: usize, world: &Mutex<World>, nodes: &mut [Node], oper
         assert!(!world.stopped[i], "node {i} is cut after an abort or a heal packet");
         assert!(node.told_ticks < STOPS_TICKS, "node {i} is cut, and for two seconds an abort could be told to it");
         assert!(node.told_late_ticks < STOPS_TICKS, "node {i} is cut after the deadline, and could be told");
+        assert!(node.over_ticks < STOPS_TICKS, "node {i} is cut, and its agent's part has been over for two seconds");
         // A clock that is stepped back begins a window anew, and never moves the gate.
         let most = if node.was_stepped { node.lasts() } else { node.is_cut_for() };
         assert!(node.cut_for <= most + 2 * TICK, "node {i} is cut for {:?}", node.cut_for);
@@ -48,13 +53,13 @@ pub fn at_every_tick(tick: usize, world: &Mutex<World>, nodes: &mut [Node], oper
 
 /// Whether what a node says is so, of a table that is there, with windows or without, and of one that is not. Where its agent can't look,
 /// it says nothing of the kernel and what it said last of itself; of a table that has just gone without a word it may still speak.
-pub fn is_so(says: &NodeRecordStatus, table: Option<bool>, fails: Option<Failure>) -> bool {
-    let has_gone = fails.is_some() && table.is_none();
-    match (says.phase, fails) {
-        (_, Some(Failure::Unreadable)) => says.kernel.is_none(),
-        (Some(Armed), _) => has_gone || table == Some(false),
-        (Some(Loaded), _) => has_gone || table == Some(true),
-        (Some(Healed | Aborted | Unfit) | None, _) => table.is_none(),
+pub fn is_so(says: &NodeRecordStatus, table: Option<bool>, calls: &Calls) -> bool {
+    let has_gone = !calls.work() && table.is_none();
+    match says.phase {
+        _ if calls.fails(Failure::Unreadable) => says.kernel.is_none(),
+        Some(Armed) => has_gone || table == Some(false),
+        Some(Loaded) => has_gone || table == Some(true),
+        Some(Healed | Aborted | Unfit) | None => table.is_none(),
     }
 }
 

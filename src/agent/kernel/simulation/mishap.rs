@@ -17,7 +17,7 @@ pub enum Mishap {
         ends: Ends,
         with_node: bool,
     },
-    /// What is asked of this node's kernel fails for so many ticks.
+    /// What is asked of this node's kernel fails for so many ticks, beside other ways in which it does.
     KernelFails(usize, Failure, usize),
     /// This node's disk takes nothing for so many ticks.
     DiskFull(usize, usize),
@@ -62,7 +62,7 @@ pub fn any_mishap() -> impl Strategy<Value = (usize, Mishap)> {
     let what = prop_oneof![
         4 => node().prop_map(Mishap::Kill),
         1 => node().prop_map(Mishap::Reboot),
-        4 => (node(), 0..5_usize, ends, any::<bool>())
+        4 => (node(), 0..6_usize, ends, any::<bool>())
             .prop_map(|(node, calls, ends, with_node)| Mishap::EndAt { node, calls, ends, with_node }),
         2 => (node(), failure, 1..40_usize)
             .prop_map(|(node, failure, ticks)| Mishap::KernelFails(node, failure, ticks)),
@@ -97,8 +97,7 @@ impl Mishap {
                 world.lock().unwrap().calls[node].ends = Some((calls, ends));
             }
             Mishap::KernelFails(node, failure, ticks) => {
-                nodes[node].fails_until = tick + ticks;
-                world.lock().unwrap().calls[node].fails = Some(failure);
+                world.lock().unwrap().calls[node].fail(failure, tick + ticks);
             }
             Mishap::DiskFull(node, ticks) => nodes[node].fill_disk(tick + ticks),
             Mishap::Pause(node, ticks) => world.lock().unwrap().pause(node, ticks * TICK),

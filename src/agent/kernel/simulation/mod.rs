@@ -52,6 +52,7 @@ const ARM_DEADLINE: Duration = Duration::from_secs(30);
 const HOUR: i64 = 3600;
 const UID: &str = "u1";
 const TABLE: &str = "rackpartition-own";
+const LEFT: &str = "rackpartition-left";
 /// Random sequences, and where they come from.
 const CASES: u32 = 200;
 const SEED: u64 = 2027;
@@ -157,6 +158,39 @@ fn wherever_a_process_ends_its_node_is_cut_no_longer_and_armed_no_more() {
             simulate(TOGETHER, &[end, no_packets, abort]);
         }
     }
+}
+
+/// Whatever becomes of the call that removes it, or of the look for it. It is on the second node.
+#[test]
+fn what_an_earlier_run_left_goes_before_its_node_is_armed() {
+    let fails = |failure| (0, Mishap::KernelFails(1, failure, 20));
+    let ends_at = |ends| (0, Mishap::EndAt { node: 1, calls: 0, ends, with_node: false });
+    let (refuses, unreadable) = (fails(Failure::Refuses), fails(Failure::Unreadable));
+    for mishap in [refuses, unreadable, ends_at(Ends::Before), ends_at(Ends::After)] {
+        let (operator, nodes) = simulate(TOGETHER, &[mishap]);
+        assert_eq!((operator.phase(), nodes[1].said.phase), (Phase::Done, Some(Healed)), "{mishap:?}");
+    }
+    // Removed without a word, and so is arming.
+    let (operator, _) = simulate(TOGETHER, &[fails(Failure::Silent)]);
+    assert_eq!(operator.phase(), Phase::Refused);
+}
+
+/// It hears of an abort while its kernel refuses everything, and no packet reaches it. Another process takes over in mid-cut, to which
+/// nobody speaks, and which can't look at its table.
+#[test]
+fn a_node_whose_part_is_over_is_opened_though_nobody_can_look_at_its_table() {
+    let (_, nodes) = simulate(
+        TOGETHER,
+        &[
+            (0, Mishap::NoPackets(0)),
+            (30, Mishap::KernelFails(0, Failure::Refuses, 30)),
+            (32, Mishap::Abort),
+            (42, Mishap::Kill(0)),
+            (45, Mishap::KernelFails(0, Failure::Unreadable, 200)),
+        ],
+    );
+    // From tick 41 until the kernel takes what it is asked again, at tick 60.
+    assert!((Duration::from_secs(4)..Duration::from_secs(6)).contains(&nodes[0].cut_for), "{:?}", nodes[0].cut_for);
 }
 
 /// Of whichever kind, while it arms, loads, is aborted or heals.

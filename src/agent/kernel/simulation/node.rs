@@ -22,7 +22,6 @@ pub struct Node {
     /// By so many ticks, until then.
     pub late_by: usize,
     pub mute_until: usize,
-    pub fails_until: usize,
     full_until: usize,
     /// Its disk ever took nothing: what it forgot it can't tell.
     pub was_full: bool,
@@ -37,6 +36,8 @@ pub struct Node {
     /// For so many ticks in which this node was within reach somebody was there to tell it of an abort, and of the deadline.
     pub told_ticks: usize,
     pub told_late_ticks: usize,
+    /// For so many ticks on end its agent's part has been over, and the kernel would have opened it.
+    pub over_ticks: usize,
     pub was_stepped: bool,
     /// Its wall clock was stepped and stepped back again: where nobody looked in between, that leaves no trace.
     pub put_right: bool,
@@ -62,7 +63,6 @@ impl Node {
             stale_until: 0,
             late_by: 0,
             mute_until: 0,
-            fails_until: 0,
             full_until: 0,
             was_full: false,
             ends_with_it: false,
@@ -72,6 +72,7 @@ impl Node {
             cut_for: Duration::ZERO,
             told_ticks: 0,
             told_late_ticks: 0,
+            over_ticks: 0,
             was_stepped: false,
             put_right: false,
         }
@@ -94,7 +95,8 @@ impl Node {
     pub fn go_down(&mut self, i: usize, tick: usize, world: &Mutex<World>) {
         (self.agent, self.back_at) = (None, tick + 3 * BACK_TICKS);
         self.boots += 1;
-        world.lock().unwrap().tables[i] = None;
+        let mut world = world.lock().unwrap();
+        (world.tables[i], world.left[i]) = (None, false);
     }
 
     /// The agent's process has ended in the middle of something. What it was writing is half written.
@@ -120,9 +122,7 @@ impl Node {
 
     /// What was to fail until this tick works again.
     pub fn mend(&mut self, i: usize, tick: usize, world: &Mutex<World>) {
-        if self.fails_until == tick {
-            world.lock().unwrap().calls[i].fails = None;
-        }
+        world.lock().unwrap().calls[i].mend(tick);
         if self.full_until == tick {
             // Nothing is there at the very first tick.
             let _ = fs::remove_dir(self.next_state());
@@ -202,15 +202,15 @@ impl Node {
         agent.journal.observe(SpanKind::Probe, Moment { boot_us, wall: MicroTime(now) }, seen);
         let says = agent.journal.status();
         let mut world = world.lock().unwrap();
-        let fails = world.calls[i].fails;
+        let works = world.calls[i].work();
         if self.order.abort.is_some() && !self.knows_of_abort {
-            (self.knows_of_abort, self.tells_since) = (true, fails.is_none().then_some(tick));
+            (self.knows_of_abort, self.tells_since) = (true, works.then_some(tick));
         }
-        if self.order.abort.is_some() && fails.is_none() {
+        if self.order.abort.is_some() && works {
             world.stopped[i] = true;
         }
         let table = world.tables[i].as_ref().map(|t| !t.windows.is_empty());
-        let is_so = check::is_so(&says, table, fails);
+        let is_so = check::is_so(&says, table, &world.calls[i]);
         assert!(is_so, "tick {tick}: node {i} says {:?} of {:?}, and its table is {table:?}", says.phase, says.kernel);
         if hears && tick >= self.mute_until && !world.cuts(i) {
             self.said = says;

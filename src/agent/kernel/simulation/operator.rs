@@ -15,9 +15,10 @@ pub struct Operator {
     pub is_to_end: bool,
     /// What the object asked of agents at each tick.
     pub orders: Vec<Order>,
-    /// By how much its wall clock is ahead, and was when this process first saw the schedule.
+    /// By how much its wall clock is ahead.
     ahead: SignedDuration,
-    first_ahead: Option<SignedDuration>,
+    /// When this process first saw the schedule.
+    seen: course::steady::Seen,
     /// It has ever gone by a wrong time.
     pub was_wrong: bool,
     away_until: usize,
@@ -46,7 +47,7 @@ impl Operator {
             is_to_end: false,
             orders: Vec::new(),
             ahead: SignedDuration::ZERO,
-            first_ahead: None,
+            seen: course::steady::Seen::new(),
             was_wrong: false,
             away_until: 0,
             writes_from: 0,
@@ -73,21 +74,20 @@ impl Operator {
 
     /// Its process is gone until this tick, and the next one has seen nothing.
     pub fn go_away(&mut self, until: usize) {
-        (self.away_until, self.first_ahead) = (until, None);
+        (self.away_until, self.seen) = (until, course::steady::Seen::new());
     }
 
     pub fn step_clock(&mut self, by: SignedDuration) {
         self.ahead += by;
     }
 
-    /// The time it goes by: of its wall clock, as that was when this process first saw the schedule (`operator/steady.rs`).
+    /// The time it goes by (`operator/steady.rs`). It runs on a machine that never stands still.
     fn time(&mut self, now: Timestamp) -> Timestamp {
-        let ahead = match self.cut_at() {
-            Some(_) => *self.first_ahead.get_or_insert(self.ahead),
-            None => self.ahead,
-        };
-        self.was_wrong |= !ahead.is_zero();
-        now + ahead
+        let wall = now + self.ahead;
+        let moment = Moment { boot_us: now.as_microsecond(), wall: MicroTime(wall) };
+        let time = self.cut_at().map_or(wall, |cut_at| self.seen.now(cut_at, &moment));
+        self.was_wrong |= time != now;
+        time
     }
 
     /// Somebody sets what is to end the run.

@@ -20,6 +20,8 @@ pub struct World {
     paused_until: [Duration; NODES],
     pub stood: [Duration; NODES],
     pub tables: [Option<Table>; NODES],
+    /// A table of an earlier run is on this node.
+    pub left: [bool; NODES],
     /// How often each was armed.
     pub armed: [usize; NODES],
     /// What becomes of what agents ask of each node's kernel.
@@ -41,6 +43,7 @@ impl World {
             paused_until: [Duration::ZERO; NODES],
             stood: [Duration::ZERO; NODES],
             tables: Default::default(),
+            left: [false, true, false],
             armed: [0; NODES],
             calls: Default::default(),
             packets_take: [Some(Duration::ZERO); NODES],
@@ -127,31 +130,32 @@ impl Kernel {
         &self,
         change: impl FnOnce(&mut World, usize) -> Result<T, netfilter::Error>,
     ) -> Result<T, netfilter::Error> {
-        let (ends, fails) = self.world().calls[self.node].one_more();
+        let ends = self.world().calls[self.node].one_more();
         if let Some(Ends::Before) = ends {
             end_process();
         }
-        let done = match fails {
-            Some(Failure::Refuses) => Err(netfilter::Error::NotPermitted),
-            _ => change(&mut self.world(), self.node),
+        let done = match self.fails(Failure::Refuses) {
+            true => Err(netfilter::Error::NotPermitted),
+            false => change(&mut self.world(), self.node),
         };
         if let Some(Ends::After) = ends {
             end_process();
         }
-        match fails {
-            Some(Failure::Silent) => {
-                Err(netfilter::Error::Silence { what: "a transaction", patience: Duration::from_secs(5) })
-            }
-            _ => done,
+        match self.fails(Failure::Silent) {
+            true => Err(netfilter::Error::Silence { what: "a transaction", patience: Duration::from_secs(5) }),
+            false => done,
         }
+    }
+
+    fn fails(&self, how: Failure) -> bool {
+        self.world().calls[self.node].fails(how)
     }
 
     /// A call that only looks.
     fn look<T>(&self, look: impl FnOnce(&World, usize) -> T) -> Result<T, netfilter::Error> {
-        let world = self.world();
-        match world.calls[self.node].fails {
-            Some(Failure::Unreadable) => Err(netfilter::Error::Restless { what: "the rules" }),
-            _ => Ok(look(&world, self.node)),
+        match self.fails(Failure::Unreadable) {
+            true => Err(netfilter::Error::Restless { what: "the rules" }),
+            false => Ok(look(&self.world(), self.node)),
         }
     }
 }
@@ -184,14 +188,20 @@ impl Firewall for Kernel {
             own.map(|t| t.gate = None).ok_or(netfilter::Error::NoTable { table: table.into() })
         })
     }
-    fn remove(&mut self, _: &str) -> Result<(), netfilter::Error> {
+    fn remove(&mut self, table: &str) -> Result<(), netfilter::Error> {
         self.change(|world, node| {
-            world.tables[node] = None;
+            match table {
+                TABLE => world.tables[node] = None,
+                _ => world.left[node] = false,
+            }
             Ok(())
         })
     }
     fn tables(&mut self) -> Result<Vec<String>, netfilter::Error> {
-        self.look(|world, node| world.tables[node].iter().map(|_| TABLE.to_owned()).collect())
+        self.look(|world, node| {
+            let (own, left) = (world.tables[node].is_some().then_some(TABLE), world.left[node].then_some(LEFT));
+            own.into_iter().chain(left).map(str::to_owned).collect()
+        })
     }
     fn state(&mut self, _: &str) -> Result<Option<TableState>, netfilter::Error> {
         self.look(|world, node| {
