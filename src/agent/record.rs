@@ -231,11 +231,9 @@ mod tests {
     fn a_record_of_this_name_is_an_agents_own_by_run_node_and_observer() {
         let own = NodeRecordSpec::new("isolate", "u1", "rack-w1", Observer::Agent);
         assert!(is_own(&own.clone(), &own));
-        for (uid, node, observer) in [
-            ("u0", "rack-w1", Observer::Agent),
-            ("u1", "w1", Observer::Agent),
-            ("u1", "rack-w1", Observer::Operator),
-        ] {
+        for (uid, node, observer) in
+            [("u0", "rack-w1", Observer::Agent), ("u1", "w1", Observer::Agent), ("u1", "rack-w1", Observer::Operator)]
+        {
             assert!(!is_own(&NodeRecordSpec::new("isolate", uid, node, observer), &own), "{uid} {node}");
         }
     }

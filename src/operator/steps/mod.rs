@@ -39,6 +39,9 @@ pub enum Error {
     PlanGone { run: String },
 }
 
+/// HTTP: another version is there.
+const CONFLICT: u16 = 409;
+
 impl Error {
     /// Whether the API understood and said no: permissions, quotas, a plan too large for an object. Not where it asks to try again.
     pub fn is_refusal(&self) -> bool {
@@ -46,7 +49,6 @@ impl Error {
             return false;
         };
         const TIMEOUT: u16 = 408;
-        const CONFLICT: u16 = 409;
         const TOO_MANY: u16 = 429;
         matches!(&**source, kube::Error::Api(answer)
             if (400..500).contains(&answer.code) && ![TIMEOUT, CONFLICT, TOO_MANY].contains(&answer.code))
@@ -56,7 +58,7 @@ impl Error {
     /// whose connection broke, may yet be made.
     pub fn is_unwritten(&self) -> bool {
         let is_conflict = matches!(self, Error::Api { source, .. }
-            if matches!(&**source, kube::Error::Api(answer) if answer.is_conflict()));
+            if matches!(&**source, kube::Error::Api(answer) if answer.code == CONFLICT));
         self.is_refusal() || is_conflict
     }
 
