@@ -16,7 +16,7 @@ mod report;
 use anyhow::Context;
 use figure::Figure;
 use journal::{Run, Size};
-use rackpartition::judge::judge;
+use rackpartition::{api::FindingResult, judge::judge};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{fs, path::Path, process::Command, time::Instant};
@@ -88,6 +88,10 @@ fn main() -> anyhow::Result<()> {
 
 fn measure(case: &Case) -> anyhow::Result<Measured> {
     let run = Run::new(case.size);
+    // A check that gave up early would be measured as fast.
+    let open = judge(&run.evidence()).findings.into_iter().filter(|f| f.result > FindingResult::Noted);
+    let open: Vec<String> = open.map(|f| format!("{:?} {}: {}; {}", f.check, f.subject, f.observed, f.evidence)).collect();
+    anyhow::ensure!(open.is_empty(), "not as predicted: {}", open.join("\n"));
     let (mut findings, mut verdict) = (0, String::new());
     let seconds = (0..case.rounds).map(|_| {
         let start = Instant::now();
