@@ -90,7 +90,8 @@ fn measure(case: &Case) -> anyhow::Result<Measured> {
     let run = Run::new(case.size);
     // A check that gave up early would be measured as fast.
     let open = judge(&run.evidence()).findings.into_iter().filter(|f| f.result > FindingResult::Noted);
-    let open: Vec<String> = open.map(|f| format!("{:?} {}: {}; {}", f.check, f.subject, f.observed, f.evidence)).collect();
+    let open: Vec<String> =
+        open.map(|f| format!("{:?} {}: {}; {}", f.check, f.subject, f.observed, f.evidence)).collect();
     anyhow::ensure!(open.is_empty(), "not as predicted: {}", open.join("\n"));
     let (mut findings, mut verdict) = (0, String::new());
     let seconds = (0..case.rounds).map(|_| {
