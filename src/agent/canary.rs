@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use std::time::Duration;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 
 /// Between two writes, if they are answered sooner.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -36,9 +36,7 @@ pub async fn sing(own: OwnServer, route: Route, journal: Journal) {
         let params = PatchParams::apply(MANAGER).force();
         let spec = json!({"holderIdentity": own.node, "renewTime": MicroTime(jiff::Timestamp::now())});
         let lease = Patch::Apply(own.lease(&name, spec));
-        let look = Look::begin();
-        let answer = timeout(DEADLINE, leases.patch(&name, &params, &lease)).await.ok();
-        let answer = answer.filter(|_| !look.was_held(DEADLINE));
+        let answer = Look::within(DEADLINE, leases.patch(&name, &params, &lease)).await;
         let state = fate(answer.as_ref());
         if state != "acknowledged" {
             connection.hang_up();

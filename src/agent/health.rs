@@ -97,9 +97,9 @@ async fn watch(component: Component, journal: Journal) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
+        let look = Look::begin();
         // The client tells of every failed connection in the log, and most nodes have nothing there. Where something is, it
         // would tell of every connection without a request.
-        let look = Look::begin();
         let answer = match is_up {
             true => ask_all(&client, component.paths).await,
             false => match listens(component.address).await {

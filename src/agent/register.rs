@@ -148,9 +148,7 @@ pub async fn keep(own: OwnServer, route: Route, journal: Journal) {
         }
         let version = book.held.as_ref().map(|held| held.version.clone());
         let (number, register) = book.write();
-        let look = Look::begin();
-        let answer = timeout(DEADLINE, write(&leases, &own, &name, version, &register)).await.ok();
-        let answer = answer.filter(|_| !look.was_held(DEADLINE));
+        let answer = Look::within(DEADLINE, write(&leases, &own, &name, version, &register)).await;
         let (at, state) = (now(), fate(answer.as_ref()));
         journal.observe(SpanKind::Register, at.clone(), book.tell(number, state, why(answer.as_ref())));
         // It is there when it should not be, in another version, or not at all.

@@ -7,7 +7,7 @@ use super::{
     node::TOLERANCE,
     pairs::seen_by,
     pods::reader,
-    timeline::{Seen, Track, longest_hole},
+    timeline::{Seen, Track, before_cut, longest_hole},
 };
 use crate::{
     api::{Check, Finding, FindingResult, SpanKind},
@@ -43,8 +43,7 @@ fn judged(case: &Case<'_>, server: &ApiServerForecast) -> Result<Said, String> {
 fn readiness(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast, slack: Slack) -> Result<Said, String> {
     let (heal, node) = (case.timeline.heal, track.node);
     let spans = track.series(SpanKind::Health, COMPONENT);
-    let before = spans.iter().rfind(|s| s.from <= 0.0);
-    let before = before.ok_or_else(|| format!("{node}: its API server was not seen before the cut"))?;
+    let before = before_cut(spans).ok_or_else(|| format!("{node}: its API server was not seen before the cut"))?;
     if !before.is("ok") {
         // One that tells nobody without a token says 401.
         let said = before.span.detail.as_deref().map_or(String::new(), |d| format!(" ({d})"));
@@ -77,16 +76,21 @@ fn readiness(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast, sla
     })
 }
 
-/// Whether and when its container ended while the cut lasted, by the container runtime.
-fn restart(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast, slack: Slack) -> Said {
-    let heal = case.timeline.heal;
-    let own = |s: &&Seen<'_>| {
+/// Its container that was the first to end while the cut lasted, by the container runtime.
+pub fn first_end<'c, 'a>(case: &Case<'_>, track: &'c Track<'a>) -> Option<&'c Seen<'a>> {
+    let is_own = |s: &&Seen<'_>| {
         let subject = s.span.subject.as_str();
         subject.starts_with("kube-system/kube-apiserver-") && subject.ends_with("/kube-apiserver")
     };
-    let in_the_cut = |s: &&Seen<'_>| !s.is("running") && s.to > 0.0 && s.to <= heal;
-    let ended = track.of_kind(SpanKind::Container).filter(own).filter(in_the_cut);
-    let Some(first) = ended.min_by(|a, b| a.to.total_cmp(&b.to)) else {
+    let in_the_cut = |s: &&Seen<'_>| !s.is("running") && s.to > 0.0 && s.to <= case.timeline.heal;
+    let ended = track.of_kind(SpanKind::Container).filter(is_own).filter(in_the_cut);
+    ended.min_by(|a, b| a.to.total_cmp(&b.to))
+}
+
+/// Whether and when it was started anew while the cut lasted.
+fn restart(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast, slack: Slack) -> Said {
+    let heal = case.timeline.heal;
+    let Some(first) = first_end(case, track) else {
         let unread = reader(&case.timeline, track.node).err();
         return match (server.restarted, unread) {
             // Either would be as predicted.

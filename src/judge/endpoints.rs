@@ -8,7 +8,7 @@ use super::{
     heal_damage::LOOK,
     node::TOLERANCE,
     pods::{Gone, is_active},
-    timeline::{Seen, Track, longest_hole},
+    timeline::{Seen, Track, before_cut, longest_hole},
 };
 use crate::{
     api::{
@@ -59,7 +59,7 @@ fn of_side(case: &Case<'_>, nodes: &[&EndpointsForecast], followed: &[&Pod]) -> 
         for pod in followed.iter().filter(|p| p.node == node.node && node.pods.contains(&p.subject())) {
             looked_at += 1;
             let spans = track.series(SpanKind::Endpoint, &pod.subject());
-            match before(spans) {
+            match before_cut(spans) {
                 // No Service selects it.
                 Some(before) if before.is(ENDPOINT_NONE) => {}
                 Some(before) if !is_there(before) => unready.push(not_ready(track, before)),
@@ -183,7 +183,7 @@ fn server_due(case: &Case<'_>, operator: &Track<'_>, server: &ServiceForecast) -
 /// With what was not seen.
 fn judged(case: &Case<'_>, track: &Track<'_>, spans: &[Seen<'_>], expected: &Expected<'_>) -> Result<Said, String> {
     let (heal, name) = (case.timeline.heal, expected.name);
-    let before = before(spans);
+    let before = before_cut(spans);
     let before = before.ok_or_else(|| format!("operator: the endpoints of {name} were not seen before the cut"))?;
     if !is_there(before) {
         return Err(not_ready(track, before));
@@ -211,12 +211,7 @@ fn judged(case: &Case<'_>, track: &Track<'_>, spans: &[Seen<'_>], expected: &Exp
     Ok(Said::new(left.result.max(back.result), observed, evidence).tolerating(slack.to_string()))
 }
 
-/// What was last seen before the cut.
-fn before<'s, 'a>(spans: &'s [Seen<'a>]) -> Option<&'s Seen<'a>> {
-    spans.iter().rfind(|s| s.from <= 0.0)
-}
-
-fn is_there(seen: &Seen<'_>) -> bool {
+pub fn is_there(seen: &Seen<'_>) -> bool {
     seen.is(ENDPOINT_READY) || seen.is(ENDPOINT_PARTLY)
 }
 

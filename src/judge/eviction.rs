@@ -5,7 +5,7 @@ use super::{
     cite::{cite, some, when},
     node::TOLERANCE,
     pods::Gone,
-    timeline::{Seen, Track, longest_hole},
+    timeline::{Seen, Track, before_cut, longest_hole},
 };
 use crate::{
     api::{Check, Finding, FindingResult, Window},
@@ -105,7 +105,7 @@ fn deletion<'c, 'a>(case: &'c Case<'a>, pod: &Pod, due: f64) -> Result<Deletion<
     let subject = pod.subject();
     let api = case.pods.api_pod(&pod.uid);
     let seen = api.map_or(&[][..], |p| p.seen.as_slice());
-    let Some(before) = seen.iter().rfind(|s| s.from <= 0.0) else {
+    let Some(before) = before_cut(seen) else {
         return Err(format!("operator: pod {subject} was not seen before the cut"));
     };
     let is_deleted = |s: &&Seen<'_>| s.span.state.ends_with("/Terminating");

@@ -6,7 +6,7 @@ use super::{
     leadership,
     lease_history::counts,
     lease_renewal::Renewal,
-    timeline::{Seen, Track, longest_unknown},
+    timeline::{Seen, Track, before_cut, longest_unknown},
 };
 use crate::{
     api::{Check, Finding, FindingResult, Prospect, Side, SpanKind},
@@ -64,7 +64,7 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
 fn history<'c, 'a>(case: &'c Case<'a>, lease: &LeaseForecast) -> Result<(&'c Track<'a>, &'c [Seen<'a>]), String> {
     let track = case.operator()?;
     let spans = track.series(SpanKind::Lease, &lease.lease.subject());
-    let before = spans.iter().rfind(|s| s.from <= 0.0).ok_or("operator: the Lease was not seen before the cut")?;
+    let before = before_cut(spans).ok_or("operator: the Lease was not seen before the cut")?;
     if !before.is(&lease.lease.holder) {
         return Err(format!("{}: it had moved between the plan and the cut", cite(track, before)));
     }

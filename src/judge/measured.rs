@@ -15,7 +15,7 @@ pub use reasons::{Unmeasured, unmeasured};
 
 use super::{
     Case, Evidence, MAX_UNWATCHED,
-    timeline::{Seen, Track, longest_hole},
+    timeline::{Seen, Track, before_cut, longest_hole},
 };
 use crate::api::{Bounds, Check, SpanKind, Window};
 
@@ -125,8 +125,7 @@ impl Ruler<'_, '_> {
         subject: &str,
         well: impl Fn(&Seen<'_>) -> bool,
     ) -> Option<Value> {
-        let spans = track.series(kind, subject);
-        spans.iter().rfind(|s| s.from <= 0.0).filter(|s| well(s))?;
+        let spans = well_before(track, kind, subject, &well)?;
         let at = spans.iter().position(|s| s.from > 0.0 && s.from <= self.heal && !well(s))?;
         Some(first_seen(spans, at))
     }
@@ -139,8 +138,7 @@ impl Ruler<'_, '_> {
         subject: &str,
         well: impl Fn(&Seen<'_>) -> bool,
     ) -> Option<Value> {
-        let spans = track.series(kind, subject);
-        spans.iter().rfind(|s| s.from <= 0.0).filter(|s| well(s))?;
+        let spans = well_before(track, kind, subject, &well)?;
         let at = spans.iter().position(|s| s.to >= self.heal && well(s))?;
         Some(first_seen(spans, at).after(self.heal))
     }
@@ -153,8 +151,7 @@ impl Ruler<'_, '_> {
         subject: &str,
         well: impl Fn(&Seen<'_>) -> bool,
     ) -> Option<Value> {
-        let spans = track.series(kind, subject);
-        spans.iter().rfind(|s| s.from <= 0.0).filter(|s| well(s))?;
+        let spans = well_before(track, kind, subject, &well)?;
         let whole = || self.is_looked_at(spans, self.heal).then(|| self.to_the_heal());
         self.lost(track, kind, subject, well).or_else(whole)
     }
@@ -173,6 +170,17 @@ impl Ruler<'_, '_> {
     fn all_through(&self) -> (Bounds, Window) {
         (Bounds::Throughout, window_to(self.heal))
     }
+}
+
+/// The series of something that was well before the cut.
+fn well_before<'t, 'a>(
+    track: &'t Track<'a>,
+    kind: SpanKind,
+    subject: &str,
+    well: impl Fn(&Seen<'_>) -> bool,
+) -> Option<&'t [Seen<'a>]> {
+    let spans = track.series(kind, subject);
+    before_cut(spans).filter(|s| well(s)).map(|_| spans)
 }
 
 /// When what one span says was first seen. Nobody looked since the one before it.

@@ -3,7 +3,7 @@
 use super::{
     Case, MAX_UNWATCHED, Said,
     cite::{cite, some, when},
-    timeline::{Seen, Track, longest_unknown, unchanged},
+    timeline::{Seen, Track, before_cut, longest_unknown, unchanged},
 };
 use crate::{
     api::{Check, Finding, FindingResult, Prospect, SINCE, Side, SpanKind, Window},
@@ -37,10 +37,7 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
 fn history<'c, 'a>(case: &'c Case<'a>, node: &str) -> Result<(&'c Track<'a>, &'c [Seen<'a>]), String> {
     let track = case.operator()?;
     let spans = track.series(SpanKind::Node, node);
-    let before = spans
-        .iter()
-        .rfind(|s| s.from <= 0.0)
-        .ok_or_else(|| format!("operator: node {node} was not seen before the cut"))?;
+    let before = before_cut(spans).ok_or_else(|| format!("operator: node {node} was not seen before the cut"))?;
     if !before.is("True") {
         return Err(format!("{}: it was not Ready before the cut", cite(track, before)));
     }

@@ -10,7 +10,7 @@ use super::{
     depth::at_least,
     milestones::Step,
     pods::{ApiPod, Gone},
-    timeline::{Seen, Track},
+    timeline::{Seen, Track, before_cut},
 };
 use crate::{
     api::{CLUSTER_UNREAD, SpanKind},
@@ -54,7 +54,7 @@ fn is_ready(seen: &Seen<'_>) -> bool {
 /// # Errors
 /// Where one of the cut side was not seen before.
 fn ready_at_the_cut(case: &Case<'_>, owner: &WorkloadForecast) -> Result<usize, String> {
-    let last = |pod: &Pod| case.pods.api_pod(&pod.uid).and_then(|p| p.seen.iter().rfind(|s| s.from <= 0.0));
+    let last = |pod: &Pod| case.pods.api_pod(&pod.uid).and_then(|p| before_cut(&p.seen));
     if let Some(unseen) = owner.pods.iter().find(|pod| last(pod).is_none()) {
         return Err(format!("operator: pod {} was not seen before the cut", unseen.subject()));
     }

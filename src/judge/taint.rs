@@ -4,7 +4,7 @@ use super::{
     Case, MAX_UNWATCHED, Said,
     cite::{cite, when},
     node::TOLERANCE,
-    timeline::{Seen, longest_hole},
+    timeline::{Seen, before_cut, longest_hole},
 };
 use crate::{
     api::{Check, Finding, FindingResult, SpanKind},
@@ -42,7 +42,7 @@ fn too_many(case: &Case<'_>, nodes: &[&NodeForecast]) -> Vec<Said> {
     let is_tainted = |s: &Seen<'_>| s.span.state.contains(UNREACHABLE);
     let first_taint = |node: &NodeForecast| {
         let spans = track.series(SpanKind::Taint, &node.node);
-        let before = spans.iter().rfind(|s| s.from <= 0.0)?;
+        let before = before_cut(spans)?;
         let taint = spans.iter().find(|s| is_tainted(s))?;
         (!is_tainted(before) && taint.from > 0.0 && taint.from <= until).then_some(taint)
     };
@@ -66,7 +66,7 @@ fn tainted(case: &Case<'_>, node: &NodeForecast) -> Said {
         Err(why) => return Said::open(why),
     };
     let (heal, spans) = (case.timeline.heal, track.series(SpanKind::Taint, &node.node));
-    match spans.iter().rfind(|s| s.from <= 0.0) {
+    match before_cut(spans) {
         None => return Said::open(format!("operator: the taints of {} were not seen before the cut", node.node)),
         Some(before) if before.span.state.contains(UNREACHABLE) => {
             return Said::open(format!("{}: before the cut", cite(track, before)));

@@ -172,6 +172,11 @@ pub fn within(times: impl IntoIterator<Item = (f64, f64)>, edge: f64) -> Vec<(f6
     times.into_iter().map(|(from, to)| (from + edge, to - edge)).filter(|(from, to)| from < to).collect()
 }
 
+/// What was last seen before the cut.
+pub fn before_cut<'s, 'a>(spans: &'s [Seen<'a>]) -> Option<&'s Seen<'a>> {
+    spans.iter().rfind(|s| s.from <= 0.0)
+}
+
 /// The longest time between `from` and `to` of which no span says anything, seconds.
 pub fn longest_hole<'s, 'a: 's>(spans: impl IntoIterator<Item = &'s Seen<'a>>, from: f64, to: f64) -> f64 {
     longest_hole_at(spans, from, to).1

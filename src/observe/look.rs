@@ -3,6 +3,7 @@
 use super::now;
 use crate::api::Moment;
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// A look that has begun.
 ///
@@ -19,6 +20,13 @@ impl Look {
 
     pub fn begin() -> Self {
         Look { begun: now() }
+    }
+
+    /// What comes within the deadline; nothing as well where this process was held meanwhile.
+    pub async fn within<T>(deadline: Duration, answer: impl Future<Output = T>) -> Option<T> {
+        let look = Look::begin();
+        let answer = timeout(deadline, answer).await.ok();
+        answer.filter(|_| !look.was_held(deadline))
     }
 
     pub fn begun(&self) -> &Moment {

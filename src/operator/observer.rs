@@ -26,7 +26,7 @@ use std::{
 use tokio::{
     sync::watch,
     task::{JoinSet, spawn_blocking},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval},
 };
 
 const WRITE_PERIOD: Duration = Duration::from_secs(3);
@@ -227,14 +227,13 @@ pub fn every(period: Duration) -> tokio::time::Interval {
 
 /// Awaits one look within the deadline. A failed one leaves a gap in the record, which the judge sees.
 pub async fn look<T>(what: &str, answer: impl Future<Output = kube::Result<T>>) -> Option<T> {
-    let look = Look::begin();
-    match timeout(LOOK_DEADLINE, answer).await {
-        Ok(Ok(seen)) => Some(seen).filter(|_| !look.was_held(LOOK_DEADLINE)),
-        Ok(Err(error)) => {
+    match Look::within(LOOK_DEADLINE, answer).await {
+        Some(Ok(seen)) => Some(seen),
+        Some(Err(error)) => {
             tracing::debug!(%error, what, "failed to look");
             None
         }
-        Err(_) => {
+        None => {
             tracing::debug!(what, "failed to look in time");
             None
         }

@@ -4,11 +4,12 @@ use super::{Measured, Ruler, Value, first_seen, window_to};
 use crate::{
     api::{Bounds, Check, Prospect, SpanKind, Window},
     judge::{
+        api_server::first_end,
         api_writable::longest_gap,
         etcd::BEFORE_HEAL,
         pairs::seen_by,
         stale_read::cache_behind,
-        timeline::{Seen, Track},
+        timeline::{Seen, Track, before_cut},
         tried::LOCAL_CANARY,
     },
     predict::{ApiForecast, ApiServerForecast, Certainty, EtcdForecast, StaleForecast},
@@ -35,7 +36,7 @@ impl Ruler<'_, '_> {
         let spans = track.series(SpanKind::Health, "etcd");
         // One look near the heal may have been answered after it.
         let until = self.heal - self.case.edge(BEFORE_HEAL, track);
-        spans.iter().rfind(|s| s.from <= 0.0).filter(|s| s.is("ok"))?;
+        before_cut(spans).filter(|s| s.is("ok"))?;
         if until <= 0.0 || !self.is_looked_at(spans, until) {
             return None;
         }
@@ -91,13 +92,7 @@ impl Ruler<'_, '_> {
         };
         let lost = self.lost(track, SpanKind::Health, "kube-apiserver", |s| s.is("ok"));
         let unready = lost.filter(|_| server.not_ready != Certainty::MustNot);
-        let is_own = |s: &&Seen<'_>| {
-            let subject = s.span.subject.as_str();
-            subject.starts_with("kube-system/kube-apiserver-") && subject.ends_with("/kube-apiserver")
-        };
-        let has_ended = |s: &&Seen<'_>| !s.is("running") && s.to > 0.0 && s.to <= self.heal;
-        let ended = track.of_kind(SpanKind::Container).filter(is_own).filter(has_ended);
-        let ended = Value::first(ended.map(|s| Value { seconds: s.to, error: s.to_error }));
+        let ended = first_end(self.case, track).map(|s| Value { seconds: s.to, error: s.to_error });
         let ended = ended.filter(|_| server.restarted != Certainty::MustNot);
         let unready = unready.map(|at| of("not ready", server.readiness, at));
         unready.into_iter().chain(ended.map(|at| of("its container ended", server.restart, at))).collect()

@@ -2,9 +2,10 @@
 
 use super::{Measured, Ruler, Value, first_seen};
 use crate::{
-    api::{Bounds, Check, ENDPOINT_PARTLY, ENDPOINT_READY, KUBERNETES_SERVICE, SpanKind, Window},
+    api::{Bounds, Check, ENDPOINT_READY, KUBERNETES_SERVICE, SpanKind, Window},
     judge::{
         Case,
+        endpoints::is_there,
         node::{manager_start, turned},
         pods::{Gone, is_active},
         taint::UNREACHABLE,
@@ -117,8 +118,4 @@ impl Ruler<'_, '_> {
         });
         std::iter::once(left).chain(back).collect()
     }
-}
-
-fn is_there(seen: &Seen<'_>) -> bool {
-    seen.is(ENDPOINT_READY) || seen.is(ENDPOINT_PARTLY)
 }

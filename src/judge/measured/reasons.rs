@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     api::{Bounds, Check, ENDPOINT_NONE, KUBERNETES_SERVICE, Prediction, Prospect, SpanKind},
-    judge::{Case, Evidence, milestones::steps},
+    judge::{Case, Evidence, milestones::steps, timeline::before_cut},
     predict::{Certainty, LeaseForecast},
 };
 
@@ -117,7 +117,7 @@ fn is_unselected(case: &Case<'_>, _: &[Measured], line: &Prediction) -> bool {
         return false;
     }
     let nodes = case.forecast.endpoints.iter().filter(|n| pods_of(case, &n.side) == line.subject);
-    let before = |pod: &String| operator.series(SpanKind::Endpoint, pod).iter().rfind(|s| s.from <= 0.0);
+    let before = |pod: &String| before_cut(operator.series(SpanKind::Endpoint, pod));
     let seen: Vec<_> = nodes.flat_map(|n| &n.pods).filter_map(before).collect();
     !seen.is_empty() && seen.iter().all(|s| s.is(ENDPOINT_NONE))
 }
