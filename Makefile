@@ -61,5 +61,5 @@ chart: generate ## Lint the Helm chart and pack it into target/chart
 	@scripts/chart
 
 .PHONY: score
-score: generate ## Look at chart and agents with kube-score and kubeconform (SCHEMAS=folder where there is no internet)
+score: generate ## Look at chart and agents with kube-score and kubeconform
 	@scripts/score
