@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 /// The exit codes of [`rackpartition::cli`].
 const PASS: i32 = 0;
+const NOT_PASSED: i32 = rackpartition::cli::EXIT_NOT_PASSED as i32;
 const ERROR: i32 = rackpartition::cli::EXIT_ERROR as i32;
 const INCONCLUSIVE: i32 = rackpartition::cli::EXIT_INCONCLUSIVE as i32;
 const NOT_RUN: i32 = rackpartition::cli::EXIT_NOT_RUN as i32;
@@ -218,16 +219,15 @@ fn change(folder: &TempDir, path: &str, change: impl FnOnce(&mut Value)) {
     fs::write(&path, value.to_string()).unwrap();
 }
 
-fn judge(folder: &TempDir, more: &[&str]) -> Ended {
-    let mut args = vec!["judge", "--journals", folder.path().to_str().unwrap(), "-o", "json"];
-    args.extend(more);
-    call(&args)
+fn judge(journals: &Path, more: &[&str]) -> Ended {
+    let args = ["judge", "--journals", journals.to_str().unwrap(), "-o", "json"];
+    call(&[&args[..], more].concat())
 }
 
 #[test]
 fn journals_of_which_most_are_missing_are_judged_inconclusive() {
     let folder = journals();
-    let ended = judge(&folder, &[]);
+    let ended = judge(folder.path(), &[]);
     assert_eq!(ended.code, INCONCLUSIVE, "{ended:?}");
     let judgement = ended.json();
     assert_eq!(judgement["version"], "rackpartition.io/judgement/v1alpha1");
@@ -235,7 +235,7 @@ fn journals_of_which_most_are_missing_are_judged_inconclusive() {
     let findings = judgement["findings"].as_array().unwrap();
     assert!(findings.iter().any(|f| f["check"] == "FaultProven" && f["result"] == "Inconclusive"), "{judgement:#}");
     // Twice the same, whatever the time is: it comes from the files.
-    assert_eq!(judge(&folder, &[]).json(), judgement);
+    assert_eq!(judge(folder.path(), &[]).json(), judgement);
     let table = call(&["judge", "--journals", folder.path().to_str().unwrap()]);
     assert_eq!(table.code, INCONCLUSIVE);
     assert!(table.stdout.contains("isolate-active-rack: Inconclusive"), "{}", table.stdout);
@@ -247,7 +247,7 @@ fn a_run_that_was_refused_is_not_judged() {
     change(&folder, "run.json", |run| {
         run["status"] = json!({"phase": "Refused", "message": "node n1 is not Ready"});
     });
-    let ended = judge(&folder, &[]);
+    let ended = judge(folder.path(), &[]);
     assert_eq!(ended.code, NOT_RUN, "{ended:?}");
     let judgement = ended.json();
     assert_eq!((&judgement["verdict"], &judgement["findings"]), (&Value::Null, &json!([])));
@@ -258,31 +258,39 @@ fn a_run_that_was_refused_is_not_judged() {
 fn journals_that_are_not_whole_or_not_of_one_run_are_named() {
     let folder = journals();
     change(&folder, "records/agent.json", |r| r["status"]["spans"][0]["sbuject"] = json!("w1"));
-    judge(&folder, &[]).is_error(&["agent.json", "status.spans[0].sbuject: there is no such field"]);
+    judge(folder.path(), &[]).is_error(&["agent.json", "status.spans[0].sbuject: there is no such field"]);
     let folder = journals();
     change(&folder, "records/agent.json", |r| r["status"]["planHash"] = json!("abc"));
-    judge(&folder, &[]).is_error(&["agent.json", "armed the plan abc"]);
+    judge(folder.path(), &[]).is_error(&["agent.json", "armed the plan abc"]);
     let folder = journals();
     change(&folder, "run.json", |run| run["metadata"]["uid"] = json!("2"));
-    judge(&folder, &[]).is_error(&["agent.json", "uid"]);
+    judge(folder.path(), &[]).is_error(&["agent.json", "uid"]);
     let folder = journals();
     change(&folder, "records/agent.json", |r| r["spec"]["node"] = json!("nobody"));
-    judge(&folder, &[]).is_error(&["nobody", "no node of the plan"]);
+    judge(folder.path(), &[]).is_error(&["nobody", "no node of the plan"]);
     let folder = journals();
     fs::remove_file(folder.path().join("snapshot.json")).unwrap();
-    judge(&folder, &[]).is_error(&["snapshot.yaml or snapshot.json"]);
-    judge(&TempDir::new().unwrap(), &[]).is_error(&["run.yaml or run.json"]);
+    judge(folder.path(), &[]).is_error(&["snapshot.yaml or snapshot.json"]);
+    judge(TempDir::new().unwrap().path(), &[]).is_error(&["run.yaml or run.json"]);
 }
 
 #[test]
 fn a_run_is_judged_by_what_was_cut_and_by_what_is_expected_now() {
-    let (folder, other) = (journals(), tempfile::tempdir().unwrap());
-    let seed: Value = serde_json::from_str(&fs::read_to_string(folder.path().join("run.json")).unwrap()).unwrap();
-    let mut spec = seed["spec"].clone();
+    let (recorded, folder) = (file("tests/recorded/example"), tempfile::tempdir().unwrap());
+    let journals = recorded.join("journals");
+    let judged_by = |spec: &Value| judge(&journals, &["-f", run_with(&folder, spec).to_str().unwrap()]);
+    let run: Value = serde_json::from_str(&fs::read_to_string(recorded.join("spec.json")).unwrap()).unwrap();
+    let mut spec = run["spec"].clone();
+    assert_eq!(judged_by(&spec).code, PASS);
+    // No Lease moves as soon as that.
     spec["expect"] = json!({"leaderTakeover": "1s"});
-    let stricter = judge(&folder, &["-f", run_with(&other, &spec).to_str().unwrap()]);
-    assert_eq!(stricter.code, INCONCLUSIVE, "{stricter:?}");
+    let stricter = judged_by(&spec);
+    assert_eq!(stricter.code, NOT_PASSED, "{stricter:?}");
+    let judgement = stricter.json();
+    let words = "later than spec.expect.leaderTakeover";
+    let is_why = |f: &Value| f["observed"].as_str().is_some_and(|observed| observed.ends_with(words));
+    let mut violated = judgement["findings"].as_array().unwrap().iter().filter(|f| f["result"] == "Violated");
+    assert!(violated.any(is_why), "{judgement:#}");
     spec["cut"] = json!({"isolate": {"racks": ["r2"]}});
-    let another = judge(&folder, &["-f", run_with(&other, &spec).to_str().unwrap()]);
-    another.is_error(&["not the one of the plan"]);
+    judged_by(&spec).is_error(&["not the one of the plan"]);
 }

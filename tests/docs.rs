@@ -193,6 +193,19 @@ fn every_phase_is_among_the_moments() {
     }
 }
 
+/// One that `make test` does not name would pass for ever.
+#[test]
+fn every_file_of_tests_is_run() {
+    let script = read("scripts/test");
+    let words: Vec<&str> = script.split_whitespace().collect();
+    for entry in fs::read_dir(file("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().and_then(|name| name.to_str()).unwrap();
+        let is_named = words.windows(2).any(|pair| pair == ["--test", name]);
+        assert!(is_named, "scripts/test does not run tests/{name}");
+    }
+}
+
 /// Every source file below a folder.
 fn sources(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Node as KubeNode;
+use k8s_openapi::jiff::Timestamp;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use rackpartition::api::Endpoint;
+use tokio::time::timeout;
 
 use crate::cluster::{self, Files};
 use crate::configuration::configuration;
@@ -21,6 +23,9 @@ pub use crate::options::{Options, Profile};
 /// The label that says in which rack a node is.
 pub const RACK_LABEL: &str = "topology.kubernetes.io/zone";
 
+/// Longer than anything that is run in a node may take: four minutes, for a step of a runbook. An engine that hangs must not hold up
+/// whoever is to remove the cluster.
+const EXECUTED: Duration = Duration::from_secs(300);
 /// Until no process of a busy node is just being made.
 const FREEZING: Duration = Duration::from_secs(20);
 /// How long a cluster that was complete may take to show that it still is.
@@ -259,9 +264,17 @@ impl Lab {
     /// Runs a command inside a node and returns its stdout.
     ///
     /// # Errors
-    /// When it fails; the message holds its stderr.
+    /// When it fails; the message holds its stderr. When it goes on for more than five minutes; the message holds node and command.
     pub async fn exec(&self, node: &str, command: &[&str]) -> Result<String> {
-        run::text(self.engine.docker().args(["exec", node]).args(command)).await
+        self.docker(&[&["exec", node][..], command].concat()).await
+    }
+
+    /// Something of the engine's that ends soon.
+    async fn docker(&self, words: &[&str]) -> Result<String> {
+        match timeout(EXECUTED, run::text(self.engine.docker().args(words))).await {
+            Ok(ended) => ended,
+            Err(_) => bail!("`docker {}` goes on after {} s", words.join(" "), EXECUTED.as_secs()),
+        }
     }
 
     /// Freezes a node as a whole, as a machine that hangs. With control groups of version 1 runc can't while processes are being
@@ -270,17 +283,19 @@ impl Lab {
     /// # Errors
     /// When the engine does not.
     pub async fn pause(&self, node: &str) -> Result<()> {
-        let freeze = async || run::text(self.engine.docker().args(["pause", node])).await.map(|_| Ok(()));
+        let freeze = async || self.docker(&["pause", node]).await.map(|_| Ok(()));
         wait::until(&format!("{node} is frozen"), FREEZING, freeze).await
     }
 
     /// Takes a node's power away and gives it back: all its processes are killed, and its network begins anew, without routes to
-    /// other nodes' pods until [`Lab::connect_pods`].
+    /// other nodes' pods until [`Lab::connect_pods`]. Returns when it was without power, by the engine's clock, which is every node's.
     ///
     /// # Errors
     /// When the engine does not.
-    pub async fn restart(&self, node: &str) -> Result<()> {
-        run::text(self.engine.docker().args(["restart", "-t", "0", node])).await.map(drop)
+    pub async fn restart(&self, node: &str) -> Result<Timestamp> {
+        self.docker(&["restart", "-t", "0", node]).await?;
+        let ended = self.docker(&["inspect", "--format", "{{.State.FinishedAt}}", node]).await?;
+        ended.parse::<Timestamp>().with_context(|| format!("failed to understand when {node} ended: {ended}"))
     }
 
     /// Makes sure of the pod network on every node.
@@ -296,7 +311,7 @@ impl Lab {
     /// # Errors
     /// When the engine does not.
     pub async fn unpause(&self, node: &str) -> Result<()> {
-        run::text(self.engine.docker().args(["unpause", node])).await.map(drop)
+        self.docker(&["unpause", node]).await.map(drop)
     }
 
     /// Removes the cluster.

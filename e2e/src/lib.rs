@@ -26,6 +26,7 @@ mod image;
 mod kind;
 pub mod lab;
 mod leaders;
+pub mod moment;
 mod network;
 pub mod options;
 mod pods;

@@ -1,14 +1,14 @@
 //! Addresses of this node's interfaces that the plan does not know as this node's: packets from them are not cut with it.
 
-use super::journal::Journal;
+use super::{health::shorten, journal::Journal};
 use crate::{
-    api::SpanKind,
+    api::{ADDRESSES, ADDRESSES_UNREAD, SpanKind},
     fault::RunPlan,
     observe::{Observation, now},
 };
 use ipnet::IpNet;
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
-use tokio::time::sleep;
+use std::{collections::BTreeSet, io, net::IpAddr, time::Duration};
+use tokio::{task::block_in_place, time::sleep};
 
 /// More than any node has for a reason; a record is bounded.
 const MOST: usize = 64;
@@ -21,21 +21,26 @@ const PERIOD: Duration = Duration::from_secs(2);
 /// Writes down which are there, and when. Never returns.
 pub async fn watch(plan: RunPlan, node: String, journal: Journal) {
     loop {
-        for address in unknown(&plan, &node) {
-            journal.observe(SpanKind::Address, now(), Observation::new(address.to_string(), "held"));
+        // The kernel answers when nobody else changes its interfaces.
+        for seen in seen(block_in_place(|| unknown(&plan, &node))) {
+            journal.observe(SpanKind::Address, now(), seen);
         }
         sleep(PERIOD).await;
     }
 }
 
-/// Those that the plan does not give this node. None where the kernel does not tell.
-fn unknown(plan: &RunPlan, node: &str) -> Vec<IpAddr> {
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
-        tracing::warn!(%error, "failed to read this node's addresses");
-        Vec::new()
-    });
-    let all = interfaces.into_iter().filter(|i| i.name != SERVICES).map(|i| i.ip());
-    unknown_of(plan, node, all)
+/// What a look tells. Where the kernel did not, nobody knows that there are none.
+fn seen(unknown: io::Result<Vec<IpAddr>>) -> Vec<Observation> {
+    match unknown {
+        Ok(addresses) => addresses.into_iter().map(|a| Observation::new(a.to_string(), "held")).collect(),
+        Err(error) => vec![Observation::new(ADDRESSES, ADDRESSES_UNREAD).detail(shorten(&error.to_string()))],
+    }
+}
+
+/// Those that the plan does not give this node.
+fn unknown(plan: &RunPlan, node: &str) -> io::Result<Vec<IpAddr>> {
+    let all = if_addrs::get_if_addrs()?.into_iter().filter(|i| i.name != SERVICES).map(|i| i.ip());
+    Ok(unknown_of(plan, node, all))
 }
 
 fn unknown_of(plan: &RunPlan, node: &str, addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
@@ -71,6 +76,17 @@ mod tests {
         // Also one that the plan knows as somebody else's.
         assert_eq!(unknown, ["198.18.0.99", "198.18.0.100", "fd00::9"].map(|a| a.parse::<IpAddr>().unwrap()));
         // What the kernel says of this machine is at least its loopback, which is nobody's business.
-        assert!(!super::unknown(&plan, "a").iter().any(IpAddr::is_loopback));
+        assert!(!super::unknown(&plan, "a").unwrap().iter().any(IpAddr::is_loopback));
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_tell_is_no_node_without_such_addresses() {
+        let told = |unknown| {
+            let all = seen(unknown).into_iter();
+            all.map(|s| format!("{} {} {:?}", s.subject, s.state, s.detail)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(Ok(vec!["198.18.0.99".parse().unwrap()])), ["198.18.0.99 held None"]);
+        let failed = io::ErrorKind::OutOfMemory.into();
+        assert_eq!(told(Err(failed)), [r#"addresses unread Some("out of memory")"#]);
     }
 }

@@ -1,12 +1,12 @@
 //! This node's containers with their start and end times, read from the runtime every second.
 
-use super::journal::Journal;
+use super::{health::shorten, journal::Journal};
 use crate::{
-    api::{Moment, Span, SpanKind},
+    api::{CONTAINER_READ, CONTAINER_UNREAD, Moment, Span, SpanKind},
     observe::{moment_at_wall, now},
 };
 use cri::{
-    Container, ContainerState, ContainerStatus, ContainerStatusRequest, ListContainersRequest,
+    Container, ContainerState, ContainerStatus, ContainerStatusRequest, ContainerStatusResponse, ListContainersRequest,
     runtime_service_client::RuntimeServiceClient,
 };
 use jiff::Timestamp;
@@ -34,6 +34,8 @@ const LABELS: [&str; 4] =
     ["io.kubernetes.pod.namespace", "io.kubernetes.pod.name", "io.kubernetes.container.name", "io.kubernetes.pod.uid"];
 /// Characters of a container's id that people use.
 const ID_LENGTH: usize = 12;
+/// Containers at a time that are named as unread: a record is bounded, and each of them says already that not all is known.
+const MOST_UNREAD: usize = 32;
 
 /// Reads the runtime behind `socket` (a path or a `unix://` address) every second. Never returns.
 pub async fn watch(socket: &str, journal: Journal) {
@@ -47,7 +49,7 @@ pub async fn watch(socket: &str, journal: Journal) {
         }
     };
     let mut runtime = RuntimeServiceClient::new(channel).max_decoding_message_size(32 << 20);
-    let mut seen = Seen::default();
+    let mut seen = Seen::resume(journal.status().spans);
     let mut said = String::new();
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -76,11 +78,11 @@ async fn look(runtime: &mut RuntimeServiceClient<Channel>, seen: &mut Seen) -> R
     for container in list {
         if let Some(span) = seen.still_running(&container, &at) {
             spans.push(span);
+            spans.extend(seen.read(&container.id, &at));
         } else if seen.is_news(&container) {
             let request = ContainerStatusRequest { container_id: container.id.clone() };
-            // Removed between the two calls: the next list says so.
-            let Ok(answer) = deadline(runtime.container_status(request)).await else { continue };
-            spans.extend(answer.status.and_then(|status| seen.take(&container, &status, &at)));
+            let answer = deadline(runtime.container_status(request)).await;
+            spans.extend(seen.hear(&container, answer.and_then(told), &at));
         }
     }
     Ok((spans, at))
@@ -94,16 +96,81 @@ async fn deadline<T>(call: impl Future<Output = Result<tonic::Response<T>, tonic
     }
 }
 
+/// What the runtime says of a container, where it tells when that ran.
+fn told(answer: ContainerStatusResponse) -> Result<ContainerStatus, String> {
+    let status = answer.status.ok_or("an answer without a status")?;
+    let (has_started, has_finished) = (status.started_at > 0, status.finished_at > 0);
+    match status.state() {
+        // As containerd says of one that it could not look at when it was started anew: that may be running.
+        ContainerState::ContainerUnknown => Err("its state is unknown".into()),
+        ContainerState::ContainerRunning if !has_started => Err("it runs, and since when is unknown".into()),
+        ContainerState::ContainerExited if has_started && !has_finished => Err("when it ended is unknown".into()),
+        _ => Ok(status),
+    }
+}
+
 /// What is known of containers by their id.
 #[derive(Debug, Default)]
 struct Seen {
     running: HashMap<String, Span>,
     /// Told once; nothing more will come of them.
     ended: HashSet<String>,
+    /// Of which the runtime did not tell when they ran, by what people use of the id.
+    unread: HashMap<String, Span>,
     first_look_us: Option<i64>,
 }
 
 impl Seen {
+    /// Goes on with what an earlier process of this run could not read.
+    fn resume(spans: Vec<Span>) -> Self {
+        let unread = spans.into_iter().filter(|s| s.kind == SpanKind::Container && s.state == CONTAINER_UNREAD);
+        Seen { unread: unread.filter_map(|s| Some((s.id.clone()?, s))).collect(), ..Seen::default() }
+    }
+
+    /// The spans in what the runtime said of a container that is new, or whose state is.
+    fn hear(&mut self, container: &Container, told: Result<ContainerStatus, String>, at: &Moment) -> Vec<Span> {
+        match told {
+            Ok(status) => self.read(&container.id, at).into_iter().chain(self.take(container, &status, at)).collect(),
+            // It has not run yet; the next list says whether it does.
+            Err(_) if container.state() == ContainerState::ContainerCreated => Vec::new(),
+            Err(why) => self.miss(container, &why, at).into_iter().collect(),
+        }
+    }
+
+    /// Whoever says that something ran once must know that this may have run too.
+    fn miss(&mut self, container: &Container, why: &str, at: &Moment) -> Option<Span> {
+        let (id, name) = (short(&container.id), name(container));
+        let is_new = !self.unread.contains_key(&id);
+        if is_new && self.unread.len() >= MOST_UNREAD {
+            return None;
+        }
+        if is_new {
+            tracing::warn!(name, id, error = why, "failed to read a container");
+        }
+        let first = || Span {
+            kind: SpanKind::Container,
+            subject: CONTAINER_UNREAD.into(),
+            state: CONTAINER_UNREAD.into(),
+            from: at.clone(),
+            to: at.clone(),
+            samples: 0,
+            uid: None,
+            id: Some(id.clone()),
+            node: None,
+            detail: None,
+        };
+        let span = self.unread.entry(id.clone()).or_insert_with(first);
+        (span.to, span.detail) = (at.clone(), Some(shorten(&format!("{name}: {why}"))));
+        span.samples += 1;
+        Some(span.clone())
+    }
+
+    /// Takes back that a container is unread, where it was.
+    fn read(&mut self, id: &str, at: &Moment) -> Option<Span> {
+        let span = self.unread.remove(&short(id))?;
+        Some(Span { state: CONTAINER_READ.into(), to: at.clone(), ..span })
+    }
+
     /// The longer span of a container that was running and still is.
     fn still_running(&mut self, container: &Container, at: &Moment) -> Option<Span> {
         if container.state() != ContainerState::ContainerRunning {
@@ -125,13 +192,15 @@ impl Seen {
         let there: HashSet<&str> = list.iter().map(|c| c.id.as_str()).collect();
         self.ended.retain(|id| there.contains(id.as_str()));
         let gone: Vec<String> = self.running.keys().filter(|id| !there.contains(id.as_str())).cloned().collect();
-        let spans = gone.iter().filter_map(|id| self.running.remove(id));
         let end = |span: Span| {
             let state = if at.boot_us - span.to.boot_us <= CLOSE_US { "exited" } else { "gone" };
             let detail = format!("end not seen; between {} and {}", span.to.wall.0, at.wall.0);
             Span { state: state.into(), detail: Some(detail), ..span }
         };
-        spans.map(end).collect()
+        let mut spans: Vec<Span> = gone.iter().filter_map(|id| self.running.remove(id)).map(end).collect();
+        // As much is known of them as of others that nobody saw end.
+        spans.extend(gone.iter().filter_map(|id| self.read(id, at)));
+        spans
     }
 
     /// The span of a container that is new, or whose state is.
@@ -170,10 +239,22 @@ fn span(container: &Container, status: &ContainerStatus, at: &Moment, earlier: O
         to,
         samples: earlier.map_or(1, |e| e.samples + 1),
         uid: Some(uid?.clone()),
-        id: Some(container.id.chars().take(ID_LENGTH).collect()),
+        id: Some(short(&container.id)),
         node: None,
         detail,
     })
+}
+
+fn short(id: &str) -> String {
+    id.chars().take(ID_LENGTH).collect()
+}
+
+/// `<namespace>/<pod>/<container>`; the id where the list does not say.
+fn name(container: &Container) -> String {
+    match LABELS.map(|label| container.labels.get(label)) {
+        [Some(namespace), Some(pod), Some(name), _] => format!("{namespace}/{pod}/{name}"),
+        _ => short(&container.id),
+    }
 }
 
 /// A runtime's time, nanoseconds since the epoch; 0 where it did not happen.
@@ -204,7 +285,7 @@ mod tests {
             ..Default::default()
         }
     }
-    use ContainerState::{ContainerCreated, ContainerExited, ContainerRunning};
+    use ContainerState::{ContainerCreated, ContainerExited, ContainerRunning, ContainerUnknown};
 
     const ID: &str = "0123456789abcdef";
 
@@ -255,5 +336,67 @@ mod tests {
         assert!(seen.take(&container("b", ContainerExited), &old, &now()).is_none());
         let bare = Container { labels: HashMap::new(), ..container("c", ContainerRunning) };
         assert!(seen.take(&bare, &status(ContainerRunning, 3, None), &now()).is_none());
+    }
+
+    fn words(spans: &[Span]) -> Vec<String> {
+        spans.iter().map(|s| format!("{} {}", s.subject, s.state)).collect()
+    }
+    const SCHEDULER: &str = "kube-system/kube-scheduler-cp1/kube-scheduler";
+
+    #[test]
+    fn a_container_that_the_runtime_tells_nothing_of_is_unread_until_it_does() {
+        let mut seen = Seen::default();
+        let exited = container(ID, ContainerExited);
+        let failed = seen.hear(&exited, Err("no answer in time".into()), &now());
+        assert_eq!(words(&failed), ["unread unread"]);
+        assert_eq!((failed[0].id.as_deref(), failed[0].uid.as_deref()), (Some("0123456789ab"), None));
+        assert_eq!(failed[0].detail.as_deref(), Some(format!("{SCHEDULER}: no answer in time").as_str()));
+        assert!(seen.is_news(&exited), "asked again");
+        // Another process of this agent knows of it, and writes over the same span.
+        let mut seen = Seen::resume(failed.clone());
+        let again = seen.hear(&exited, Err("no answer in time".into()), &now());
+        assert_eq!((again.len(), again[0].samples, &again[0].from), (1, 2, &failed[0].from));
+        let heard = seen.hear(&exited, Ok(status(ContainerExited, 31, Some(5))), &now());
+        assert_eq!(words(&heard), ["unread read".to_owned(), format!("{SCHEDULER} exited")]);
+        assert_eq!((&heard[0].id, heard[0].uid.as_deref()), (&failed[0].id, None));
+        assert!(seen.unread.is_empty());
+    }
+
+    #[test]
+    fn one_that_goes_unread_stays_so_unless_it_was_seen_running_or_had_not_begun() {
+        let mut seen = Seen::default();
+        seen.take(&container("running", ContainerRunning), &status(ContainerRunning, 30, None), &now());
+        for id in ["running", "short-lived"] {
+            seen.hear(&container(id, ContainerExited), Err("not found".into()), &now());
+        }
+        assert!(seen.hear(&container("new", ContainerCreated), Err("not found".into()), &now()).is_empty());
+        assert_eq!(words(&seen.ended_unseen(&[], &now())), [format!("{SCHEDULER} exited"), "unread read".to_owned()]);
+        assert_eq!(seen.unread.keys().collect::<Vec<_>>(), ["short-lived"]);
+        // Some runtimes lose one's state for a while.
+        let running = container("again", ContainerRunning);
+        seen.take(&running, &status(ContainerRunning, 30, None), &now());
+        seen.hear(&container("again", ContainerUnknown), Err("its state is unknown".into()), &now());
+        assert!(seen.still_running(&running, &now()).is_some() && seen.read("again", &now()).is_some());
+    }
+
+    #[test]
+    fn a_status_that_does_not_tell_when_it_ran_is_none() {
+        let told = |status: ContainerStatus| super::told(ContainerStatusResponse { status: Some(status) }).is_ok();
+        assert!(super::told(ContainerStatusResponse { status: None }).is_err());
+        assert!(told(status(ContainerRunning, 30, None)) && told(status(ContainerExited, 30, Some(5))));
+        let never = |state| ContainerStatus { started_at: 0, ..status(state, 0, None) };
+        assert!(told(never(ContainerCreated)) && told(never(ContainerExited)), "they never ran");
+        assert!(!told(status(ContainerUnknown, 30, None)) && !told(never(ContainerRunning)));
+        assert!(!told(status(ContainerExited, 30, None)), "nobody knows when it ended");
+    }
+
+    #[test]
+    fn a_runtime_that_tells_nothing_of_many_does_not_fill_the_record() {
+        let mut seen = Seen::default();
+        let named = |seen: &mut Seen, i: usize| {
+            !seen.hear(&container(&i.to_string(), ContainerRunning), Err("broken".into()), &now()).is_empty()
+        };
+        assert_eq!((0..100).filter(|i| named(&mut seen, *i)).count(), MOST_UNREAD);
+        assert!(named(&mut seen, 0), "those go on");
     }
 }

@@ -5,7 +5,7 @@ use super::{
     etcd_answers::{hash, refusal},
     etcd_client::post,
     etcd_member::{status, words},
-    health::Answer,
+    health::{Answer, shorten},
     journal::Journal,
 };
 use crate::{
@@ -73,7 +73,7 @@ async fn asked(orders: &mut watch::Receiver<Order>, of: fn(&Order) -> Option<i64
 fn write(journal: &Journal, subject: &str, outcome: &Result<StoreHash, String>) {
     let seen = match outcome {
         Ok(hash) => Observation::new(subject, hash.to_string()),
-        Err(why) => Observation::new(subject, STORE_UNREAD).detail(why.as_str()),
+        Err(why) => Observation::new(subject, STORE_UNREAD).detail(shorten(why)),
     };
     journal.observe(SpanKind::Store, now(), seen);
 }
@@ -125,7 +125,7 @@ fn found(answer: Answer, revision: i64) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::StoreRevisions;
+    use crate::{agent::health::DETAIL_LIMIT, api::StoreRevisions};
 
     fn said(code: u16, body: &str) -> Found {
         found(Answer::Said { code, body: body.into() }, 4711)
@@ -143,6 +143,14 @@ mod tests {
         assert!(!found(Answer::Late, 4711).is_final);
         assert!(!found(Answer::Broken("refused".into()), 4711).is_final);
         assert!(said(200, "{}").outcome.is_err());
+    }
+
+    #[test]
+    fn why_there_is_no_hash_takes_no_more_of_the_record_than_what_others_say() {
+        let journal = Journal::new("hash".into(), "boot".into(), None);
+        write(&journal, STORE_HASH_AFTER, &Err("x".repeat(10_000)));
+        let detail = journal.status().spans[0].detail.clone().unwrap();
+        assert_eq!(detail.chars().count(), DETAIL_LIMIT + 1);
     }
 
     #[tokio::test]

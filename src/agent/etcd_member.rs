@@ -145,7 +145,7 @@ pub fn words(answer: Answer) -> String {
 }
 
 fn unread(journal: &Journal, why: String) {
-    journal.observe(SpanKind::Store, now(), Observation::new(STORE, STORE_UNREAD).detail(why));
+    journal.observe(SpanKind::Store, now(), Observation::new(STORE, STORE_UNREAD).detail(health::shorten(&why)));
 }
 
 #[cfg(test)]
@@ -225,5 +225,13 @@ mod tests {
         let spans = journal.status().spans;
         assert_eq!((spans.len(), spans[0].state.as_str()), (1, STORE_UNREAD));
         assert!(spans[0].detail.as_ref().unwrap().contains("ca.crt"), "{spans:?}");
+    }
+
+    #[test]
+    fn what_a_member_says_takes_no_more_of_the_record_than_what_others_say() {
+        let journal = Journal::new("hash".into(), "boot".into(), None);
+        unread(&journal, "x".repeat(10_000));
+        let detail = journal.status().spans[0].detail.clone().unwrap();
+        assert_eq!(detail.chars().count(), health::DETAIL_LIMIT + 1);
     }
 }

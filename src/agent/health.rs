@@ -5,7 +5,7 @@ use crate::{
     api::SpanKind,
     observe::{Look, Observation, now},
 };
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
 use kube::{Client, Config, client::Body};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -21,6 +21,8 @@ use tokio::{
 const PERIOD: Duration = Duration::from_secs(1);
 /// Longer than the API server waits for etcd before it answers (`--etcd-readycheck-timeout`, 2 s).
 pub const DEADLINE: Duration = Duration::from_secs(3);
+/// Bytes of an answer that are read, far more than etcd's metrics have: whoever listens there must not fill this agent's memory. Ours.
+const MOST: usize = 8 << 20;
 /// Characters of a detail: evidence for people, in an object of bounded size.
 pub const DETAIL_LIMIT: usize = 120;
 
@@ -166,7 +168,7 @@ pub async fn ask(client: &Client, path: &str) -> Answer {
 pub async fn exchange(client: &Client, request: http::Request<Body>, deadline: Duration) -> Answer {
     let exchange = async {
         let (head, body) = client.send(request).await?.into_parts();
-        let body = body.collect().await?.to_bytes();
+        let body = Limited::new(body, MOST).collect().await.map_err(kube::Error::Service)?.to_bytes();
         Ok::<_, kube::Error>((head.status.as_u16(), String::from_utf8_lossy(&body).into_owned()))
     };
     match timeout(deadline, exchange).await {
@@ -248,6 +250,13 @@ mod tests {
         let address = serve(move |path| (path == "/health").then(|| healthy.into())).await;
         let answer = ask_all(&client("http", address).unwrap(), &["/readyz", "/health"]).await;
         assert_eq!(judge(&answer), ("ok", None));
+    }
+
+    #[tokio::test]
+    async fn of_an_answer_without_end_no_more_is_read_than_a_component_can_say() {
+        let address = serve(|_| Some(format!("200 OK\r\n\r\n{}", "x".repeat(MOST + 1)))).await;
+        let answer = ask(&client("http", address).unwrap(), "/metrics").await;
+        assert_eq!(answer, Answer::Broken("length limit exceeded".into()));
     }
 
     #[tokio::test]

@@ -33,8 +33,10 @@ pub struct Journal(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     recorder: Recorder,
-    /// The newest observation of any source.
+    /// The newest observation of any source that this process made.
     newest: Option<Moment>,
+    /// Until when an earlier process saw anything. What this one sees comes later, whatever its wall clock shows by now.
+    seen_before: Option<MicroTime>,
     report: Report,
     /// Counts of an earlier process.
     counted: Kernel,
@@ -61,7 +63,8 @@ impl Journal {
         let earlier = earlier.filter(same_boot).unwrap_or_default();
         let report = Report { loaded_cut_at: earlier.loaded_cut_at.as_ref().map(|t| t.0), ..Default::default() };
         Journal(Arc::new(Mutex::new(Inner {
-            newest: earlier.observed_until.as_ref().map(|t| crate::observe::moment_at_wall(t.0)),
+            newest: None,
+            seen_before: earlier.observed_until.clone(),
             report,
             counted: Kernel {
                 table: false,
@@ -155,7 +158,7 @@ impl Journal {
             kernel: inner.report.kernel.clone(),
             reads_containers: inner.reads_containers,
             unwatched: inner.unwatched.clone(),
-            observed_until: inner.newest.as_ref().map(|m| m.wall.clone()),
+            observed_until: inner.newest.as_ref().map(|m| &m.wall).or(inner.seen_before.as_ref()).cloned(),
             ..NodeRecordStatus::default()
         })
     }
@@ -164,14 +167,25 @@ impl Journal {
     pub async fn keep(&self, store: Store) {
         let mut ticks = interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut written = 0;
+        let (mut written, mut said) = (0, String::new());
         loop {
             ticks.tick().await;
             let revision = self.revision();
-            if revision != written {
-                match block_in_place(|| store.write_journal(&self.status())) {
-                    Ok(()) => written = revision,
-                    Err(error) => tracing::warn!(%error, "the journal is behind"),
+            if revision == written {
+                continue;
+            }
+            match block_in_place(|| store.write_journal(&self.status())) {
+                Ok(()) => {
+                    written = revision;
+                    said.clear();
+                }
+                Err(error) => {
+                    // A disk may be full for the whole run: each failure is told once.
+                    let text = error.to_string();
+                    if text != said {
+                        tracing::warn!(error = text, "the journal is behind");
+                        said = text;
+                    }
                 }
             }
         }
@@ -210,6 +224,18 @@ mod tests {
         assert_eq!(status.kernel, None, "nobody has looked yet");
         assert_eq!((journal.counted().table, journal.counted().dropped_packets), (false, 7));
         assert!(status.observed_until.is_some() && status.message.is_none());
+    }
+
+    #[test]
+    fn a_restarted_agent_says_until_when_it_saw_also_behind_a_clock_that_was_stepped_back() {
+        let mut earlier = seen("b1");
+        let ahead = now().wall.0 + Duration::from_secs(3600);
+        earlier.observed_until = Some(MicroTime(ahead));
+        let journal = Journal::new("hash".into(), "b1".into(), Some(earlier));
+        assert_eq!(journal.status().observed_until, Some(MicroTime(ahead)), "until it has seen anything itself");
+        let at = now();
+        journal.observe(SpanKind::Probe, at.clone(), Observation::new("w1/Kubelet", "open"));
+        assert_eq!(journal.status().observed_until, Some(at.wall));
     }
 
     #[test]

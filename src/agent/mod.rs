@@ -57,7 +57,7 @@ use crate::{
     netfilter::TableSpec,
     observe,
 };
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use firewall::OwnKernel;
 use kernel::{Keeper, Setup};
@@ -72,7 +72,7 @@ use std::{
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch as channel},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::timeout,
 };
 
@@ -218,15 +218,25 @@ fn resume(args: &AgentArgs, plan: &RunPlan, boot_id: &str) -> (Store, Journal) {
     (store, journal)
 }
 
+/// # Errors
+/// Where one of the tasks ends.
 async fn until_told_to_end(tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        // None of them ends unless it panics, and half an agent is worse than one that is started anew.
-        Some(ended) = tasks.join_next() => ended.context("failed to keep a task of the agent going")?,
+        Some(ended) = tasks.join_next() => return Err(broken(ended)),
     }
     Ok(())
+}
+
+/// None of them ends unless it panics, and half an agent is worse than one that is started anew.
+fn broken(ended: Result<(), JoinError>) -> anyhow::Error {
+    const WHAT: &str = "failed to keep a task of the agent going";
+    match ended {
+        Ok(()) => anyhow!("{WHAT}: it returned"),
+        Err(error) => anyhow::Error::new(error).context(WHAT),
+    }
 }
 
 fn read_plan(path: &Path, node: &str) -> Result<RunPlan, Error> {
@@ -322,6 +332,13 @@ mod tests {
         assert_eq!(is_ready(&args), ExitCode::FAILURE);
         std::fs::write(&args.ready_file, "").unwrap();
         assert_eq!(is_ready(&args), ExitCode::SUCCESS);
+    }
+
+    /// As one that panicked.
+    #[tokio::test]
+    async fn a_task_that_returns_is_no_word_to_end() {
+        let error = broken(tokio::spawn(async {}).await);
+        assert!(error.to_string().contains("it returned"), "{error}");
     }
 
     #[test]

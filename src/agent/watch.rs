@@ -103,7 +103,9 @@ async fn open(spec: &WatchSpec) -> Result<Watch, Error> {
     loop {
         match block_in_place(|| Watch::open(spec.clone())) {
             // Refused means that this kernel can't; all else may pass.
-            Err(error) if !matches!(error, Error::Refused { .. } | Error::Open(_)) && begun.elapsed() < PATIENCE => {
+            Err(error)
+                if !matches!(error, Error::Refused { .. }) && !error.is_for_good() && begun.elapsed() < PATIENCE =>
+            {
                 sleep(PERIOD).await;
             }
             opened => return opened,

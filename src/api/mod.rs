@@ -5,6 +5,7 @@ mod clock;
 pub mod conditions;
 pub mod crds;
 mod cut;
+mod names;
 mod node_record;
 mod numbers;
 mod observation;
@@ -21,11 +22,13 @@ mod traffic;
 pub use abort_when::{AbortWhen, HttpProbe, PrometheusQuery, WorkloadBelow, WorkloadKind};
 pub use clock::{Clock, ClockAnchor, ClockPing, ClockReply};
 pub use cut::{Bridge, Chain, Cut, Edge, Isolate, Ring, Role, Selection, Split, Star};
+pub use names::{NAMED, first};
 pub use node_record::{Kernel, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RecordPhase};
 pub use numbers::Numbers;
 pub use observation::{
-    CLUSTER_UNREAD, ENDPOINT_NONE, ENDPOINT_PARTLY, ENDPOINT_READY, ENDPOINT_UNREADY, ETCD, ETCD_DISK, ETCD_LEADER,
-    KUBERNETES_SERVICE, LEADER_DOWN, LEADER_UNREAD, LEADING, Moment, NOT_LEADING, SINCE, Span, SpanKind,
+    ADDRESSES, ADDRESSES_UNREAD, CLUSTER_UNREAD, CONTAINER_READ, CONTAINER_UNREAD, ENDPOINT_NONE, ENDPOINT_PARTLY,
+    ENDPOINT_READY, ENDPOINT_UNREADY, ETCD, ETCD_DISK, ETCD_LEADER, KUBERNETES_SERVICE, LEADER_DOWN, LEADER_UNREAD,
+    LEADING, Moment, NOT_LEADING, SINCE, Span, SpanKind,
 };
 pub use outcome::{Bounds, Check, Finding, FindingResult, NotMade, Onset, Prediction, Verdict, Window};
 pub use packed::Error as PackedError;

@@ -46,7 +46,8 @@ pub enum SpanKind {
     Reading,
     /// One container by CRI. Subject `<namespace>/<pod>/<container>`, uid: the pod's, id: the container's, state `running`,
     /// `exited`, or `gone` where it vanished while nobody could look; from and to are the runtime's own start and end times, or
-    /// the last look's.
+    /// the last look's. Subject `unread`, id: a container's of which the runtime did not tell when it ran; state `unread` (detail says
+    /// whose and why: it may have run at any time) or, once it told, `read`.
     Container,
     /// A Lease. Subject `<namespace>/<name>`, state: the holder (empty when released), detail `transitions=<n> acquired=<time>
     /// renewed=<time> seen=<time>`: both by the holder's clock, and by the operator's when the last renewal was first seen.
@@ -73,7 +74,7 @@ pub enum SpanKind {
     /// is a sample.
     Stranger,
     /// An address on an interface of this node that the plan does not give it. Subject: the address, state `held`. Named and not
-    /// trusted: it may move.
+    /// trusted: it may move. Subject `addresses`, state `unread`: the kernel did not tell which there are; detail says why.
     Address,
     /// The member of etcd on this node, by its own metrics. Subject `etcd`, state `leads`, `follows` or `alone` (it knows no
     /// leader); subject `etcd/leader`, state `steady` or `changed` (or started anew) since the look before; subject `etcd/disk`, state
@@ -105,6 +106,15 @@ pub const LEADING: &str = "leading";
 pub const NOT_LEADING: &str = "not leading";
 pub const LEADER_UNREAD: &str = "unread";
 pub const LEADER_DOWN: &str = "down";
+
+/// Subject and state of a [`SpanKind::Container`] whose times were not read.
+pub const CONTAINER_UNREAD: &str = "unread";
+/// Its state once they were.
+pub const CONTAINER_READ: &str = "read";
+
+/// Subject and state of a [`SpanKind::Address`] where the kernel did not tell which addresses there are.
+pub const ADDRESSES: &str = "addresses";
+pub const ADDRESSES_UNREAD: &str = "unread";
 
 /// States of a [`SpanKind::Endpoint`].
 pub const ENDPOINT_READY: &str = "ready";

@@ -26,8 +26,8 @@ fn guard_of(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::AllRacks => ALL_RACKS,
         Refusal::NoEtcd => ETCD,
-        Refusal::QuorumLoss { .. } => QUORUM_LOSS,
-        Refusal::ApiServerLoss => API_SERVER_LOSS,
+        Refusal::QuorumLoss { .. } | Refusal::NoElection { .. } | Refusal::LeaderDeposed { .. } => QUORUM_LOSS,
+        Refusal::ApiServerLoss | Refusal::ApiServerInDoubt { .. } => API_SERVER_LOSS,
         Refusal::NodeNotReady { .. } => BASELINE,
         Refusal::OperatorOnLosingSide { .. } => OPERATOR,
         _ => MEMBERS,

@@ -29,7 +29,10 @@ use crate::{
 use anyhow::{Context, bail};
 use clap::{Subcommand, ValueEnum};
 use kube::{Api, Client, ResourceExt, api::PostParams};
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// A verdict other than Pass.
 pub const EXIT_NOT_PASSED: u8 = 1;
@@ -145,10 +148,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn start(runs: &Api<RackPartition>, file: &PathBuf, replace: bool) -> anyhow::Result<RackPartition> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("failed to read {}", file.display()))?;
-    let run: RackPartition =
-        serde_saphyr::from_str(&text).with_context(|| format!("failed to understand {}", file.display()))?;
+async fn start(runs: &Api<RackPartition>, file: &Path, replace: bool) -> anyhow::Result<RackPartition> {
+    // A field that nobody knows would not even reach the API server: a guard or an abort condition that is misspelt would be none.
+    let run = files::run(file)?;
     let name = run.name_any();
     if let Some(old) =
         runs.get_opt(&name).await.context("failed to look for an earlier run: is the chart installed?")?
@@ -181,5 +183,28 @@ fn exit_of(verdict: Verdict) -> ExitCode {
         Verdict::Pass => ExitCode::SUCCESS,
         Verdict::Inconclusive => ExitCode::from(EXIT_INCONCLUSIVE),
         Verdict::Degraded | Verdict::Fail => ExitCode::from(EXIT_NOT_PASSED),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::Config;
+    use std::fs;
+
+    #[tokio::test]
+    async fn a_run_with_a_field_that_nobody_knows_is_not_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("run.yaml");
+        let misspelt = "apiVersion: rackpartition.io/v1alpha1
+kind: RackPartition
+metadata: {name: run}
+spec: {cut: {isolate: {racks: [r1]}}, duration: 60s, abortwhen: {apiUnavailable: 5s}}
+";
+        fs::write(&file, misspelt).unwrap();
+        // Nobody is asked, so nobody need listen there.
+        let client = Client::try_from(Config::new("http://127.0.0.1:9".parse().unwrap())).unwrap();
+        let said = format!("{:#}", start(&Api::all(client), &file, false).await.unwrap_err());
+        assert!(said.contains("spec.abortwhen: there is no such field") && said.contains("abortWhen"), "{said}");
     }
 }

@@ -1,7 +1,7 @@
 //! What the nodes of a run say, each in its record.
 
 use super::later;
-use crate::api::{AgentCount, NodeRecord, RackPartitionStatus, RecordPhase, conditions};
+use crate::api::{AgentCount, NAMED, NodeRecord, RackPartitionStatus, RecordPhase, conditions, first};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use std::collections::BTreeSet;
@@ -53,9 +53,13 @@ impl<'a> Nodes<'a> {
         Some((record.spec.node.as_str(), why.unwrap_or_else(|| "it gave no reason".into())))
     }
 
-    /// The nodes with a record that does not say that their table is gone.
-    pub fn holding(&self) -> Vec<&'a str> {
-        self.records.iter().filter(|r| !says_gone(r)).map(|r| r.spec.node.as_str()).collect()
+    /// The nodes that have not said that their table is gone, of those that may have one. Once there was a schedule that is every node:
+    /// somebody may have deleted its record since.
+    pub fn holding(&self, status: &RackPartitionStatus) -> BTreeSet<&'a str> {
+        let all_had_one = status.schedule.is_some();
+        let planned = self.names.iter().copied().filter(|_| all_had_one);
+        let may_hold = planned.chain(self.records.iter().map(|r| r.spec.node.as_str()));
+        may_hold.filter(|n| !self.of(n).is_some_and(says_gone)).collect()
     }
 
     /// The nodes that have not said that their table is gone, once the cut has been over for so long that they should have. A machine that
@@ -83,9 +87,11 @@ impl<'a> Nodes<'a> {
         let left = |n: &&str| self.of(n).is_some_and(|r| over.is_some_and(|over| says_left(r, over)));
         let left: Vec<&str> = self.names.iter().copied().filter(left).collect();
         let (value, reason, message) = match () {
-            _ if !left.is_empty() => ("False", "TablesLeft", format!("a table is still there on {}", left.join(", "))),
+            _ if !left.is_empty() => {
+                ("False", "TablesLeft", format!("a table is still there on {}", first(&left, NAMED)))
+            }
             _ if silent.is_empty() => ("True", "TablesGone", "every node says that its table is gone".to_owned()),
-            _ => ("Unknown", "NodesSilent", format!("no word yet from {}", silent.join(", "))),
+            _ => ("Unknown", "NodesSilent", format!("no word yet from {}", first(&silent, NAMED))),
         };
         let generation = status.observed_generation;
         conditions::set(&mut status.conditions, conditions::HEALED, value, reason, &message, generation, now);
@@ -177,6 +183,36 @@ mod tests {
         let schedule = Schedule { cut_at: at(-60.0), heal_at: at(0.0), recover_by: at(300.0), observed_until: None };
         assert_eq!(healed(Some(schedule)), ("Unknown".to_owned(), "no word yet from w2".to_owned()));
         assert_eq!(healed(None).0, "True", "nobody was asked to cut, and w2 never came");
+    }
+
+    #[test]
+    fn of_many_silent_nodes_the_first_are_named() {
+        let now = Timestamp::now();
+        let names: Vec<String> = (10..25).map(|i| format!("w{i}")).collect();
+        let nodes = Nodes { names: names.iter().map(String::as_str).collect(), records: &[] };
+        let at = |seconds| MicroTime(later(now, seconds));
+        let schedule = Schedule { cut_at: at(-60.0), heal_at: at(0.0), recover_by: at(300.0), observed_until: None };
+        let status = nodes.healed(RackPartitionStatus { schedule: Some(schedule), ..Default::default() }, now);
+        let message = &status.conditions.iter().find(|c| c.type_ == conditions::HEALED).unwrap().message;
+        assert_eq!(message, "no word yet from w10, w11, w12, w13, w14, w15, w16, w17, w18, w19 and 5 more");
+    }
+
+    #[test]
+    fn a_node_whose_record_is_gone_is_waited_for_once_there_is_a_schedule() {
+        let says = |phase, table| NodeRecordStatus {
+            phase: Some(phase),
+            kernel: Some(Kernel { table, ..Default::default() }),
+            ..Default::default()
+        };
+        let records = [record("w1", says(RecordPhase::Aborted, false)), record("w2", says(RecordPhase::Loaded, true))];
+        let nodes = Nodes { names: BTreeSet::from(["w1", "w2", "w3"]), records: &records };
+        let holding = |schedule: Option<Schedule>| -> Vec<&str> {
+            nodes.holding(&RackPartitionStatus { schedule, ..Default::default() }).into_iter().collect()
+        };
+        let at = |seconds| MicroTime(later(Timestamp::now(), seconds));
+        let schedule = Schedule { cut_at: at(-60.0), heal_at: at(0.0), recover_by: at(300.0), observed_until: None };
+        assert_eq!(holding(Some(schedule)), ["w2", "w3"]);
+        assert_eq!(holding(None), ["w2"], "w3 never came");
     }
 
     #[test]

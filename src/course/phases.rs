@@ -1,7 +1,7 @@
 //! What follows from each phase.
 
 use super::{LEAD_SECONDS, Next, Nodes, later, seconds_between};
-use crate::api::{Phase, RackPartitionSpec, RackPartitionStatus, Schedule, conditions};
+use crate::api::{NAMED, Phase, RackPartitionSpec, RackPartitionStatus, Schedule, conditions, first};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use std::time::Duration;
@@ -107,7 +107,7 @@ pub fn before(status: RackPartitionStatus, nodes: &Nodes<'_>, now: Timestamp) ->
         return Next::wait(status, Duration::from_millis(200), message);
     }
     if !missing.is_empty() {
-        let who = missing.join(", ");
+        let who = first(&missing, NAMED);
         return aborted(status, format!("{what}: no word in time of windows loaded on {who}; {ADVICE}"), now);
     }
     if left > 0.0 {

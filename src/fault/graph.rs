@@ -31,16 +31,45 @@ pub fn sides(snapshot: &Snapshot, fault: &Fault) -> Vec<Side> {
     sides
 }
 
-/// How many nodes would no longer reach an API server that can write. In a partial partition, where it depends on who leads etcd,
-/// they are not counted; workers that hear no relay are, for kubeadm's ask no API server by itself.
+/// How many nodes may no longer reach an API server that can write: the most of them, whoever of those that may leads etcd. A node with an
+/// API server of its own counts where that one may not write, for it may ask no other; of workers those that reach none that can write for
+/// sure, or hear no relay, for kubeadm's ask no API server by itself. Where nobody may win an election, or leaders are deposed again and
+/// again, no API server can write for sure, and everybody counts.
 pub fn cut_off(snapshot: &Snapshot, fault: &Fault) -> usize {
     let graph = Graph::new(snapshot, fault);
-    let has_own = |node: &str| snapshot.api_servers.iter().any(|a| a.name == node);
-    let is_cut_off = |node: &str| graph.served(node) == Prospect::No || (!has_own(node) && graph.hears_no_relay(node));
-    snapshot.nodes.iter().filter(|n| is_cut_off(&n.name)).count()
+    let counts = graph.possible().into_iter().map(|leader| graph.led_by(&[leader]).cut_off());
+    counts.max().unwrap_or_else(|| graph.cut_off())
+}
+
+/// Why etcd may have no leader for long, though a member hears a majority. `members`: their nodes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Leaderless {
+    /// These alone hear a majority, and others whom they hear may have longer logs.
+    Unelectable { members: Vec<String> },
+    /// These may depose, again and again, a leader that they don't hear.
+    Deposed { members: Vec<String> },
+}
+
+/// What keeps etcd from a leader for sure, of a cut that leaves somebody a majority.
+pub fn leaderless(snapshot: &Snapshot, fault: &Fault) -> Option<Leaderless> {
+    let graph = Graph::new(snapshot, fault);
+    let (electable, deposers) = (graph.electable(), graph.deposers(&graph.possible()));
+    let owned = |members: Vec<&str>| -> Vec<String> { members.into_iter().map(str::to_owned).collect() };
+    if graph.may_elect_nobody(&electable) {
+        return Some(Leaderless::Unelectable { members: owned(electable) });
+    }
+    (!deposers.is_empty()).then(|| Leaderless::Deposed { members: owned(deposers) })
+}
+
+/// A member that may lead etcd and leaves no API server able to write: none has a member that follows it.
+pub fn leader_without_api_server(snapshot: &Snapshot, fault: &Fault) -> Option<String> {
+    let graph = Graph::new(snapshot, fault);
+    let serves = |leader: &str| graph.led_by(&[leader]).writable.values().any(|prospect| *prospect != Prospect::No);
+    graph.possible().into_iter().find(|leader| !serves(leader)).map(str::to_owned)
 }
 
 /// Who hears whom, and what etcd and the API servers make of it.
+#[derive(Clone)]
 struct Graph<'a> {
     snapshot: &'a Snapshot,
     fault: &'a Fault,
@@ -55,9 +84,16 @@ impl<'a> Graph<'a> {
     /// What is asked of thousands of nodes is worked out once.
     fn new(snapshot: &'a Snapshot, fault: &'a Fault) -> Self {
         let nodes = snapshot.nodes.iter().map(|n| n.name.as_str()).collect();
-        let mut graph = Graph { snapshot, fault, nodes, leader: HashMap::new(), writable: HashMap::new() };
-        graph.leader = graph.leaders();
-        graph.writable = snapshot.api_servers.iter().map(|a| (a.name.as_str(), graph.can_write(&a.name))).collect();
+        let graph = Graph { snapshot, fault, nodes, leader: HashMap::new(), writable: HashMap::new() };
+        graph.led_by(&graph.possible())
+    }
+
+    /// The same where one of these leads etcd.
+    fn led_by(&self, leaders: &[&str]) -> Self {
+        let mut graph = self.clone();
+        graph.leader = graph.followed(leaders);
+        let servers = self.snapshot.api_servers.iter();
+        graph.writable = servers.map(|a| (a.name.as_str(), graph.can_write(&a.name))).collect();
         graph
     }
 
@@ -106,18 +142,28 @@ impl<'a> Graph<'a> {
         self.snapshot.etcd.iter().find(|m| m.leads == Some(true)).map(|m| m.node.as_str())
     }
 
-    /// Whether each member will have a leader (theory §7).
-    fn leaders(&self) -> HashMap<&'a str, Prospect> {
-        let electable: Vec<&str> = self.voters().filter(|v| self.has_quorum(v)).collect();
-        // With PreVote, a leader that keeps its quorum stays; else any voter with a quorum may follow it.
-        let leaders: Vec<&str> = match self.known_leader().filter(|leader| electable.contains(leader)) {
+    /// Members that hear a majority.
+    fn electable(&self) -> Vec<&'a str> {
+        self.voters().filter(|v| self.has_quorum(v)).collect()
+    }
+
+    /// Members that may lead. With PreVote, a leader that keeps its quorum stays; else any voter with a quorum may follow it.
+    fn possible(&self) -> Vec<&'a str> {
+        let electable = self.electable();
+        let stays = |leader: &&str| electable.contains(leader) && self.deposers(&[*leader]).is_empty();
+        match self.known_leader().filter(stays) {
             Some(leader) => vec![leader],
-            None => electable.clone(),
-        };
-        let (is_deposed, nobody) = (self.may_be_deposed(&leaders), self.may_elect_nobody(&electable));
+            None => electable,
+        }
+    }
+
+    /// Whether each member will have a leader where one of these leads (theory §7).
+    fn followed(&self, leaders: &[&str]) -> HashMap<&'a str, Prospect> {
+        let electable = self.electable();
+        let (is_deposed, nobody) = (!self.deposers(leaders).is_empty(), self.may_elect_nobody(&electable));
         let of = |voter: &str| {
             let linked = |all: &[&str]| all.iter().filter(|leader| self.peers(voter, leader)).count();
-            match linked(&leaders) {
+            match linked(leaders) {
                 // Its followers may follow others by turns.
                 _ if is_deposed && linked(&electable) > 0 => Prospect::Maybe,
                 0 => Prospect::No,
@@ -140,15 +186,16 @@ impl<'a> Graph<'a> {
         !is_closed && may_have_led.any(|old| !is_electable(old) && !electable.iter().any(|x| self.peers(x, old)))
     }
 
-    /// Whether a leader may be deposed again and again: a member that asks for votes without PreVote raises the term of those it hears,
-    /// and does so for as long as it does not hear the leader that they have.
-    fn may_be_deposed(&self, leaders: &[&str]) -> bool {
+    /// Members that may depose one of these leaders again and again: one that asks for votes without PreVote raises the term of those it
+    /// hears, and does so for as long as it does not hear the leader that they have.
+    fn deposers(&self, leaders: &[&str]) -> Vec<&'a str> {
         let disturbs = |voter: &str, leader: &str| {
             let reaches = |other: &str| other != voter && self.peers(voter, other) && self.peers(other, leader);
             !self.peers(voter, leader) && self.voters().any(reaches)
         };
         let asks_at_once = |voter: &&str| self.snapshot.without_pre_vote.iter().any(|name| name == voter);
-        self.voters().filter(asks_at_once).any(|voter| leaders.iter().any(|leader| disturbs(voter, leader)))
+        let deposes = |voter: &&str| leaders.iter().any(|leader| disturbs(voter, leader));
+        self.voters().filter(asks_at_once).filter(deposes).collect()
     }
 
     /// What a lossy, flapping or staggered cut denies may get through all the same.
@@ -175,19 +222,27 @@ impl<'a> Graph<'a> {
         self.writable.get(server).copied().unwrap_or_default()
     }
 
-    /// Whether a node reaches an API server that can write, its own, directly or by a relay.
-    fn served(&self, node: &str) -> Prospect {
-        let servers = || self.snapshot.api_servers.iter();
-        let reached = servers().filter(|a| {
+    /// What each API server is able to do that a node reaches, directly or by a relay.
+    fn reached(&self, node: &str) -> Vec<Prospect> {
+        let reached = self.snapshot.api_servers.iter().filter(|a| {
             let ports = [a.address.port()];
             let direct = self.hear_tcp(node, &a.name, &ports);
             let relayed = |e: &str| self.hear_tcp(node, e, &ports) && self.hear_tcp(&a.name, e, &ports);
             direct || self.snapshot.relays().any(|e| relayed(&e.name))
         });
-        let prospects: Vec<Prospect> = reached.map(|a| self.writable(&a.name)).collect();
+        reached.map(|a| self.writable(&a.name)).collect()
+    }
+
+    /// Of a node that runs an API server whether that one can write.
+    fn own(&self, node: &str) -> Option<Prospect> {
+        self.snapshot.api_servers.iter().find(|a| a.name == node).map(|a| self.writable(&a.name))
+    }
+
+    /// Whether a node reaches an API server that can write, its own, directly or by a relay.
+    fn served(&self, node: &str) -> Prospect {
+        let prospects = self.reached(node);
         let best = prospects.iter().max().copied().unwrap_or_default();
-        let own = servers().find(|a| a.name == node).map(|a| self.writable(&a.name));
-        self.softened(match own {
+        self.softened(match self.own(node) {
             Some(Prospect::Yes) => Prospect::Yes,
             // Leaders ask their own API server; whether a kubelet asks another one depends on its set-up.
             Some(own) => own.max(best.min(Prospect::Maybe)),
@@ -197,6 +252,15 @@ impl<'a> Graph<'a> {
             None if best == Prospect::Yes && prospects.iter().any(|p| *p != Prospect::Yes) => Prospect::Maybe,
             None => best,
         })
+    }
+
+    /// Nodes that may reach no API server that can write, as [`cut_off`] counts them.
+    fn cut_off(&self) -> usize {
+        let is_cut_off = |node: &str| match self.own(node) {
+            Some(own) => own != Prospect::Yes,
+            None => self.hears_no_relay(node) || !self.reached(node).contains(&Prospect::Yes),
+        };
+        self.snapshot.nodes.iter().filter(|n| is_cut_off(&n.name)).count()
     }
 
     fn hears_no_relay(&self, node: &str) -> bool {

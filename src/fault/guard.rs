@@ -1,8 +1,11 @@
 //! Guards: each refuses with a sentence that names the field that would allow it.
 
-use super::Fault;
+use super::{
+    Fault,
+    graph::{Leaderless, leader_without_api_server, leaderless},
+};
 use crate::{
-    api::{Guards, Prospect, Side},
+    api::{Guards, NAMED, Prospect, Side, first},
     topology::Snapshot,
 };
 use std::collections::BTreeSet;
@@ -60,11 +63,23 @@ pub enum Refusal {
     )]
     QuorumLoss { total: u32, split: String },
     #[error(
+        "etcd may be left without a leader, though {members} would hear a majority of its members: those may lack what others have written down, and nobody votes for a shorter log; cut other racks, or set spec.guards.allowQuorumLoss"
+    )]
+    NoElection { members: String },
+    #[error(
+        "etcd's leader may be deposed again and again: {members} would not hear it, would hear others that do, and ask for votes without PreVote (etcd before 3.5, or --pre-vote=false); cut other racks, or set spec.guards.allowQuorumLoss"
+    )]
+    LeaderDeposed { members: String },
+    #[error(
         "no side with a majority of etcd would keep an API server: cut fewer racks, or set spec.guards.allowApiServerLoss"
     )]
     ApiServerLoss,
     #[error(
-        "{count} of {total} nodes would lose the API, more than {most_percent} %: cut fewer racks, or raise policy.maxNodesPercent of the chart"
+        "if {leader} leads etcd during the cut, no API server would have a member that follows it: cut other racks, or set spec.guards.allowApiServerLoss"
+    )]
+    ApiServerInDoubt { leader: String },
+    #[error(
+        "{count} of {total} nodes would or may lose the API, more than {most_percent} %: cut fewer racks, or raise policy.maxNodesPercent of the chart"
     )]
     TooManyNodes { count: usize, total: usize, most_percent: u8 },
     #[error(
@@ -153,11 +168,24 @@ pub fn check(guards: &Guards, snapshot: &Snapshot, fault: &Fault, sides: &[Side]
         let split = sides.iter().map(|s| format!("{} {}", s.name, s.etcd_members)).collect::<Vec<_>>().join(", ");
         return Err(Refusal::QuorumLoss { total: snapshot.etcd.len() as u32, split });
     }
+    // Whoever hears a majority need not lead, or not for long.
+    if !guards.allow_quorum_loss
+        && let Some(why) = leaderless(snapshot, fault)
+    {
+        return Err(match why {
+            Leaderless::Unelectable { members } => Refusal::NoElection { members: members.join(", ") },
+            Leaderless::Deposed { members } => Refusal::LeaderDeposed { members: members.join(", ") },
+        });
+    }
     // As if it were whole: what loses most of the packets may lose the API as well.
     let goes_on = |s: &Side| !s.api_servers.is_empty() && s.writable != Prospect::No;
     let may_lose = !guards.allow_api_server_loss && sides.iter().any(|s| s.quorum);
-    if may_lose && !super::sides(snapshot, &fault.whole()).iter().any(goes_on) {
+    let whole = fault.whole();
+    if may_lose && !super::sides(snapshot, &whole).iter().any(goes_on) {
         return Err(Refusal::ApiServerLoss);
+    }
+    if may_lose && let Some(leader) = leader_without_api_server(snapshot, &whole) {
+        return Err(Refusal::ApiServerInDoubt { leader });
     }
     if !guards.allow_unhealthy_baseline
         && let Some(node) = snapshot.nodes.iter().find(|n| !n.ready)
@@ -166,7 +194,7 @@ pub fn check(guards: &Guards, snapshot: &Snapshot, fault: &Fault, sides: &[Side]
     }
     let writable: Vec<_> = Side::most_writable(sides).into_iter().flat_map(|s| s.nodes.iter().cloned()).collect();
     if !writable.is_empty() && !snapshot.operators.iter().any(|o| o.ready && writable.contains(&o.node)) {
-        return Err(Refusal::OperatorOnLosingSide { nodes: writable.join(", ") });
+        return Err(Refusal::OperatorOnLosingSide { nodes: first(&writable, NAMED) });
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Policy {
     pub max_duration: Duration,
-    /// Share of the nodes that a cut may take every API server from that can write, as [`cut_off`] counts them.
+    /// Share of the nodes that a cut may take every API server from that can write, also perhaps, as [`cut_off`] counts them.
     pub max_nodes_percent: u8,
     /// The label whose values `protected_racks` are, whatever label a run's own racks go by.
     pub rack_label: String,

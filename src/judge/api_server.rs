@@ -4,6 +4,7 @@
 use super::{
     Case, MAX_UNWATCHED, Said, Slack,
     cite::{cite, when},
+    etcd::BEFORE_HEAL,
     node::TOLERANCE,
     pairs::seen_by,
     pods::reader,
@@ -16,8 +17,6 @@ use crate::{
 
 /// As spans call it.
 const COMPONENT: &str = "kube-apiserver";
-/// A health check near the heal may have been answered after it, seconds.
-const BEFORE_HEAL: f64 = 1.0;
 const UNREAD: &str = "whether it was started anew is not known";
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
@@ -76,22 +75,52 @@ fn readiness(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast, sla
     })
 }
 
-/// Its container that was the first to end while the cut lasted, by the container runtime.
-pub fn first_end<'c, 'a>(case: &Case<'_>, track: &'c Track<'a>) -> Option<&'c Seen<'a>> {
+/// The end of a container, seconds after the cut: after the one and not after the other, its clock's error in both.
+pub struct End<'c, 'a> {
+    pub seen: &'c Seen<'a>,
+    pub after: f64,
+    pub until: f64,
+}
+
+impl End<'_, '_> {
+    fn is_certainly_between(&self, from: f64, to: f64) -> bool {
+        self.after > from && self.until <= to
+    }
+}
+
+/// When its containers ended that may have ended while the cut lasted, by the container runtime and in order. Of one that is gone nobody
+/// knows when: at the latest when the next one began.
+fn ends<'c, 'a>(case: &Case<'_>, track: &'c Track<'a>) -> Vec<End<'c, 'a>> {
     let is_own = |s: &&Seen<'_>| {
         let subject = s.span.subject.as_str();
         subject.starts_with("kube-system/kube-apiserver-") && subject.ends_with("/kube-apiserver")
     };
-    let in_the_cut = |s: &&Seen<'_>| !s.is("running") && s.to > 0.0 && s.to <= case.timeline.heal;
-    let ended = track.of_kind(SpanKind::Container).filter(is_own).filter(in_the_cut);
-    ended.min_by(|a, b| a.to.total_cmp(&b.to))
+    let own: Vec<&'c Seen<'a>> = track.of_kind(SpanKind::Container).filter(is_own).collect();
+    let next = |seen: &Seen<'_>| {
+        let later = own.iter().filter(|s| s.span.id != seen.span.id && s.from >= seen.to);
+        later.map(|s| s.from + s.from_error).fold(f64::INFINITY, f64::min)
+    };
+    let end = |seen: &'c Seen<'a>| {
+        let until = if seen.is("gone") { next(seen) } else { seen.to + seen.to_error };
+        End { seen, after: seen.to - seen.to_error, until }
+    };
+    let ended = own.iter().copied().filter(|s| !s.is("running")).map(end);
+    let mut ends: Vec<End<'c, 'a>> = ended.filter(|e| e.until > 0.0 && e.after < case.timeline.heal).collect();
+    ends.sort_by(|a, b| a.seen.to.total_cmp(&b.seen.to));
+    ends
+}
+
+/// The first end of its container that was in the cut for certain.
+pub fn first_end<'c, 'a>(case: &Case<'_>, track: &'c Track<'a>) -> Option<End<'c, 'a>> {
+    ends(case, track).into_iter().find(|end| end.is_certainly_between(0.0, case.timeline.heal))
 }
 
 /// Whether and when it was started anew while the cut lasted.
 fn restart(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast, slack: Slack) -> Said {
     let heal = case.timeline.heal;
     let Some(first) = first_end(case, track) else {
-        let unread = reader(&case.timeline, track.node).err();
+        let doubt = |end: &End<'_, '_>| format!("{}: its end may be in the cut", cite(track, end.seen));
+        let unread = reader(&case.timeline, track.node).err().or(ends(case, track).first().map(doubt));
         return match (server.restarted, unread) {
             // Either would be as predicted.
             (Certainty::May, Some(_)) => Said::new(FindingResult::Held, UNREAD, ""),
@@ -104,17 +133,23 @@ fn restart(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast, slack
             (Certainty::May | Certainty::MustNot, None) => Said::new(FindingResult::Held, "not started anew", ""),
         };
     };
-    let unsure = slack.sum();
-    let window = &server.restart;
-    let observed = format!("its container ended {}", when(first.to, heal));
-    let is_early = first.to < window.earliest_seconds - unsure;
-    let is_late = first.to > window.latest_seconds + unsure;
+    let (window, unsure) = (&server.restart, slack.sum());
+    let (earliest, latest) = (window.earliest_seconds - unsure, window.latest_seconds + unsure);
+    let ended = when(first.seen.to, heal);
+    let observed = match first.seen.is("gone") {
+        true => format!("its container ended, last seen {ended}"),
+        false => format!("its container ended {ended}"),
+    };
+    let evidence = cite(track, first.seen);
     match server.restarted {
-        Certainty::MustNot => Said::new(FindingResult::Degraded, observed, cite(track, first)),
-        _ if is_early || is_late => {
-            let observed = format!("{observed}, outside of {}", interval(window));
-            Said::new(FindingResult::Degraded, observed, cite(track, first))
+        Certainty::MustNot => Said::new(FindingResult::Degraded, observed, evidence),
+        _ if first.until < earliest || first.after > latest => {
+            Said::new(FindingResult::Degraded, format!("{observed}, outside of {}", interval(window)), evidence)
         }
-        _ => Said::new(FindingResult::Held, observed, cite(track, first)),
+        _ if first.after < earliest || first.until > latest => {
+            let observed = format!("{observed}, perhaps outside of {}", interval(window));
+            Said::new(FindingResult::Noted, observed, evidence)
+        }
+        _ => Said::new(FindingResult::Held, observed, evidence),
     }
 }

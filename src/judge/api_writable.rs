@@ -139,8 +139,9 @@ impl Bound {
             true if gap.seen + unsure > limit => FindingResult::Inconclusive,
             false if gap.proven - unsure > limit => FindingResult::Degraded,
             false if gap.seen - unsure > limit => FindingResult::Inconclusive,
-            _ if alone.iter().any(|a| a.proven > limit + ONE_SERVER) => FindingResult::Degraded,
-            _ if alone.iter().any(|a| a.seen > limit + ONE_SERVER) => FindingResult::Inconclusive,
+            _ if alone.iter().any(|a| a.proven - unsure > limit + ONE_SERVER) => FindingResult::Degraded,
+            _ if alone.iter().any(|a| a.seen - unsure > limit + ONE_SERVER) => FindingResult::Inconclusive,
+            _ if alone.iter().any(|a| a.seen + unsure > limit + ONE_SERVER) => FindingResult::Noted,
             false if gap.seen + unsure > limit => FindingResult::Noted,
             _ => FindingResult::Held,
         }
@@ -236,4 +237,23 @@ fn refused(case: &Case<'_>, side: &ApiForecast) -> Said {
         _ => "no write acknowledged".into(),
     };
     Said::new(FindingResult::Held, observed, example.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_server_alone_is_late_only_by_more_than_the_clocks_error() {
+        let bound = Bound { limit: 5.0, is_accepted: false, unsure: 0.4 };
+        let gap = |seen: f64, proven: f64| Gap { from: 0.0, seen, proven };
+        let judged = |seen, proven| bound.judge(&gap(1.0, 1.0), &[gap(seen, proven)], 75.0);
+        // 5 s and 10 s more for one server.
+        assert_eq!(judged(15.5, 15.5), FindingResult::Degraded);
+        assert_eq!(judged(15.3, 15.3), FindingResult::Noted);
+        assert_eq!(judged(14.5, 14.5), FindingResult::Held);
+        // For which nobody tried.
+        assert_eq!(judged(15.5, 2.0), FindingResult::Inconclusive);
+        assert_eq!(judged(15.3, 2.0), FindingResult::Noted);
+    }
 }

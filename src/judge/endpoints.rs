@@ -7,7 +7,7 @@ use super::{
     followed::followed_pods,
     heal_damage::LOOK,
     node::TOLERANCE,
-    pods::{Gone, is_active},
+    pods::{Gone, is_active, is_ready},
     timeline::{Seen, Track, before_cut, longest_hole},
 };
 use crate::{
@@ -148,7 +148,7 @@ fn pod_due(case: &Case<'_>, node: &EndpointsForecast, pod: &Pod) -> Result<Optio
         Gone::No if api.last() < heal => return Err(unseen()),
         Gone::No => {}
     }
-    let ready = api.seen.iter().find(|s| s.to >= heal && s.span.state.ends_with("/Ready"));
+    let ready = api.seen.iter().find(|s| s.to >= heal && is_ready(s));
     Ok(ready.map(|s| Due { at: usual.max(s.from.max(heal) + ENDPOINT_SLICE_UPDATE), doubt: None }))
 }
 

@@ -151,11 +151,16 @@ fn after_the_heal(case: &Case<'_>, voters: &[Voter<'_, '_>]) -> Vec<Finding> {
     findings
 }
 
-/// What members did when they were last looked at, and why that is not known of others.
+/// What members did when they were last looked at, and why that, or when it was, is not known of others.
 fn latest<'v, 'c, 'a>(case: &Case<'_>, voters: &'v [Voter<'c, 'a>]) -> (Vec<Latest<'v, 'c, 'a>>, Vec<String>) {
     let since = case.timeline.heal.max(case.timeline.end - MAX_UNWATCHED);
     let (mut latest, mut unseen) = (Vec::new(), Vec::new());
     for voter in voters {
+        // What it did last may have been long before.
+        if voter.is_of_unknown_time() {
+            unseen.push(format!("{}: its clock was not compared with the operator's", voter.node));
+            continue;
+        }
         match voter.raft().pop().filter(|(_, seen)| seen.to >= since) {
             Some((state, seen)) => latest.push(Latest { voter, state, seen }),
             None => unseen.push(voter.why_unseen()),
@@ -180,7 +185,8 @@ impl Agreed {
         }
         let enough = majority(u32::try_from(voters.len()).unwrap_or(u32::MAX));
         let (term, _) = terms.into_iter().find(|(_, members)| *members >= enough)?;
-        let first = voters.iter().filter_map(|v| v.raft().into_iter().find(|(state, _)| is_in(state, term)));
+        let timed = voters.iter().filter(|v| !v.is_of_unknown_time());
+        let first = timed.filter_map(|v| v.raft().into_iter().find(|(state, _)| is_in(state, term)));
         let mut entered: Vec<f64> = first.map(|(_, seen)| seen.from).collect();
         entered.sort_by(f64::total_cmp);
         let mut left: Vec<f64> = latest.iter().filter(|l| is_in(&l.state, term)).map(|l| l.seen.to).collect();

@@ -18,6 +18,11 @@ impl<'c, 'a> Voter<'c, 'a> {
         self.track.map_or(&[], |track| track.series(SpanKind::Store, subject))
     }
 
+    /// Whether the times of what was read of it can be compared with nobody's.
+    pub fn is_of_unknown_time(&self) -> bool {
+        self.track.is_some_and(|track| !track.clock_known())
+    }
+
     /// When nothing was there to be asked.
     pub fn down(&self) -> impl Iterator<Item = &'c Seen<'a>> + use<'c, 'a> {
         let health: &'c [Seen<'a>] = self.track.map_or(&[], |track| track.series(SpanKind::Health, "etcd"));

@@ -126,11 +126,10 @@ impl<'a> Hashed<'_, '_, 'a> {
     }
 }
 
-/// Whether another hash of the same version is not the same. One whose version nobody told is taken for the same.
-fn is_belied(one: &Hashed<'_, '_, '_>, group: &BTreeMap<&str, Hashed<'_, '_, '_>>) -> bool {
-    let is_comparable =
-        |other: &Hashed<'_, '_, '_>| one.version().zip(other.version()).is_none_or(|(own, theirs)| own == theirs);
-    group.values().any(|other| other.hash != one.hash && is_comparable(other))
+/// Whether two hashes differ that one version made. One whose version nobody told is taken for the same.
+fn contradict(one: &Hashed<'_, '_, '_>, other: &Hashed<'_, '_, '_>) -> bool {
+    let is_one_version = || one.version().zip(other.version()).is_none_or(|(own, theirs)| own == theirs);
+    one.hash != other.hash && is_one_version()
 }
 
 fn are_same(group: &BTreeMap<&str, Hashed<'_, '_, '_>>) -> bool {
@@ -155,7 +154,9 @@ fn compare(voters: &[Voter<'_, '_>], subject: &str, counts: impl Fn(&Seen<'_>) -
             groups.entry((revision, compact)).or_default().insert(voter.node, Hashed { voter, hash, seen });
         }
     }
-    let differs = |group: &&BTreeMap<&str, Hashed<'_, '_, '_>>| group.values().any(|one| is_belied(one, group));
+    let differs = |group: &&BTreeMap<&str, Hashed<'_, '_, '_>>| {
+        group.values().any(|one| group.values().any(|other| contradict(one, other)))
+    };
     if let Some(group) = groups.values().filter(differs).max_by_key(|group| group.len()) {
         return differ(voters, group, subject);
     }
@@ -191,14 +192,36 @@ fn differ(voters: &[Voter<'_, '_>], group: &BTreeMap<&str, Hashed<'_, '_, '_>>, 
     };
     let hash = good[0].hash;
     let others = group.values().filter(|h| h.hash != hash);
-    let (bad, doubtful): (Vec<_>, Vec<_>) = others.partition(|h| is_belied(h, group));
+    // Only with those of its own version it was compared.
+    let alike = |h: &Hashed<'_, '_, '_>| good.iter().copied().filter(|g| contradict(h, g)).collect::<Vec<_>>();
+    let (bad, doubtful): (Vec<_>, Vec<_>) = others.partition(|h| !alike(h).is_empty());
+    let mut signs: Vec<Sign> = bad.into_iter().map(|h| against_the_others(h, &alike(h))).collect();
+    signs.extend(of_another_version(&doubtful));
     unseen.extend(doubtful.into_iter().map(|h| (h.voter.node.to_owned(), versions(group))));
-    let signs = bad.into_iter().map(|h| Sign {
-        subject: h.voter.node.to_owned(),
-        observed: format!("holds {:08x} where {} hold {hash:08x}{}", h.hash, names(good), etcd_sizes::told(h.voter)),
-        evidence: format!("{}; {}", h.voter.cite(h.seen), good[0].voter.cite(good[0].seen)),
-    });
-    Comparison::Differ { signs: signs.collect(), unseen }
+    Comparison::Differ { signs, unseen }
+}
+
+/// `good`: those of the majority that it was compared with, one at least.
+fn against_the_others(bad: &Hashed<'_, '_, '_>, good: &[&Hashed<'_, '_, '_>]) -> Sign {
+    let hold = good.first().map_or(String::new(), |g| format!("{} hold {:08x}", names(good), g.hash));
+    let with = good.first().map_or(String::new(), |g| g.voter.cite(g.seen));
+    Sign {
+        subject: bad.voter.node.to_owned(),
+        observed: format!("holds {:08x} where {hold}{}", bad.hash, etcd_sizes::told(bad.voter)),
+        evidence: format!("{}; {with}", bad.voter.cite(bad.seen)),
+    }
+}
+
+/// The first two that contradict each other of those that can't be compared with the majority: which one is wrong nobody can say.
+fn of_another_version(doubtful: &[&Hashed<'_, '_, '_>]) -> Option<Sign> {
+    let mut pairs = doubtful.iter().enumerate().flat_map(|(i, a)| doubtful[i + 1..].iter().map(move |b| (*a, *b)));
+    let (a, b) = pairs.find(|(a, b)| contradict(a, b))?;
+    let hold = |h: &Hashed<'_, '_, '_>| format!("{} {:08x}", h.voter.node, h.hash);
+    Some(Sign {
+        subject: ETCD.into(),
+        observed: format!("members of one version differ, and not the majority's: {} | {}", hold(a), hold(b)),
+        evidence: format!("{}; {}", a.voter.cite(a.seen), b.voter.cite(b.seen)),
+    })
 }
 
 /// Whose hash is missing, or that they can't be compared.

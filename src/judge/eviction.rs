@@ -4,7 +4,7 @@ use super::{
     Case, MAX_UNWATCHED, Said,
     cite::{cite, some, when},
     node::TOLERANCE,
-    pods::Gone,
+    pods::{Gone, is_deleted},
     timeline::{Seen, Track, before_cut, longest_hole},
 };
 use crate::{
@@ -108,11 +108,10 @@ fn deletion<'c, 'a>(case: &'c Case<'a>, pod: &Pod, due: f64) -> Result<Deletion<
     let Some(before) = before_cut(seen) else {
         return Err(format!("operator: pod {subject} was not seen before the cut"));
     };
-    let is_deleted = |s: &&Seen<'_>| s.span.state.ends_with("/Terminating");
-    if is_deleted(&before) {
+    if is_deleted(before) {
         return Err(format!("operator: pod {subject} was being deleted before the cut"));
     }
-    let at = seen.iter().position(|s| is_deleted(&s));
+    let at = seen.iter().position(is_deleted);
     let until = at.map_or(case.timeline.heal, |at| seen[at].from);
     let last = seen.iter().map(|s| s.to).fold(f64::NEG_INFINITY, f64::max);
     // Deleted by force it is gone at once, and nobody sees it being deleted.

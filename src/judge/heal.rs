@@ -59,8 +59,20 @@ fn amiss(case: &Case<'_>, track: &Track<'_>) -> Option<String> {
         _ if kernel.is_none() => Some("says nothing of its kernel".into()),
         _ if kernel.is_some_and(|k| k.table) => Some("the table is still there".into()),
         // Before what it says itself, and before how far its record goes: both may come of it.
-        _ => stepped(case, track).or_else(|| status.message.clone()).or_else(|| incomplete(case, track)),
+        _ => stepped(case, track)
+            .or_else(|| status.message.clone())
+            .or_else(|| incomplete(case, track))
+            .or_else(|| unheard(case, track)),
     }
+}
+
+/// Why nobody knows whether this node reaches again what it was cut off from.
+fn unheard(case: &Case<'_>, track: &Track<'_>) -> Option<String> {
+    if !track.clock_known() {
+        return Some("its clock was not compared with the operator's".into());
+    }
+    let silent = probes::unanswered(case, track)?;
+    Some(format!("no answer of {silent} was seen after the heal"))
 }
 
 /// A wall clock that was further from the operator's in the cut than the run allows: windows begin and end by it. It was in step before,

@@ -11,7 +11,8 @@ use super::{
     depth::{at_least, fewest},
     eviction::{LATE, may_be_late},
     heal_damage::until,
-    pods::{ApiPod, Container, owner_of},
+    pods::{ApiPod, Container, is_deleted, owner_of},
+    ran::Ran,
     ready::Ready,
 };
 use crate::{
@@ -30,13 +31,6 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
     case.forecast.budgets.iter().filter(|budget| budget.is_observed()).map(of).collect()
 }
 
-/// When pods ran and were ready: for certain, and at the most.
-#[derive(Default)]
-struct Ran {
-    certainly: Vec<(f64, f64)>,
-    possibly: Vec<(f64, f64)>,
-}
-
 /// # Errors
 /// With what is missing.
 fn judged(case: &Case<'_>, budget: &BudgetForecast) -> Result<Said, String> {
@@ -50,7 +44,7 @@ fn judged(case: &Case<'_>, budget: &BudgetForecast) -> Result<Said, String> {
         least: fewest(&ran.certainly, from, to),
         most: fewest(&ran.possibly, from, to),
     };
-    let (result, observed) = verdict(case, budget, &left, doubt(case, budget, from));
+    let (result, observed) = verdict(case, budget, &left, || doubt(case, budget, from));
     let example = first.or_else(|| budget.pods.iter().find_map(|p| case.pods.containers(&p.uid).last()));
     let evidence = example.and_then(|c| Some(cite(case.timeline.agent(c.node)?, &c.seen)));
     Ok(Said::new(result, observed, evidence.unwrap_or_default()))
@@ -80,7 +74,9 @@ fn counted(case: &Case<'_>, budget: &BudgetForecast, (from, to): (f64, f64)) -> 
             return Err(why);
         }
         let ready = case.pods.api_pod(uid).map_or_else(Ready::unknown, |pod| Ready::of(case, pod, to));
-        ran.add(case, names, case.pods.containers(uid), &ready, (from, to))?;
+        let times = of_pod(case, names, case.pods.containers(uid), &ready, (from, to))?;
+        ran.certainly.extend(times.certainly);
+        ran.possibly.extend(times.possibly);
     }
     Ok(ran)
 }
@@ -119,8 +115,13 @@ struct Left {
     most: usize,
 }
 
-/// `doubt`: why a budget that is crossed need not have been crossed by what was predicted.
-fn verdict(case: &Case<'_>, budget: &BudgetForecast, left: &Left, doubt: Option<String>) -> (FindingResult, String) {
+/// `doubt`: why a budget that is crossed need not have been crossed by what was predicted; to find out goes through all pods.
+fn verdict(
+    case: &Case<'_>,
+    budget: &BudgetForecast,
+    left: &Left,
+    doubt: impl FnOnce() -> Option<String>,
+) -> (FindingResult, String) {
     let (wanted, most) = (budget.desired as usize, count(left.most, "pod"));
     let kept = format!("{} left at the least, {wanted} wanted", count(left.least, "pod"));
     let crossed = format!("crossed: {most} left at one time, {wanted} wanted");
@@ -130,8 +131,8 @@ fn verdict(case: &Case<'_>, budget: &BudgetForecast, left: &Left, doubt: Option<
         () if budget.healthy < budget.desired || left.at_heal < wanted => {
             (FindingResult::Noted, format!("crossed before the heal already, {wanted} wanted"))
         }
-        () if left.most < wanted => match doubt {
-            _ if is_no_surprise => (FindingResult::Noted, crossed),
+        () if left.most < wanted && is_no_surprise => (FindingResult::Noted, crossed),
+        () if left.most < wanted => match doubt() {
             Some(doubt) => (FindingResult::Inconclusive, format!("{crossed}, {doubt}")),
             None => (FindingResult::Degraded, crossed),
         },
@@ -171,7 +172,7 @@ fn late(case: &Case<'_>, pod: &Pod) -> Option<String> {
     let operator = case.operator().ok()?;
     let owner = case.forecast.workloads.iter().find(|owner| owner.pods.iter().any(|p| p.uid == pod.uid))?;
     let mut seen = case.pods.api_pod(&pod.uid)?.seen.iter();
-    let deleted = seen.find(|s| s.span.state.ends_with("/Terminating"))?.from;
+    let deleted = seen.find(|s| is_deleted(s))?.from;
     let said = || format!("but {} was deleted {}: {LATE}", pod.subject(), when(deleted, case.timeline.heal));
     may_be_late(case, operator, owner, deleted).then(said)
 }
@@ -198,46 +199,42 @@ fn pods<'c>(case: &'c Case<'_>, budget: &'c BudgetForecast) -> BTreeMap<&'c str,
     all
 }
 
-impl Ran {
-    /// Adds the times between the two at which one pod ran and was ready: all containers of these names ran.
-    ///
-    /// # Errors
-    /// Where that is not known.
-    fn add(
-        &mut self,
-        case: &Case<'_>,
-        names: &[String],
-        containers: &[Container<'_>],
-        ready: &Ready,
-        (from, to): (f64, f64),
-    ) -> Result<(), String> {
-        if names.is_empty() {
-            return Err("the snapshot names no container of its pods".into());
-        }
-        let mut by_name: BTreeMap<&str, Ran> = BTreeMap::new();
-        // Those that only prepare a pod have ended when it runs.
-        for container in containers.iter().filter(|c| names.iter().any(|name| name == c.name())) {
-            let seen = &container.seen;
-            let track = case.timeline.agent(container.node).filter(|track| track.clock_known());
-            let track =
-                track.ok_or_else(|| format!("the clock of {} was not compared with the operator's", container.node))?;
-            let goes_on = seen.is("running");
-            if (goes_on && seen.to < to - MAX_UNWATCHED) || (seen.is("gone") && seen.to > 0.0) {
-                return Err(format!("{}, and what became of it was not seen", cite(track, seen)));
-            }
-            let end = |error: f64| if goes_on { f64::INFINITY } else { seen.to + error };
-            let of_name = by_name.entry(container.name()).or_default();
-            of_name.certainly.push((seen.from + seen.from_error, end(-seen.to_error)));
-            of_name.possibly.push((seen.from - seen.from_error, end(seen.to_error)));
-        }
-        let all = |of: fn(&Ran) -> &[(f64, f64)], ready: &[(f64, f64)]| {
-            // Of each name one at a time.
-            let each = by_name.values().flat_map(|ran| at_least(1, of(ran), from, to));
-            let each: Vec<_> = each.chain(ready.iter().copied()).collect();
-            at_least(names.len() + 1, &each, from, to)
-        };
-        self.certainly.extend(all(|ran| ran.certainly.as_slice(), &ready.certainly));
-        self.possibly.extend(all(|ran| ran.possibly.as_slice(), &ready.possibly));
-        Ok(())
+/// The times between the two at which one pod ran and was ready: all containers of these names ran.
+///
+/// # Errors
+/// Where that is not known.
+fn of_pod(
+    case: &Case<'_>,
+    names: &[String],
+    containers: &[Container<'_>],
+    ready: &Ready,
+    (from, to): (f64, f64),
+) -> Result<Ran, String> {
+    if names.is_empty() {
+        return Err("the snapshot names no container of its pods".into());
     }
+    let mut by_name: BTreeMap<&str, Ran> = BTreeMap::new();
+    // Those that only prepare a pod have ended when it runs.
+    for container in containers.iter().filter(|c| names.iter().any(|name| name == c.name())) {
+        let seen = &container.seen;
+        let track = case.timeline.agent(container.node).filter(|track| track.clock_known());
+        let track =
+            track.ok_or_else(|| format!("the clock of {} was not compared with the operator's", container.node))?;
+        let goes_on = seen.is("running");
+        if (goes_on && seen.to < to - MAX_UNWATCHED) || (seen.is("gone") && seen.to > 0.0) {
+            return Err(format!("{}, and what became of it was not seen", cite(track, seen)));
+        }
+        let end = |error: f64| if goes_on { f64::INFINITY } else { seen.to + error };
+        by_name.entry(container.name()).or_default().add(seen, (end(-seen.to_error), end(seen.to_error)));
+    }
+    let all = |of: fn(&Ran) -> &[(f64, f64)], ready: &[(f64, f64)]| {
+        // Of each name one at a time.
+        let each = by_name.values().flat_map(|ran| at_least(1, of(ran), from, to));
+        let each: Vec<_> = each.chain(ready.iter().copied()).collect();
+        at_least(names.len() + 1, &each, from, to)
+    };
+    Ok(Ran {
+        certainly: all(|ran| ran.certainly.as_slice(), &ready.certainly),
+        possibly: all(|ran| ran.possibly.as_slice(), &ready.possibly),
+    })
 }

@@ -55,7 +55,7 @@ fn etcd(case: &Case<'_>) -> Said {
     let (mut down, mut well, mut seen) = (Vec::new(), Vec::new(), Vec::new());
     for track in nodes.iter().filter_map(|node| seen_by(case, node).ok()) {
         let spans = track.series(SpanKind::Health, "etcd");
-        well.extend(spans.iter().filter(|s| s.is("ok")).map(certain));
+        well.extend(spans.iter().filter(|s| s.is("ok")).map(Seen::certain));
         // Of one that was never well before nobody knows whether it is asked as it should be.
         if spans.iter().any(|s| s.is("ok") && s.from <= heal) {
             down.extend(amiss(spans));
@@ -78,22 +78,20 @@ fn etcd(case: &Case<'_>) -> Said {
     if unknown > limit.max(MAX_UNWATCHED) {
         return Said::open(format!("no member of etcd was seen healthy for {} after the heal", seconds(unknown)));
     }
-    let example = seen.iter().find(|(_, s)| s.is("ok"));
-    let evidence = example.map_or(String::new(), |(track, s)| cite(track, s));
+    // It may be that nobody watched for so long.
+    let Some((track, well)) = seen.iter().find(|(_, s)| s.is("ok")) else {
+        return Said::open("no member of etcd was seen healthy after the heal");
+    };
     let observed = match longest {
         Some((from, to)) => format!("etcd: a majority of members unhealthy for {}", seconds(to - from)),
         None => "etcd healthy".into(),
     };
-    Said::new(FindingResult::Held, observed, evidence)
-}
-
-fn certain(seen: &Seen<'_>) -> (f64, f64) {
-    (seen.from + seen.from_error, seen.to - seen.to_error)
+    Said::new(FindingResult::Held, observed, cite(track, well))
 }
 
 /// When a member was certainly not well, seconds after the cut: also between two looks, unless nobody looked for too long.
 fn amiss(spans: &[Seen<'_>]) -> Vec<(f64, f64)> {
-    let seen = spans.iter().filter(|s| !s.is("ok")).map(certain);
+    let seen = spans.iter().filter(|s| !s.is("ok")).map(Seen::certain);
     let two = spans.windows(2).filter(|two| !two.iter().any(|s| s.is("ok")));
     let two = two.filter(|two| two[1].from - two[0].to <= LAST_LOOK);
     let between = two.map(|two| (two[0].to - two[0].to_error, two[1].from + two[1].from_error));
@@ -132,6 +130,11 @@ fn api(case: &Case<'_>, side: &ApiForecast) -> Said {
         _ if gap + unsure > limit => FindingResult::Noted,
         _ => FindingResult::Held,
     };
+    let unseen = "nobody saw a write acknowledged after the heal";
+    // That there was none for less than this says nothing where nobody watched for longer.
+    if evidence.is_none() && result <= FindingResult::Noted {
+        return Said::open(format!("{}: {unseen}", side.side));
+    }
     let mut observed = format!("{}: longest without a write {}", side.side, seconds(gap));
     if gap > LOCAL_CANARY {
         observed += &format!(", from {}", when(from, heal));
@@ -139,7 +142,7 @@ fn api(case: &Case<'_>, side: &ApiForecast) -> Said {
     if result == FindingResult::Inconclusive {
         observed += ", and not all the time did anybody try";
     }
-    Said::new(result, observed, evidence.unwrap_or_else(|| "nobody saw a write acknowledged after the heal".into()))
+    Said::new(result, observed, evidence.unwrap_or_else(|| unseen.into()))
 }
 
 /// Whoever wrote through this server and has a clock that can be compared.

@@ -5,7 +5,7 @@ use super::{
     Case, MAX_UNWATCHED, Said,
     cite::{cite, some, when},
     heal_budgets, heal_control_plane, heal_nodes,
-    pods::{ApiPod, Gone, reader},
+    pods::{ApiPod, Gone, is_ready, reader},
     timeline::{Track, merged},
 };
 use crate::{
@@ -46,6 +46,7 @@ fn workloads(case: &Case<'_>) -> Option<Finding> {
     let predicted = format!("no workload loses its last ready pod within {} of the heal", seconds(within));
     let said = match case.operator() {
         Err(why) => Said::open(why),
+        Ok(_) if case.timeline.end <= case.timeline.heal => Said::open("nobody watched after the heal"),
         Ok(operator) => judged(case, operator),
     };
     let (look, together) = (seconds(LOOK), seconds(TOGETHER));
@@ -111,6 +112,9 @@ fn ended<'c>(case: &'c Case<'_>, owner: &'c WorkloadForecast) -> Result<Vec<Ende
             return Err(format!("the clock of {} was not compared with the operator's", track.who));
         }
         let ran = || case.pods.containers(&pod.uid).iter().filter(|c| c.seen.from <= 0.0);
+        if ran().next().is_none() && !case.pods.is_over_before_the_cut(&pod.uid) {
+            return Err(format!("{}: no container of {} was seen at the cut", track.who, pod.subject()));
+        }
         let unseen = ran().find(|c| match c.seen.span.state.as_str() {
             "running" => c.seen.to < until(case) - MAX_UNWATCHED,
             // It ended then or later.
@@ -150,7 +154,7 @@ fn outage(case: &Case<'_>, operator: &Track<'_>, owner: &WorkloadForecast) -> Ou
     let (heal, until) = (case.timeline.heal, until(case));
     let (mut ready, mut other) = (Vec::new(), Vec::new());
     for seen in case.pods.of_owner(owner).flat_map(|p| &p.seen) {
-        match seen.span.state.ends_with("/Ready") {
+        match is_ready(seen) {
             true => ready.push((seen.from - LOOK, seen.to + LOOK)),
             false => other.push(seen),
         }
@@ -159,9 +163,9 @@ fn outage(case: &Case<'_>, operator: &Track<'_>, owner: &WorkloadForecast) -> Ou
         return Outage::Unseen(format!("operator: no pod of {} was seen", owner.subject()));
     }
     // One with other labels may be ready and not be looked at.
-    let is_ready = |p: &&ApiPod<'_>| p.seen.last().is_some_and(|s| s.span.state.ends_with("/Ready"));
+    let was_ready = |p: &&ApiPod<'_>| p.seen.last().is_some_and(is_ready);
     let unlisted = case.pods.of_owner(owner).filter(|p| matches!(case.pods.gone(p), Gone::Unlisted(_)));
-    let unlisted = unlisted.filter(is_ready).min_by(|a, b| a.last().total_cmp(&b.last()));
+    let unlisted = unlisted.filter(was_ready).min_by(|a, b| a.last().total_cmp(&b.last()));
     // Between two times at which one was ready, and after the last of them.
     let ready = merged(ready);
     let starts = ready.iter().map(|r| r.0).skip(1).chain([until]);

@@ -99,7 +99,8 @@ fn not_before_acquired<'s, 'a>(case: &Case<'_>, lease: &LeaseForecast, takeover:
         let (at, error) = case.timeline.agent(node)?.read_wall(&MicroTime(at.parse().ok()?))?;
         Some(at - error)
     };
-    let seen_old = acquired().map_or(takeover.seen_old, |at| at.clamp(takeover.seen_old, takeover.seen_new));
+    // Of two replicas of the operator the second one's clock may be behind, and then these two are not in order.
+    let seen_old = acquired().map_or(takeover.seen_old, |at| at.min(takeover.seen_new).max(takeover.seen_old));
     Takeover { seen_old, ..takeover }
 }
 
@@ -134,13 +135,16 @@ struct Taken {
     /// Error of both, seconds.
     error: f64,
     on_losing_side: bool,
+    /// Its old holder was last seen before the cut, or so soon after it that its node need not have been cut off: it may have been taken
+    /// when everybody still heard each other.
+    before_the_cut: bool,
     /// Nobody knows on which side its new holder is: a pod that was not there when the run was planned.
     unplaced: bool,
     /// Its holder had given it up.
     released: bool,
     /// The last renewal by its holder that was seen.
     renewal: Renewal,
-    /// Its holder may have given it up between two looks: nothing shows that it went on, nor that it reached no API server.
+    /// Its holder may have given it up between two looks: nothing shows that it went on, nor that it reached no API server any more.
     may_be_released: bool,
     /// How often it moved, this time included.
     moves: usize,
@@ -157,19 +161,25 @@ impl Taken {
         let node = lease.lease.node_of(&new.span.state);
         let renewal = Renewal::seen(case, &lease.lease, old);
         let clocks = case.allowed_clock_error();
-        // It held it when it was cut off already, and no renewal came after that.
-        let is_cut_off = lease.moves == Certainty::Must && seen_old - error > clocks;
-        let was_silent = is_cut_off && renewal.until.is_some_and(|until| until <= clocks);
-        let has_it = |s: &Side| s.nodes.iter().any(|n| n == node);
-        let is_losing = |s: &Side| s.served == Prospect::No && has_it(s);
+        let before_the_cut = seen_old - error <= clocks;
+        // Right at the heal anybody may take it again, and every node heals by its own clock.
+        let in_the_cut = seen_new + error + clocks <= case.timeline.heal;
+        let (sides, is_steady) = (case.evidence.sides, case.evidence.plan.pattern.is_steady());
+        let has = |side: &Side, node: &str| side.nodes.iter().any(|n| n == node);
+        let is_losing = |node: &str| sides.iter().any(|s| s.served == Prospect::No && has(s, node));
+        // It held it when it was cut off already and until it was taken, and no renewal is known to have come after that: whoever reaches
+        // no API server that can write gives nothing up.
+        let is_cut_off = lease.lease.holder_node.as_deref().is_some_and(is_losing);
+        let was_cut_off = is_cut_off && is_steady && !before_the_cut && in_the_cut;
+        let was_silent = was_cut_off && renewal.until.is_none_or(|until| until <= clocks);
         let is_another = |s: &&Seen<'_>| !s.span.state.is_empty() && !s.is(&new.span.state);
         Taken {
             after: seen_old - error,
             until: seen_new + error,
             error,
-            // Right at the heal anybody may take it again.
-            on_losing_side: seen_new <= case.timeline.heal && case.evidence.sides.iter().any(is_losing),
-            unplaced: !case.evidence.sides.iter().any(has_it),
+            on_losing_side: in_the_cut && is_losing(node),
+            before_the_cut,
+            unplaced: !sides.iter().any(|s| has(s, node)),
             released: spans.iter().any(|s| s.span.state.is_empty() && s.from >= seen_old && s.from <= new.from),
             renewal,
             // Whoever releases a Lease ends at once; whoever is robbed of it tries for RenewDeadline to renew it.
@@ -189,10 +199,18 @@ impl Taken {
         if self.accepted.is_some() { 0.0 } else { self.clocks }
     }
 
-    /// Whether the old one's renewal was certainly valid when it was taken, by the holder's own clock and the operator's.
-    fn is_robbed(&self, lease: &LeaseForecast) -> bool {
+    /// In words, where it was taken while the old one was certainly valid: before anybody may take it from one who was cut off, or by the
+    /// last renewal that was seen, the holder's own clock and the operator's. Whoever releases it ends that, as far as that was seen.
+    fn is_robbed(&self, lease: &LeaseForecast) -> Option<String> {
         let is_valid = |renewed: f64| self.until - renewed < lease.lease.lease_duration - POLL;
-        !self.released && !lease.is_coordinated() && self.renewal.after.is_some_and(is_valid)
+        match () {
+            _ if self.released => None,
+            _ if self.until < lease.takeover.earliest_seconds - self.early() => {
+                Some(format!("before {}", interval(&lease.takeover)))
+            }
+            _ if !lease.is_coordinated() && self.renewal.after.is_some_and(is_valid) => Some(self.since_renewed()),
+            _ => None,
+        }
     }
     /// By how much after the cut the renewal may have been written from which candidates waited, seconds.
     fn renewed_late(&self) -> f64 {
@@ -214,32 +232,29 @@ impl Taken {
     fn judge(&self, lease: &LeaseForecast) -> (FindingResult, String) {
         let Taken { after, until, accepted, .. } = *self;
         let (window, words) = (lease.takeover, interval(&lease.takeover));
-        match lease.moves {
+        match (lease.moves, self.is_robbed(lease)) {
             // It may have been picked when it was last heard.
             _ if self.on_losing_side && lease.is_coordinated() => {
                 (FindingResult::Inconclusive, ", on the losing side, perhaps picked before the cut".into())
             }
-            _ if self.on_losing_side => (FindingResult::Violated, ", on the losing side".into()),
+            _ if self.on_losing_side && !self.before_the_cut => {
+                (FindingResult::Violated, ", on the losing side".into())
+            }
             // Taken while the old one was still valid: the safety of the election is gone, whatever else was predicted.
-            _ if until < window.earliest_seconds - self.early() && !self.released => {
-                (FindingResult::Violated, format!(", before {words}"))
+            (_, Some(robbed)) if !self.may_be_released => (FindingResult::Violated, format!(", {robbed}")),
+            _ if self.on_losing_side => {
+                (FindingResult::Inconclusive, ", on the losing side, perhaps before the cut".into())
             }
-            _ if self.is_robbed(lease) && !self.may_be_released => {
-                (FindingResult::Violated, format!(", {}", self.since_renewed()))
-            }
-            _ if self.is_robbed(lease) => {
-                let how = "and perhaps released in between";
-                (FindingResult::Inconclusive, format!(", {} {how}", self.since_renewed()))
-            }
+            (_, Some(robbed)) => (FindingResult::Inconclusive, format!(", {robbed} and perhaps released in between")),
             _ if accepted.is_some_and(|limit| after > limit) => {
                 (FindingResult::Violated, ", later than spec.expect.leaderTakeover".into())
             }
-            Certainty::MustNot => (FindingResult::Degraded, String::new()),
+            (Certainty::MustNot, _) => (FindingResult::Degraded, String::new()),
             _ if accepted.is_some_and(|limit| until > limit) => {
                 let how = ", perhaps later than spec.expect.leaderTakeover, by clocks and polls";
                 (FindingResult::Inconclusive, how.into())
             }
-            Certainty::Must
+            (Certainty::Must, _)
                 if accepted.is_none() && after - self.late() > window.latest_seconds + self.renewed_late() =>
             {
                 (FindingResult::Degraded, format!(", later than {words}"))
@@ -255,11 +270,11 @@ impl Taken {
                 (FindingResult::Noted, format!(", before {words} by no more than clocks and polls"))
             }
             // Candidates wait anew after each renewal that they see.
-            Certainty::Must if accepted.is_none() && after - self.late() > window.latest_seconds => {
+            (Certainty::Must, _) if accepted.is_none() && after - self.late() > window.latest_seconds => {
                 let renewed = format!("after a renewal that was seen {} after the cut", seconds(self.renewed_late()));
                 (FindingResult::Noted, format!(", later than {words}, {renewed}"))
             }
-            Certainty::Must if accepted.is_none() && until > window.latest_seconds => {
+            (Certainty::Must, _) if accepted.is_none() && until > window.latest_seconds => {
                 (FindingResult::Noted, format!(", later than {words} by no more than clocks and polls"))
             }
             _ => (FindingResult::Held, String::new()),

@@ -39,6 +39,7 @@ mod places;
 mod pods;
 mod pods_again;
 mod probes;
+mod ran;
 mod ready;
 mod recovery;
 mod register;
@@ -53,6 +54,7 @@ mod unplaced;
 mod verdict;
 mod workload;
 mod workload_doubled;
+mod workload_identity;
 mod workload_stuck;
 mod workload_why;
 
@@ -65,7 +67,7 @@ use crate::{
     },
     fault::{Fault, RunPlan},
     observe::Recorder,
-    predict::{Forecast, constants::KUBELET_RECONNECT, predict, seconds},
+    predict::{Certainty, Forecast, constants::KUBELET_RECONNECT, predict, seconds},
     topology::{Pod, Snapshot},
 };
 use places::Places;
@@ -176,6 +178,15 @@ impl<'a> Case<'a> {
     pub fn last_of_the_cut(&self, predicted: &Window) -> f64 {
         (self.timeline.heal + KUBELET_RECONNECT).max(predicted.latest_seconds.min(self.all_heard()))
     }
+    /// Whether what was so at the look `before`, and otherwise at the look `after`, is put down to the cut (seconds after it). `certainty`:
+    /// of its coming within what is `predicted`. What should not come accuses by coming, so it must have come in time for certain; what may
+    /// or must accuses by not coming, so that it may have come in time is enough.
+    pub fn is_of_the_cut(&self, certainty: Certainty, predicted: &Window, (before, after): (f64, f64)) -> bool {
+        match certainty {
+            Certainty::MustNot => after <= self.timeline.heal + KUBELET_RECONNECT,
+            Certainty::May | Certainty::Must => before <= self.last_of_the_cut(predicted),
+        }
+    }
     /// Name of the side a member is on; `outside` for what is no node and heard by both.
     pub fn side_of(&self, member: &str) -> &'a str {
         self.places.side_of(member)
@@ -199,7 +210,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Judgement {
         true => verdict::not_injected(&fault),
         false => verdict::joined(&fault),
     };
-    let checks: [fn(&Case<'_>) -> Vec<Finding>; 21] = [
+    let checks: [fn(&Case<'_>) -> Vec<Finding>; 22] = [
         etcd::check,
         etcd_leaders::check,
         etcd_store::check,
@@ -215,6 +226,7 @@ pub fn judge(evidence: &Evidence<'_>) -> Judgement {
         eviction::check,
         workload::check,
         workload_doubled::check,
+        workload_identity::check,
         orphan::check,
         workload_stuck::check,
         heal_damage::check,

@@ -58,7 +58,13 @@ fn cut_off(case: &Case<'_>, node: &NodeForecast) -> Said {
         Err(why) => return Said::open(why),
     };
     let heal = case.timeline.heal;
-    let Some(at) = spans.iter().position(|s| s.from > 0.0 && !s.is("True")) else {
+    let found = spans.iter().position(|s| s.from > 0.0 && !s.is("True")).map(|at| {
+        let looks = (spans[at - 1].to, spans[at].from);
+        (&spans[at], turned(case, track, &spans[at - 1], &spans[at]).unwrap_or(looks))
+    });
+    // Much later than the heal it has another reason.
+    let found = found.filter(|(_, between)| case.is_of_the_cut(node.not_ready, &node.window, *between));
+    let Some((not_ready, (still_ready, turned))) = found else {
         let result = match node.not_ready {
             Certainty::Must => FindingResult::Violated,
             _ => FindingResult::Held,
@@ -66,9 +72,6 @@ fn cut_off(case: &Case<'_>, node: &NodeForecast) -> Said {
         let last = spans.iter().rfind(|s| s.meets(0.0, heal));
         return Said::new(result, "stayed Ready", last.map_or(String::new(), |s| cite(track, s)));
     };
-    let not_ready = &spans[at];
-    let looks = (spans[at - 1].to, not_ready.from);
-    let (still_ready, turned) = turned(case, track, &spans[at - 1], not_ready).unwrap_or(looks);
     let mut observed = format!("NotReady {}", when(turned, heal));
     // It was first seen at `turned`, and not at the look before; and its node was cut off by its own clock.
     let slack = case.slack(TOLERANCE, track);

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::collections::{BTreeMap, HashMap};
 
 /// Namespace, kind and name of who made a pod; of a bare pod `Pod` and its own name, as a forecast has it.
-type Owner<'a> = (&'a str, &'a str, &'a str);
+pub type Owner<'a> = (&'a str, &'a str, &'a str);
 
 /// What one look saw is written down within this, seconds: half of the operator's period.
 const ONE_LOOK: f64 = 0.5;
@@ -72,10 +72,20 @@ impl<'a> ApiPod<'a> {
     }
 }
 
+/// Whether a pod was ready, as far as the API knew.
+pub fn is_ready(seen: &Seen<'_>) -> bool {
+    seen.span.state.ends_with("/Ready")
+}
+
+/// Whether a pod was being deleted.
+pub fn is_deleted(seen: &Seen<'_>) -> bool {
+    seen.span.state.ends_with("/Terminating")
+}
+
 /// Whether a pod was neither being deleted nor had ended for good: either is for ever, and then its controller makes another one.
 pub fn is_active(seen: &Seen<'_>) -> bool {
     let state = seen.span.state.as_str();
-    !state.ends_with("/Terminating") && !state.starts_with("Succeeded/") && !state.starts_with("Failed/")
+    !is_deleted(seen) && !state.starts_with("Succeeded/") && !state.starts_with("Failed/")
 }
 
 /// What is known of the end of a pod, times in seconds after the cut.
@@ -208,10 +218,10 @@ impl<'a> Pods<'a> {
     /// What is known of a pod's end.
     pub fn gone(&self, pod: &ApiPod<'_>) -> Gone {
         let Some(at) = self.next_look(pod.last()) else { return Gone::No };
-        let is_deleted = || pod.seen.last().is_some_and(|s| s.span.state.ends_with("/Terminating"));
+        let was_deleted = || pod.seen.last().is_some_and(is_deleted);
         // A name is free for another pod only when the one that had it is gone.
         let is_followed = || self.newest_of_name.get(pod.subject).is_some_and(|first| *first > pod.last());
-        match !self.is_selective || is_deleted() || is_followed() {
+        match !self.is_selective || was_deleted() || is_followed() {
             true => Gone::By(at),
             false => Gone::Unlisted(at),
         }

@@ -9,7 +9,7 @@ use super::{
     cite::cite,
     depth::at_least,
     milestones::Step,
-    pods::{ApiPod, Gone},
+    pods::{ApiPod, Gone, is_deleted, is_ready},
     timeline::{Seen, Track, before_cut},
 };
 use crate::{
@@ -45,10 +45,6 @@ fn step(case: &Case<'_>, operator: &Track<'_>, owner: &WorkloadForecast) -> Resu
     Ok(Some(Step { at: Some(at - heal), error: operator.error, evidence }))
 }
 
-fn is_ready(seen: &Seen<'_>) -> bool {
-    seen.span.state.ends_with("/Ready")
-}
-
 /// How many of its pods were Ready then and may be again, of both sides; none where none of the cut side was.
 ///
 /// # Errors
@@ -72,8 +68,8 @@ fn is_for_good(case: &Case<'_>, owner: &WorkloadForecast, pod: &Pod) -> bool {
     if owner.replacement != Replacement::Nobody {
         return false;
     }
-    let is_deleted = |pod: &ApiPod<'_>| pod.seen.iter().any(|s| s.span.state.ends_with("/Terminating"));
-    case.pods.api_pod(&pod.uid).is_some_and(|pod| is_deleted(pod) || case.pods.gone(pod) != Gone::No)
+    let was_deleted = |pod: &ApiPod<'_>| pod.seen.iter().any(is_deleted);
+    case.pods.api_pod(&pod.uid).is_some_and(|pod| was_deleted(pod) || case.pods.gone(pod) != Gone::No)
 }
 
 /// Where there were fewer to the end of watching.

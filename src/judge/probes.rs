@@ -116,6 +116,16 @@ pub fn late(case: &Case<'_>) -> Vec<(String, String)> {
     all
 }
 
+/// What this node was cut off from and of which no answer was seen after the heal; the first of these.
+pub fn unanswered(case: &Case<'_>, track: &Track<'_>) -> Option<String> {
+    let healed = case.timeline.heal + case.edge(0.0, track);
+    let answered = |subject: &str| {
+        let spans = track.series(SpanKind::Probe, subject);
+        spans.iter().any(|s| s.to > healed && is_through(case, s))
+    };
+    cut_targets(case, track.node).map(ProbeTarget::subject).find(|subject| !answered(subject))
+}
+
 /// The silence of one pair that began in the cut and lasted beyond `after`; or a later one of more than `limit` samples, unless
 /// a refusal right before or after it shows that the process behind the port was away.
 fn late_silence<'s, 'a>(

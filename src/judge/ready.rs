@@ -3,7 +3,7 @@
 
 use super::{
     Case, MAX_UNWATCHED,
-    pods::{ApiPod, Gone},
+    pods::{ApiPod, Gone, is_ready},
     timeline::{Seen, merged},
 };
 
@@ -27,10 +27,10 @@ impl Ready {
         let between = between.map(|two| (two[0].to - two[0].to_error, two[1].from + two[1].from_error));
         let last = pod.seen.last().filter(|s| is_ready(s) && s.to >= to - MAX_UNWATCHED);
         let last = last.filter(|_| case.pods.gone(pod) == Gone::No).map(|s| (s.to - s.to_error, f64::INFINITY));
-        let certainly = merged(ready.iter().map(|s| certain(s)).chain(between).chain(last).collect());
+        let certainly = merged(ready.iter().map(|s| s.certain()).chain(between).chain(last).collect());
         // Until its kubelet has put it right it may be ready, whatever the API says.
         let word_from = |(from, to): (f64, f64)| (put_right.map_or(from, |at| from.max(at)), to);
-        let unready = pod.seen.iter().filter(|s| s.span.state.ends_with("/NotReady")).map(certain).map(word_from);
+        let unready = pod.seen.iter().filter(|s| s.span.state.ends_with("/NotReady")).map(Seen::certain).map(word_from);
         let unready = merged(unready.filter(|(from, to)| from < to).collect());
         Ready { certainly, possibly: but(&unready) }
     }
@@ -40,14 +40,6 @@ impl Ready {
 fn put_right(case: &Case<'_>, pod: &ApiPod<'_>) -> Option<f64> {
     let node = case.forecast.endpoints.iter().find(|n| n.node == pod.node)?;
     Some(case.timeline.heal + node.back.latest_seconds)
-}
-
-fn is_ready(seen: &Seen<'_>) -> bool {
-    seen.span.state.ends_with("/Ready")
-}
-
-fn certain(seen: &Seen<'_>) -> (f64, f64) {
-    (seen.from + seen.from_error, seen.to - seen.to_error)
 }
 
 /// Whether a pod was ready between two times at which it was seen to be.

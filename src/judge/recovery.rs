@@ -12,9 +12,6 @@ use crate::{
     predict::seconds,
 };
 
-/// Between the last look of the operator and the end of watching may lie this much, seconds.
-const LAST_LOOK: f64 = 15.0;
-
 /// What it means that something was well at no look: that it stays so, only where it was watched for longer than it may take. `latest`:
 /// seconds after the heal; `unsure`: seconds by which clocks and looks may be wrong.
 pub fn never_well(case: &Case<'_>, latest: f64, unsure: f64) -> FindingResult {
@@ -42,7 +39,7 @@ fn recovered(case: &Case<'_>, accepted: Option<f64>) -> Said {
     if !last.is("ok") {
         return not_recovered(case, track, (&spans[..], last), accepted);
     }
-    if last.to < case.timeline.end - LAST_LOOK {
+    if last.to < case.timeline.end - MAX_UNWATCHED {
         return Said::open(format!("{}: not looked at until the end", cite(track, last)));
     }
     spans.retain(|s| !s.is(CLUSTER_UNREAD));
@@ -109,7 +106,7 @@ fn not_recovered(
     let limit = accepted.unwrap_or(case.forecast.recovery.window.latest_seconds);
     let waiting = spans.iter().rfind(|s| !s.is("ok") && !s.is(CLUSTER_UNREAD));
     let is_late = waiting.is_some_and(|s| s.to - heal - track.error > limit);
-    let is_seen = !last.is(CLUSTER_UNREAD) && last.to >= case.timeline.end - LAST_LOOK;
+    let is_seen = !last.is(CLUSTER_UNREAD) && last.to >= case.timeline.end - MAX_UNWATCHED;
     // It was not well when the user wanted it to be, whatever came then.
     let Some(seen) = waiting.filter(|_| is_seen || (is_late && accepted.is_some())) else {
         return Said::open(format!("{}: nobody saw whether it was well at the end", cite(track, last)));

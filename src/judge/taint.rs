@@ -10,7 +10,7 @@ use crate::{
     api::{Check, Finding, FindingResult, SpanKind},
     predict::{Certainty, NodeForecast, ZoneState, count, interval},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// With this one the controller evicts the pods of a node that it does not hear.
 pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
@@ -37,7 +37,9 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
 /// fewer unready nodes again, and its rate.
 fn too_many(case: &Case<'_>, nodes: &[&NodeForecast]) -> Vec<Said> {
     let Ok(track) = case.operator() else { return Vec::new() };
-    let zone = |node: &NodeForecast| case.evidence.snapshot.node(&node.node).and_then(|n| n.zone.as_deref());
+    let zone_of: HashMap<&str, Option<&str>> =
+        case.evidence.snapshot.nodes.iter().map(|n| (n.name.as_str(), n.zone.as_deref())).collect();
+    let zone = |node: &NodeForecast| zone_of.get(node.node.as_str()).copied().flatten();
     let until = case.timeline.heal - case.edge(0.0, track);
     let is_tainted = |s: &Seen<'_>| s.span.state.contains(UNREACHABLE);
     let first_taint = |node: &NodeForecast| {
@@ -76,7 +78,10 @@ fn tainted(case: &Case<'_>, node: &NodeForecast) -> Said {
     if longest_hole(spans, 0.0, heal) > MAX_UNWATCHED {
         return Said::open(format!("operator: the taints of {} were not seen all through the cut", node.node));
     }
-    let Some(at) = spans.iter().position(|s| s.from > 0.0 && s.span.state.contains(UNREACHABLE)) else {
+    let at = spans.iter().position(|s| s.from > 0.0 && s.span.state.contains(UNREACHABLE));
+    // Much later than the heal it has another reason.
+    let looks = |at: usize| (spans[at - 1].to, spans[at].from);
+    let Some(at) = at.filter(|at| case.is_of_the_cut(node.tainted, &node.taint, looks(*at))) else {
         let result = if node.tainted == Certainty::Must { FindingResult::Degraded } else { FindingResult::Held };
         let last = spans.iter().rfind(|s| s.meets(0.0, heal));
         return Said::new(result, format!("{} not tainted", node.node), last.map_or(String::new(), |s| cite(track, s)));

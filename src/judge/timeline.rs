@@ -24,6 +24,10 @@ impl Seen<'_> {
     pub fn meets(&self, from: f64, to: f64) -> bool {
         self.from <= to && self.to >= from && from <= to
     }
+    /// From when to when it was certainly so, seconds after the cut.
+    pub fn certain(&self) -> (f64, f64) {
+        (self.from + self.from_error, self.to - self.to_error)
+    }
 }
 
 /// One observer's record on the time line.

@@ -1,87 +1,31 @@
-//! WorkloadDoubled: how long a pod that was cut off and its replacement both ran, by the runtimes of all nodes.
+//! WorkloadDoubled, of what is replaced at once: how long a pod that was cut off and its replacement both ran, by the runtimes of all
+//! nodes.
 
 use super::{
     Case, Said,
     cite::{cite, when},
     eviction::{LATE, may_be_late},
-    pods::{ApiPod, Container, owner_of},
-    timeline::{Seen, Track, merged, overlap},
+    pods::ApiPod,
+    ran::{Ran, Twice, clock_of, twice},
+    timeline::{Track, merged},
     workload_why::{Why, why_made},
 };
 use crate::{
-    api::{Check, Finding, FindingResult, SpanKind},
+    api::{Check, Finding, FindingResult},
     predict::{Certainty, Replacement, WorkloadForecast, seconds},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-/// Its taint tells the control plane that whoever set it has made sure that nothing runs on the node any more (KEP-2268).
-const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
-
-const TOLERANCE: &str = "what the clocks leave open of each start and end";
-
-/// Whose pods have names that are free for another one only when they are gone.
-const STATEFUL_SET: &str = "StatefulSet";
-
-/// Namespace, kind and name of who made a pod.
-type Owner<'a> = (&'a str, &'a str, &'a str);
-
-/// Two containers that ran at the same time.
-struct Twice {
-    /// Seconds that both certainly ran, and that they may have run at the most.
-    definite: f64,
-    possible: f64,
-    /// When the later one started, seconds after the cut.
-    start: f64,
-    evidence: String,
-}
+pub const TOLERANCE: &str = "what the clocks leave open of each start and end";
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
-    let owners = case.forecast.workloads.iter().filter(|w| w.replacement != Replacement::Nobody);
     let of = |owner: &WorkloadForecast| {
         let predicted = owner.predictions().into_iter().find(|p| p.check == Check::WorkloadDoubled);
-        let said = match owner.replacement {
-            Replacement::Waits => {
-                let uids: Vec<&str> = owner.pods.iter().map(|pod| pod.uid.as_str()).collect();
-                identity(case, (&owner.namespace, &owner.kind, &owner.owner), &uids)
-            }
-            _ => copies(case, owner),
-        };
-        let said = said.tolerating(TOLERANCE);
+        let said = copies(case, owner).tolerating(TOLERANCE);
         said.about(Check::WorkloadDoubled, owner.subject(), predicted.map_or(String::new(), |p| p.expected))
     };
-    let elsewhere = elsewhere(case).into_iter().map(|owner| {
-        let (namespace, kind, name) = owner;
-        let planned = case.pods.planned_of(owner).iter().map(|pod| pod.uid.as_str());
-        let uids: Vec<&str> = planned.chain(case.pods.in_api_of(owner).map(|pod| pod.uid)).collect();
-        let said = identity(case, owner, &uids).tolerating(TOLERANCE);
-        said.about(Check::WorkloadDoubled, format!("{namespace}/{name} ({kind})"), "never two of one name")
-    });
-    owners.map(of).chain(elsewhere).collect()
-}
-
-/// StatefulSets of which no pod is on a losing side, so that nothing is predicted of them. A kubelet that is cut off may start a pod of
-/// theirs again that was deleted before (kubernetes#59848). Those of which none ever ran are left out.
-fn elsewhere<'a>(case: &Case<'a>) -> BTreeSet<Owner<'a>> {
-    let of_forecast =
-        |w: &WorkloadForecast, owner: Owner<'_>| (w.namespace.as_str(), w.kind.as_str(), w.owner.as_str()) == owner;
-    let owners = case.evidence.snapshot.pods.iter().map(owner_of).chain(case.pods.in_api().map(|pod| pod.owner));
-    owners
-        .filter(|owner| owner.1 == STATEFUL_SET)
-        .filter(|owner| !case.forecast.workloads.iter().any(|w| of_forecast(w, *owner)))
-        .filter(|owner| case.operator().is_err() || may_have_run(case, *owner))
-        .collect()
-}
-
-/// Whether a pod of this owner ran, by the API or by a runtime.
-fn may_have_run(case: &Case<'_>, owner: Owner<'_>) -> bool {
-    let runs = |pod: &ApiPod<'_>| pod.seen.iter().any(|s| s.span.state.starts_with("Running"));
-    case.pods.in_api_of(owner).any(runs) || names(case, owner).iter().any(|n| !case.pods.containers_named(n).is_empty())
-}
-
-/// `<namespace>/<pod>` of every pod that this owner had, on whichever side.
-fn names(case: &Case<'_>, owner: Owner<'_>) -> BTreeSet<String> {
-    let planned = case.pods.planned_of(owner).iter().map(|pod| pod.subject());
-    planned.chain(case.pods.in_api_of(owner).map(|pod| pod.subject.to_owned())).collect()
+    let owners = case.forecast.workloads.iter().filter(|owner| owner.replacement == Replacement::AtOnce);
+    owners.map(of).collect()
 }
 
 fn copies(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
@@ -126,7 +70,7 @@ fn copies(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
         }
         _ if extra.possible > 0.0 => {
             let most = container_seconds(extra.possible);
-            Said::new(FindingResult::Noted, format!("ran twice for {most} at the most, by the clocks"), evidence())
+            Said::new(FindingResult::Noted, format!("ran twice for {most} at the most, by what is known"), evidence())
         }
         Certainty::Must if found.is_empty() => {
             Said::new(FindingResult::Degraded, "no second copy was made", cite(operator, seen))
@@ -191,34 +135,23 @@ impl Extra {
             let mut of_pod: BTreeMap<&str, Ran> = BTreeMap::new();
             for container in case.pods.containers(uid) {
                 clock_of(case, container)?;
-                of_pod.entry(container.name()).or_default().add(&container.seen);
+                let seen = &container.seen;
+                // One that ran when it was last looked at, or was gone at the next look, may have gone on.
+                let most = if seen.is("exited") { seen.to + seen.to_error } else { f64::INFINITY };
+                of_pod.entry(container.name()).or_default().add(seen, (seen.to - seen.to_error, most));
             }
             for (name, of_pod) in of_pod {
                 let all = ran.entry(name).or_default();
-                all.definite.extend(of_pod.definite);
+                all.certainly.extend(of_pod.certainly);
                 // A container that was started anew in its pod did not run beside itself, whatever the clocks leave open.
-                all.possible.extend(merged(of_pod.possible));
+                all.possibly.extend(merged(of_pod.possibly));
             }
         }
         let beyond = |times: &[(f64, f64)]| beyond(times, planned.len(), case.timeline.end);
         Ok(Extra {
-            definite: ran.values().map(|r| beyond(&r.definite)).sum(),
-            possible: ran.values().map(|r| beyond(&r.possible)).sum(),
+            definite: ran.values().map(|r| beyond(&r.certainly)).sum(),
+            possible: ran.values().map(|r| beyond(&r.possibly)).sum(),
         })
-    }
-}
-
-/// When containers certainly ran, and when they may have.
-#[derive(Default)]
-struct Ran {
-    definite: Vec<(f64, f64)>,
-    possible: Vec<(f64, f64)>,
-}
-
-impl Ran {
-    fn add(&mut self, seen: &Seen<'_>) {
-        self.definite.push((seen.from + seen.from_error, seen.to - seen.to_error));
-        self.possible.push((seen.from - seen.from_error, seen.to + seen.to_error));
     }
 }
 
@@ -234,90 +167,6 @@ fn beyond(times: &[(f64, f64)], allowed: usize, until: f64) -> f64 {
         (running, since) = (running + change, at);
     }
     sum
-}
-
-/// Whether two pods of one name ran at the same time. `uids`: pods of which one at least must have been seen to say that none did.
-fn identity(case: &Case<'_>, owner: Owner<'_>, uids: &[&str]) -> Said {
-    // A twin may be anywhere: every runtime must have been read to say that there was none.
-    if let Some(why) = case.pods.unread() {
-        return Said::open(why);
-    }
-    let (mut doubt, mut allowed) = (None, None);
-    for pod in names(case, owner) {
-        let all = case.pods.containers_named(&pod);
-        for (i, x) in all.iter().enumerate() {
-            for y in all[i + 1..].iter().filter(|y| y.uid() != x.uid()) {
-                let both = match twice(case, std::slice::from_ref(x), std::slice::from_ref(y)) {
-                    Ok(Some(both)) if both.possible > 0.0 => both,
-                    Ok(_) => continue,
-                    Err(why) => return Said::open(why),
-                };
-                if both.definite <= 0.0 {
-                    doubt = Some(both);
-                    continue;
-                }
-                let name = pod.rsplit('/').next().unwrap_or_default();
-                let observed = format!("two of {name} ran for {}", seconds(both.definite));
-                let older = if x.seen.from <= y.seen.from { x } else { y };
-                match authorised(case, older.node, both.start) {
-                    Some(how) => allowed = Some((format!("{observed}, authorised: {how}"), both.evidence)),
-                    None => return Said::new(FindingResult::Violated, observed, both.evidence),
-                }
-            }
-        }
-    }
-    let own = uids.iter().find_map(|uid| case.pods.containers(uid).first());
-    let evidence = own.and_then(|c| Some(cite(case.timeline.agent(c.node)?, &c.seen)));
-    match (doubt, allowed) {
-        (Some(both), _) => {
-            let observed = format!("two of one name for {} at the most, by the clocks", seconds(both.possible));
-            Said::new(FindingResult::Inconclusive, observed, both.evidence)
-        }
-        (None, Some((observed, evidence))) => Said::new(FindingResult::Noted, observed, evidence),
-        (None, None) => evidence.map_or_else(
-            || Said::open("its containers were never seen"),
-            |evidence| Said::new(FindingResult::Held, "ran once", evidence),
-        ),
-    }
-}
-
-/// Whether somebody had declared this node dead before `start`, and with that the identities on it free: by its taint, or by deleting the
-/// node (pod-safety.md; `podgc/gc_controller.go`).
-fn authorised(case: &Case<'_>, node: &str, start: f64) -> Option<String> {
-    let operator = case.operator().ok()?;
-    let mut taints = operator.series(SpanKind::Taint, node).iter();
-    if let Some(taint) = taints.find(|s| s.from < start && s.span.state.contains(OUT_OF_SERVICE)) {
-        return Some(cite(operator, taint));
-    }
-    let last = operator.series(SpanKind::Node, node).iter().max_by(|a, b| a.to.total_cmp(&b.to))?;
-    let gone = case.pods.next_look(last.to).is_some_and(|gone| gone < start);
-    gone.then(|| format!("{}, and not after it", cite(operator, last)))
-}
-
-fn clock_of(case: &Case<'_>, container: &Container<'_>) -> Result<(), String> {
-    match case.timeline.agent(container.node) {
-        Some(track) if track.clock_known() => Ok(()),
-        _ => Err(format!("the clock of {} was not compared with the operator's", container.node)),
-    }
-}
-
-/// How long one of these and one of those ran at the same time, at the longest; `None` where either of them never ran.
-fn twice(case: &Case<'_>, old: &[Container<'_>], new: &[Container<'_>]) -> Result<Option<Twice>, String> {
-    let mut worst: Option<Twice> = None;
-    for x in old {
-        for y in new {
-            clock_of(case, x)?;
-            clock_of(case, y)?;
-            let (definite, possible) = overlap(&x.seen, &y.seen, x.node == y.node);
-            if worst.as_ref().is_none_or(|w| w.definite < definite) {
-                let said =
-                    |c: &Container<'_>| case.timeline.agent(c.node).map_or(String::new(), |track| cite(track, &c.seen));
-                let (start, evidence) = (x.seen.from.max(y.seen.from), format!("{}; {}", said(y), said(x)));
-                worst = Some(Twice { definite, possible, start, evidence });
-            }
-        }
-    }
-    Ok(worst)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! WorkloadStuck: pods that are being deleted and can't end, while the cut lasts and after it.
 
 use super::{
-    Case, Said,
+    Case, MAX_UNWATCHED, Said,
     cite::{cite, when},
+    pods::{ApiPod, Gone, is_active, is_deleted},
     timeline::{Seen, Track},
 };
 use crate::{
@@ -45,17 +46,23 @@ struct Terminating<'c, 'a> {
 
 fn stuck(case: &Case<'_>, track: &Track<'_>, owner: &WorkloadForecast) -> Said {
     let heal = case.timeline.heal;
-    let (mut all, mut example) = (Vec::new(), None);
+    let (mut all, mut example, mut open) = (Vec::new(), None, None);
     for pod in &owner.pods {
-        let seen = case.pods.api_pod(&pod.uid).map_or(&[][..], |p| p.seen.as_slice());
-        let Some(latest) = seen.last() else {
+        let Some((api, latest)) = case.pods.api_pod(&pod.uid).and_then(|api| Some((api, api.seen.last()?))) else {
             return Said::open(format!("operator: pod {} was not seen", pod.subject()));
         };
         example = Some(latest);
-        all.extend(terminating(case, pod, seen));
+        match terminating(case, pod, &api.seen) {
+            Some(pod) => all.push(pod),
+            None => open = open.or_else(|| unseen(case, api, latest)),
+        }
     }
     let judged = all.iter().map(|pod| (result(owner, pod, track.error), pod));
-    let Some((result, slowest)) = judged.max_by_key(|(result, _)| *result) else {
+    let worst = judged.max_by_key(|(result, _)| *result);
+    if let Some(why) = open.filter(|_| worst.is_none_or(|(result, _)| result < FindingResult::Inconclusive)) {
+        return Said::open(why);
+    }
+    let Some((result, slowest)) = worst else {
         let evidence = example.map_or(String::new(), |s| cite(track, s));
         return Said::new(FindingResult::Held, "was not deleted", evidence);
     };
@@ -69,6 +76,19 @@ fn stuck(case: &Case<'_>, track: &Track<'_>, owner: &WorkloadForecast) -> Said {
         observed += &format!(", and had to be gone {}", when(slowest.limit, heal));
     }
     Said::new(result, observed, cite(track, slowest.last))
+}
+
+/// Why nobody knows whether a pod was deleted that was not seen to be: nobody looked any more. One that is gone can't be stuck, and one
+/// that had ended has nothing left to end. `latest`: the last look at it.
+fn unseen(case: &Case<'_>, pod: &ApiPod<'_>, latest: &Seen<'_>) -> Option<String> {
+    match case.pods.gone(pod) {
+        _ if !is_active(latest) => None,
+        Gone::No if pod.last() < case.timeline.end - MAX_UNWATCHED => {
+            Some(format!("operator: pod {} was not looked at until the end", pod.subject))
+        }
+        Gone::Unlisted(_) => Some(format!("operator: pod {} was deleted or is no longer selected", pod.subject)),
+        Gone::No | Gone::By(_) => None,
+    }
 }
 
 /// `error`: of the operator's clock, seconds.
@@ -86,7 +106,7 @@ fn result(owner: &WorkloadForecast, pod: &Terminating<'_, '_>, error: f64) -> Fi
 
 /// `None` where it was not being deleted in the cut or after it.
 fn terminating<'c, 'a>(case: &Case<'_>, pod: &Pod, seen: &'c [Seen<'a>]) -> Option<Terminating<'c, 'a>> {
-    let mut of = seen.iter().filter(|s| s.span.state.ends_with("/Terminating") && s.to > 0.0);
+    let mut of = seen.iter().filter(|s| is_deleted(s) && s.to > 0.0);
     let first = of.next()?;
     let last = of.next_back().unwrap_or(first);
     // Its kubelet may hear of it as late as this, and then it has its grace period (theory C14).

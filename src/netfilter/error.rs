@@ -1,5 +1,7 @@
 //! What can go wrong between this process and nf_tables.
 
+use super::handle::is;
+use rustix::io::Errno;
 use std::{io, time::Duration};
 
 /// Failure of a call to nf_tables.
@@ -44,4 +46,40 @@ pub enum Error {
     TooLong { what: &'static str, bytes: usize },
     #[error("failed to read {what} in one piece: others keep changing the rule set")]
     Restless { what: &'static str },
+}
+
+impl Error {
+    /// Whether the next call would fail in the same way: there is no nf_tables, or not for this process. All else may pass, as where the
+    /// kernel has no memory or no file left, or is busy with an answer that nobody waited for.
+    pub fn is_for_good(&self) -> bool {
+        match self {
+            Error::NotPermitted => true,
+            Error::Open(source) => is_lasting(source),
+            _ => false,
+        }
+    }
+}
+
+/// What the kernel says of something that it does not have, or that a filter of system calls forbids: socket(2), and EINVAL of
+/// `nfnetlink_rcv_msg` (`net/netfilter/nfnetlink.c`) where there is no nf_tables behind the socket.
+const LASTING: [Errno; 6] =
+    [Errno::AFNOSUPPORT, Errno::PROTONOSUPPORT, Errno::OPNOTSUPP, Errno::INVAL, Errno::PERM, Errno::ACCESS];
+
+pub fn is_lasting(source: &io::Error) -> bool {
+    LASTING.iter().any(|errno| is(source, *errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_lacks_it_lacks_for_good_and_all_else_may_pass() {
+        let open = |errno: Errno| Error::Open(errno.into()).is_for_good();
+        assert!(open(Errno::PROTONOSUPPORT) && open(Errno::INVAL) && Error::NotPermitted.is_for_good());
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::INTR, Errno::BUSY] {
+            assert!(!open(errno), "{errno}");
+        }
+        assert!(!Error::Restless { what: "the rules" }.is_for_good());
+    }
 }

@@ -1,6 +1,7 @@
 //! Arm, cut, heal, remove and look: the calls an agent makes.
 
 use super::decode::Message;
+use super::error::is_lasting;
 use super::numbers::*;
 use super::socket::{Refusal, Socket};
 use super::state::{self, Counters};
@@ -14,6 +15,8 @@ use std::{io, time::Duration};
 /// Shortest gate. The kernel rounds down to its ticks (at worst 10 ms) and takes zero for no timeout at all: a gate that never
 /// closes.
 const SHORTEST_GATE: Duration = Duration::from_millis(100);
+
+const TABLES: &str = "the list of tables";
 
 /// One netlink socket to nf_tables of the network namespace that it was opened in.
 ///
@@ -97,18 +100,15 @@ impl Netfilter {
         self.unless_absent("remove", table, table::remove(table))
     }
 
-    /// Names of all `inet` tables that begin with [`TABLE_PREFIX`].
+    /// Names of all `inet` tables that may be ours: they begin with [`TABLE_PREFIX`], and [`Self::arm`] would take them. Whoever else has
+    /// one that it would not take keeps it, and is in nobody's way.
     ///
     /// # Errors
-    /// [`Error::NotPermitted`] without CAP_NET_ADMIN; [`Error::Open`] where the kernel has no nf_tables; or where it does not answer.
+    /// [`Error::NotPermitted`] without CAP_NET_ADMIN; [`Error::Open`] where the kernel has no nf_tables; [`Error::Read`] or another where it
+    /// gives no list for once.
     pub fn tables(&mut self) -> Result<Vec<String>, Error> {
-        let name =
-            |m: &Message<'_>| m.attributes().str(TABLE).filter(|n| n.starts_with(TABLE_PREFIX)).map(str::to_owned);
-        match self.socket.dump("the list of tables", msg::GETTABLE, |_| {}, name)? {
-            Ok(names) => Ok(names.into_iter().flatten().collect()),
-            Err(source) if is(&source, Errno::PERM) => Err(Error::NotPermitted),
-            Err(source) => Err(Error::Open(source)),
-        }
+        let names = self.socket.dump(TABLES, msg::GETTABLE, |_| {}, own_name)?.map_err(unlisted)?;
+        Ok(names.into_iter().flatten().collect())
     }
 
     /// What the kernel knows about the table; `None` where it is absent. The parts are read one after another.
@@ -183,12 +183,27 @@ impl Netfilter {
 
 /// Whatever goes wrong elsewhere, no table but ours is ever touched.
 fn check(table: &str) -> Result<(), Error> {
+    if is_ours(table) { Ok(()) } else { Err(Error::Name { table: table.to_owned() }) }
+}
+
+/// Whether a table of this name can have been made here.
+fn is_ours(table: &str) -> bool {
     let plain = |rest: &str| {
         !rest.is_empty() && rest.len() <= 200 && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
-    match table.strip_prefix(TABLE_PREFIX) {
-        Some(rest) if plain(rest) => Ok(()),
-        _ => Err(Error::Name { table: table.to_owned() }),
+    table.strip_prefix(TABLE_PREFIX).is_some_and(plain)
+}
+
+fn own_name(table: &Message<'_>) -> Option<String> {
+    table.attributes().str(TABLE).filter(|name| is_ours(name)).map(str::to_owned)
+}
+
+/// Why the kernel gives no list of tables.
+fn unlisted(source: io::Error) -> Error {
+    match source {
+        e if is(&e, Errno::PERM) => Error::NotPermitted,
+        e if is_lasting(&e) => Error::Open(e),
+        source => Error::Read { what: TABLES, source },
     }
 }
 
@@ -205,4 +220,36 @@ pub fn is(e: &io::Error, errno: Errno) -> bool {
 
 pub fn refused(verb: &'static str, table: &str, Refusal { message, label, source }: Refusal) -> Error {
     Error::Refused { verb, table: table.to_owned(), what: label, message, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::decode::messages;
+    use super::super::wire;
+    use super::*;
+
+    #[test]
+    fn a_table_is_ours_by_a_name_that_we_could_have_given_it() {
+        let listed = |name: &str| {
+            let answer = wire::request(msg::NEWTABLE, 0, 1, |a| {
+                a.str(TABLE, name);
+            });
+            messages(&answer).find_map(|table| own_name(&table))
+        };
+        for name in ["rackpartition-1a2b3c4d", "rackpartition-own", "rackpartition-a-b"] {
+            assert_eq!(listed(name).as_deref(), Some(name));
+        }
+        for name in ["rackpartition-x_y", "rackpartition-", "rackpartition_watch_1a2b3c4d", "kube-proxy"] {
+            assert_eq!(listed(name), None);
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_is_busy_is_asked_again_and_one_without_nf_tables_is_not() {
+        for errno in [Errno::BUSY, Errno::NOMEM, Errno::INTR, Errno::AGAIN] {
+            assert!(matches!(unlisted(errno.into()), Error::Read { .. }), "{errno}");
+        }
+        assert!(matches!(unlisted(Errno::INVAL.into()), Error::Open(_)));
+        assert!(matches!(unlisted(Errno::PERM.into()), Error::NotPermitted));
+    }
 }

@@ -51,21 +51,22 @@ pub async fn watch_events(ctx: Arc<Context>, record: Record) {
     let mut ticks = every(PERIOD);
     loop {
         ticks.tick().await;
-        let (mut events, mut unread) = (Vec::new(), 0);
+        let mut lists = Vec::new();
         for namespace in &namespaces {
-            match look("Events", list(&ctx.client, namespace)).await {
-                Some((some, is_all)) => {
-                    events.extend(some);
-                    unread += usize::from(!is_all);
-                }
-                // They will be there at the next look.
-                None => continue,
-            }
+            lists.push(look("Events", list(&ctx.client, namespace)).await);
         }
+        let (events, unread) = joined(lists);
         for seen in written.news(&told(&events, begin), unread) {
             record.observe(SpanKind::Event, seen);
         }
     }
+}
+
+/// What was read of all namespaces, and how many lists were not read to their ends, or not at all, as those that are forbidden or come too
+/// late.
+fn joined(lists: Vec<Option<(Vec<Event>, bool)>>) -> (Vec<Event>, usize) {
+    let unread = lists.iter().filter(|list| !list.as_ref().is_some_and(|(_, is_all)| *is_all)).count();
+    (lists.into_iter().flatten().flat_map(|(events, _)| events).collect(), unread)
 }
 
 /// One namespace's Events, and whether these are all.
@@ -135,7 +136,8 @@ struct Written {
 }
 
 impl Written {
-    /// What is new since the look before. `unread`: lists that were not read to their ends.
+    /// What is new since the look before. `unread`: lists that were not read to their ends at this one. Events stay for an hour, so that a
+    /// list that is read again later is no longer told.
     fn news(&mut self, told: &BTreeMap<String, Told>, unread: usize) -> Vec<Observation> {
         const LEFT_OUT: &str = "left out";
         let mut news = Vec::new();
@@ -147,7 +149,7 @@ impl Written {
             let detail = format!("count={} last={:.0} by={}", told.count, told.last, told.by);
             news.extend(self.unless_known(subject, &told.type_, detail));
         }
-        if unread > 0 || !self.left_out.is_empty() {
+        if unread > 0 || !self.left_out.is_empty() || self.told.contains_key(LEFT_OUT) {
             let detail = format!("events={} lists={unread}", self.left_out.len());
             news.extend(self.unless_known(LEFT_OUT, "unread", detail));
         }
@@ -214,6 +216,25 @@ mod tests {
         assert_eq!(detail(written.news(&events(1), 0)), ["count=1 last=2026-11-22T20:00:10Z by="]);
         assert!(written.news(&events(1), 0).is_empty());
         assert_eq!(detail(written.news(&events(2), 0)), ["count=2 last=2026-11-22T20:00:10Z by="]);
+    }
+
+    #[test]
+    fn a_list_that_nobody_could_read_is_told_until_it_is_read() {
+        let events = || vec![Event::default()];
+        let lists = vec![Some((events(), true)), Some((events(), false)), None];
+        let (read, unread) = joined(lists);
+        assert_eq!((read.len(), unread), (2, 2), "one not to its end, and one not at all");
+        let mut written = Written::default();
+        let mut look = |unread| {
+            let news = written.news(&BTreeMap::new(), unread);
+            news.into_iter().map(|o| (o.subject, o.detail.unwrap_or_default())).collect::<Vec<_>>()
+        };
+        let lists = |detail: &str| vec![("left out".to_owned(), detail.to_owned())];
+        assert!(look(0).is_empty());
+        assert_eq!(look(1), lists("events=0 lists=1"));
+        assert!(look(1).is_empty());
+        assert_eq!(look(0), lists("events=0 lists=0"));
+        assert!(look(0).is_empty());
     }
 
     #[test]

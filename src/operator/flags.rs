@@ -44,7 +44,13 @@ impl Flags {
         }
     }
 
+    /// The value that counts, where the pod tells it.
     pub fn get(&self, flag: &str) -> Option<&str> {
+        self.told(flag).map(|(value, _)| value)
+    }
+
+    /// What its command line says, whether or not that counts.
+    fn word(&self, flag: &str) -> Option<&str> {
         self.values.get(flag).map(String::as_str)
     }
 
@@ -84,7 +90,7 @@ impl Flags {
         if self.whole_file().is_some() {
             return None;
         }
-        let by_flag = self.get(flag).map(|value| (value, format!("--{flag}")));
+        let by_flag = self.word(flag).map(|value| (value, format!("--{flag}")));
         by_flag.or_else(|| {
             let name = variable(flag);
             Some((self.environment.values.get(&name)?.as_deref()?, name))
@@ -93,14 +99,14 @@ impl Flags {
 
     /// Where it may have what neither a flag nor a variable tells that can be read.
     fn elsewhere(&self, flag: &str) -> Option<String> {
-        let (file, name) = (|| Some(format!("--{FILE} {}", self.get(FILE)?)), variable(flag));
+        let (file, name) = (|| Some(format!("--{FILE} {}", self.word(FILE)?)), variable(flag));
         let is_hidden = self.environment.is_open || self.environment.values.get(&name) == Some(&None);
         self.whole_file().or_else(file).or_else(|| is_hidden.then(|| format!("its environment ({name})")))
     }
 
     fn whole_file(&self) -> Option<String> {
         let name = variable(WHOLE_FILE);
-        match self.get(WHOLE_FILE) {
+        match self.word(WHOLE_FILE) {
             Some(file) => Some(format!("--{WHOLE_FILE} {file}")),
             None => self.environment.values.contains_key(&name).then_some(name),
         }

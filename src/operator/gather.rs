@@ -78,8 +78,10 @@ pub async fn gather(
     let locked = locks::if_allowed(locks::read(client, &lacking).await).map_err(read("annotation locks"))?;
     let unread_locks = if locked.is_some() { Vec::new() } else { lacking.into_iter().map(String::from).collect() };
     found.extend(locked.into_iter().flatten().filter(|l| locks::is_renewed(l, Timestamp::now())));
-    let (of_others, unread_leases) = leases::of_others(client, elected).await?;
+    let (mut found, left_out) = leases::of_system(found, &components);
+    let (of_others, mut unread_leases) = leases::of_others(client, elected).await?;
     found.extend(of_others);
+    unread_leases.extend(left_out);
     let node_leases = Api::<coordination::Lease>::namespaced(client.clone(), "kube-node-lease");
     let node_leases = node_leases.list(&all).await.map_err(read("node Leases"))?.items;
     let operators = Api::<core::Pod>::namespaced(client.clone(), namespace);
@@ -288,10 +290,10 @@ async fn control_plane_endpoint(
 
 /// This host, with or without a port, as an endpoint; None where it is a node or in an endpoint that is known.
 async fn placed(endpoint: &str, nodes: &[Node], known: &[Endpoint]) -> Result<Option<Endpoint>, Refusal> {
-    let with_port = if endpoint.parse::<IpAddr>().is_ok() || !endpoint.contains(':') {
-        format!("{endpoint}:6443")
-    } else {
-        endpoint.to_owned()
+    let with_port = match endpoint.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(address) => SocketAddr::new(address, 6443).to_string(),
+        Err(_) if !endpoint.contains(':') => format!("{endpoint}:6443"),
+        Err(_) => endpoint.to_owned(),
     };
     let addresses: Vec<SocketAddr> = match tokio::net::lookup_host(&with_port).await {
         Ok(addresses) => addresses.collect(),
@@ -504,5 +506,10 @@ mod tests {
         assert_eq!(found.cidrs, ["198.18.0.40/32".parse::<IpNet>().unwrap()]);
         assert_eq!(placed("198.18.0.2", &[node], &[]).await, Ok(None), "a node");
         assert_eq!(placed("[fd00::40]:6443", &[], &[found]).await.unwrap().unwrap().ports, [6443], "another one");
+        for without_port in ["fd00::40", "[fd00::40]"] {
+            let found = placed(without_port, &[], &[]).await.unwrap().unwrap();
+            assert_eq!(found.cidrs, ["fd00::40/128".parse::<IpNet>().unwrap()], "{without_port}");
+            assert_eq!(found.ports, [6443], "{without_port}");
+        }
     }
 }

@@ -20,6 +20,9 @@ pub const NAMESPACE: &str = "kube-system";
 const PERIOD: Duration = Duration::from_millis(500);
 /// Of a namespace of others no more than these are read at a look: an answer that is long in coming counts against the API server.
 pub const PAGE: u32 = 200;
+/// Of the control plane's namespace, and of all others together, no more Leases than these are followed: each is written down as long as a
+/// run goes on, in a record that is bounded, and kept with its plan. Ours.
+pub const MOST: usize = 100;
 /// What this operator and its agents call theirs: its own, canaries and registers.
 const OURS: &str = "rackpartition-";
 /// On Leases by which API servers say that they are there (`IdentityLeaseComponentLabelKey`, `pkg/controlplane/apiserver/server.go`).
@@ -44,12 +47,29 @@ pub fn of_plan(snapshot: &Snapshot) -> BTreeMap<String, BTreeSet<String>> {
     all
 }
 
-/// Looks at the Leases of one namespace until dropped: at those of the plan, and at all of the control plane's. A namespace that does not
+/// Which Leases of a namespace are written down: those of the plan, and so many others, for people. The first ones that were seen, which
+/// are the first by name, so that the same are at every look.
+struct Followed {
+    planned: BTreeSet<String>,
+    others: BTreeSet<String>,
+    most_others: usize,
+}
+
+impl Followed {
+    fn takes(&mut self, name: &str) -> bool {
+        let is_known = self.planned.contains(name) || self.others.contains(name);
+        is_known || (self.others.len() < self.most_others && self.others.insert(name.to_owned()))
+    }
+}
+
+/// Looks at the Leases of one namespace until dropped: at those of the plan, and at others of the control plane's. A namespace that does not
 /// answer keeps nobody from looking at another.
 pub async fn watch_leases(ctx: Arc<Context>, namespace: String, planned: BTreeSet<String>, record: Record) {
     let leases: Api<Lease> = Api::namespaced(ctx.client.clone(), &namespace);
     let is_system = namespace == NAMESPACE;
     let params = if is_system { ListParams::default() } else { page() };
+    let most_others = if is_system { MOST } else { 0 };
+    let mut followed = Followed { planned, others: BTreeSet::new(), most_others };
     let (mut ticks, mut renewals) = (every(PERIOD), Renewals::default());
     loop {
         ticks.tick().await;
@@ -57,12 +77,12 @@ pub async fn watch_leases(ctx: Arc<Context>, namespace: String, planned: BTreeSe
         let mut locked = if is_system { locks::without_lease(&seen.items) } else { Vec::new() };
         for lease in seen.items {
             // The record is bounded, and nobody judges what else others have.
-            if is_judged(&lease) && (is_system || planned.contains(&lease.name_any())) {
+            if is_judged(&lease) && followed.takes(&lease.name_any()) {
                 record.observe(SpanKind::Lease, told(lease, &mut renewals, Timestamp::now()));
             }
         }
         // Only locks that were found when the run was planned are asked for.
-        locked.retain(|name| planned.contains(*name));
+        locked.retain(|name| followed.planned.contains(*name));
         if locked.is_empty() {
             continue;
         }
@@ -132,6 +152,17 @@ mod tests {
             told(lease("cert"), &mut Renewals::default(), Timestamp::UNIX_EPOCH);
         assert_eq!((subject.as_str(), state.as_str()), ("shop/cert", "cert-1_4c1b"));
         assert_eq!(detail.as_deref(), Some("transitions=2 acquired=2026-11-22T20:14:06.000000Z"));
+    }
+
+    #[test]
+    fn those_of_the_plan_are_followed_and_no_more_than_so_many_others() {
+        let followed = |most_others| {
+            let planned = BTreeSet::from(["kube-scheduler".to_owned()]);
+            let mut followed = Followed { planned, others: BTreeSet::new(), most_others };
+            ["a", "b", "kube-scheduler", "c", "a"].map(|name| followed.takes(name))
+        };
+        assert_eq!(followed(2), [true, true, true, false, true]);
+        assert_eq!(followed(0), [false, false, true, false, false]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::{
     node::NodeForecast,
     recovery::kubelets_renew,
     scene::Scene,
+    streams,
     timers::sourced,
     window::{Certainty, after, certainty, interval, seconds, union, window},
     workload::count,
@@ -40,7 +41,8 @@ pub struct ServiceForecast {
     /// Whether the others drop it while the cut lasts, and when, seconds after it.
     pub dropped: Certainty,
     pub window: Window,
-    /// When it is back, seconds after the heal, unless it is still waiting to be started anew.
+    /// When it is back, seconds after the heal, where it can write at once. Else it has its time from its first write on, which waits for
+    /// etcd ([`streams::etcd_back`]) and where it crashed until it is started anew.
     pub back: Window,
     /// Length of the cut, seconds.
     duration: f64,
@@ -79,7 +81,7 @@ pub fn service(scene: &Scene<'_>) -> Vec<ServiceForecast> {
     let losing = scene.sides.iter().filter(|s| s.writable != Prospect::Yes);
     let of = |side: &Side| {
         let dropping = dropped_within(scene);
-        let mut dropped = certainty(&dropping, scene.duration, scene.duration + ETCD_REJOIN);
+        let mut dropped = certainty(&dropping, scene.duration, scene.duration + streams::etcd_back(scene));
         if side.writable == Prospect::Maybe || !is_sure {
             dropped = dropped.min(Certainty::May);
         }
@@ -93,13 +95,14 @@ pub fn service(scene: &Scene<'_>) -> Vec<ServiceForecast> {
             reason: format!(
                 "a key of {} (DefaultEndpointReconcilerTTL) that is renewed every {} (DefaultEndpointReconcilerInterval), looked at as \
                  often; after an election of etcd ({} × election timeout {}) it lasts its whole time again; {} for disks and dialling \
-                 (ours); after the heal etcd {}, then one round and the write {} (theory C11)",
+                 (ours); after the heal its first write waits for etcd, up to {}: {}; one round and the write {} (theory C11)",
                 seconds(SERVICE_KEY_TTL),
                 seconds(SERVICE_RECONCILE),
                 elections(scene),
                 sourced(&scene.snapshot.timers.etcd_election),
                 seconds(ETCD_SLACK),
-                seconds(ETCD_REJOIN),
+                seconds(streams::etcd_back(scene)),
+                streams::why(scene),
                 seconds(SERVICE_RETURN)
             ),
         };

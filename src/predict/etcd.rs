@@ -8,8 +8,8 @@ use super::{
     window::seconds,
 };
 use crate::{
-    api::{Check, Prediction, Prospect, Side},
-    topology::Timer,
+    api::{Check, NAMED, Prediction, Prospect, Side, first},
+    topology::{Snapshot, Timer},
 };
 
 /// Smallest number of voters that is a majority (etcd FAQ).
@@ -184,6 +184,19 @@ impl EtcdForecast {
             n => format!("; {n} of all members ask for votes without PreVote and may depose a leader they don't hear"),
         }
     }
+}
+
+/// Members beside which no agent runs, since they are no nodes: nobody looks whether they are well before the cut.
+pub fn unwatched(snapshot: &Snapshot) -> Option<String> {
+    let members = snapshot.etcd.iter().map(|m| m.node.as_str());
+    let external: Vec<&str> = members.filter(|node| snapshot.node(node).is_none()).collect();
+    let told = || {
+        format!(
+            "etcd on {} is well before the cut: no agent is beside a member that is no node, so guards.etcdQuietFor does not look at it",
+            first(&external, NAMED)
+        )
+    };
+    (!external.is_empty()).then(told)
 }
 
 /// How long members may go without a leader, in words.

@@ -25,7 +25,7 @@ pub use etcd::{ApiForecast, EtcdForecast, majority};
 pub use lease::{LeaseForecast, OWN_LEASE, elects};
 pub use node::{CONTROLLER_MANAGER, NodeForecast, grace_is_short};
 pub use recovery::{Milestone, RecoveryForecast};
-pub use window::{Certainty, first, interval, seconds, shifted, some};
+pub use window::{Certainty, interval, seconds, shifted, some};
 pub use workload::{Replacement, WorkloadForecast, count};
 pub use zone::ZoneState;
 
@@ -166,6 +166,7 @@ fn assumptions(scene: &Scene<'_>, forecast: &Forecast, elected: &[LeaseForecast]
     if scene.sides.iter().any(|s| s.etcd_members > 0 && etcd::loses_members(s)) {
         all.push(VOTERS.into());
     }
+    all.extend(etcd::unwatched(snapshot));
     for lease in snapshot.leases.iter().filter(|l| elects(l)) {
         let subject = lease.subject();
         for (what, timer) in [("renew deadline", &lease.renew_deadline), ("retry period", &lease.retry_period)] {

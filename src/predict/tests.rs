@@ -221,6 +221,10 @@ fn with_etcd_outside_an_api_server_may_stall_and_its_neighbours_lease_may_move()
         });
     }
     let forecast = isolate(&external, &["r1"], 75);
+    let untold = |forecast: &Forecast| !forecast.assumptions.iter().any(|a| a.contains("no agent is beside"));
+    let told = "etcd on etcd1, etcd2, etcd3 is well before the cut: ";
+    assert!(forecast.assumptions.iter().any(|a| a.starts_with(told)), "{:?}", forecast.assumptions);
+    assert!(untold(&isolate(&snapshot(), &["r1"], 75)));
     let kcm = forecast.leases.iter().find(|l| l.lease.name == "kube-controller-manager").unwrap();
     assert_eq!(kcm.moves, Certainty::May);
     let slow: Vec<_> = forecast.api.iter().map(|a| (a.side.as_str(), a.seconds)).collect();

@@ -1,7 +1,6 @@
 //! Arithmetic of windows and how sure they make an event.
 
-use crate::api::Window;
-use std::borrow::Borrow;
+use crate::api::{Window, first};
 
 /// Whether something happens while the cut lasts.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -59,12 +58,4 @@ pub fn union(a: &Window, b: &Window) -> Window {
 /// The first names of a list, and how many more there are.
 pub fn some(names: &[String]) -> String {
     first(names, 4)
-}
-
-/// The same with so many of them.
-pub fn first<S: Borrow<str>>(names: &[S], shown: usize) -> String {
-    match names.len() {
-        n if n > shown => format!("{} and {} more", names[..shown].join(", "), n - shown),
-        _ => names.join(", "),
-    }
 }

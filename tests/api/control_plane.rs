@@ -210,7 +210,7 @@ fn assets() -> PathBuf {
     })
 }
 
-fn free_port(address: Ipv4Addr) -> u16 {
+pub fn free_port(address: Ipv4Addr) -> u16 {
     let listener = TcpListener::bind((address, 0)).expect("a free port");
     listener.local_addr().expect("an address").port()
 }

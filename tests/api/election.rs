@@ -3,9 +3,9 @@
 use crate::{
     agents::Agents,
     cluster::{BAD, Cluster, GOOD},
-    control_plane::ControlPlane,
+    control_plane::{ControlPlane, free_port},
     replica::Replica,
-    wait::SOON,
+    wait::{SOON, until_or},
 };
 use rackpartition::{
     api::Phase,
@@ -15,6 +15,7 @@ use rackpartition::{
 use serde_json::json;
 use std::{
     future::{pending, ready},
+    net::Ipv4Addr,
     time::{Duration, Instant},
 };
 use tokio::{sync::oneshot, time::timeout};
@@ -92,14 +93,24 @@ async fn whoever_will_be_cut_off_hands_over_before_arming_and_stands_aside() {
 #[tokio::test]
 async fn a_run_goes_on_after_the_api_was_silent() {
     let cluster = Cluster::start().await;
-    let _replica = Replica::start(&cluster.plane, GOOD.0, GOOD.1);
+    let port = free_port(Ipv4Addr::LOCALHOST);
+    let _replica = Replica::start_telling(&cluster.plane, GOOD.0, GOOD.1, port);
     cluster.begin("run", json!({"duration": "20s", "recovery": "10s"})).await;
     let _agents = Agents::play(&cluster, "run", &[]);
     cluster.until_phase("run", &[Phase::Cut]).await;
+    assert_eq!(leads(port).await, Some(true));
     cluster.plane.freeze();
-    // The one thing that can be waited for here is time: longer than the renew deadline.
-    tokio::time::sleep(Duration::from_secs(14)).await;
+    let lost = until_or(LOST_WITHIN, || async { (!leads(port).await?).then_some(()) }).await;
     cluster.plane.thaw();
+    assert!(lost.is_some(), "it leads on, though it can't renew its Lease");
     cluster.until_phase("run", &[Phase::Recovering]).await;
     cluster.delete("run").await;
+}
+
+/// What a replica says of itself on its port, which takes no API; `None` where it says nothing.
+async fn leads(port: u16) -> Option<bool> {
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let answer = client.get(format!("http://127.0.0.1:{port}/metrics")).send().await.ok()?;
+    let metrics = answer.text().await.ok()?;
+    metrics.lines().find_map(|line| line.strip_prefix("rackpartition_leads ")).map(|value| value == "1")
 }

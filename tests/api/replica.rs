@@ -14,6 +14,8 @@ use tokio::{
 
 pub const NAMESPACE: &str = "rackpartition";
 pub const AGENTS: &str = "rackpartition-agents";
+/// Time for agents that are played to arm.
+const ARMED_WITHIN: Duration = Duration::from_secs(120);
 
 pub struct Replica {
     runtime: Option<Runtime>,
@@ -22,16 +24,23 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// With time for agents that are played to arm.
     pub fn start(plane: &ControlPlane, pod: &str, node: &str) -> Self {
-        Self::start_with(plane, pod, node, Duration::from_secs(120))
+        Self::start_with(plane, pod, node, ARMED_WITHIN)
     }
 
     pub fn start_with(plane: &ControlPlane, pod: &str, node: &str, arm_deadline: Duration) -> Self {
+        Self::serve(plane, settings(pod, node, arm_deadline))
+    }
+
+    /// One that tells its metrics on this port.
+    pub fn start_telling(plane: &ControlPlane, pod: &str, node: &str, metrics_port: u16) -> Self {
+        Self::serve(plane, Settings { metrics_port, ..settings(pod, node, ARMED_WITHIN) })
+    }
+
+    fn serve(plane: &ControlPlane, settings: Settings) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let route = Route::new(plane.config.clone(), &[]);
         let (stop, stopped) = oneshot::channel();
-        let settings = settings(pod, node, arm_deadline);
         let task = runtime.spawn(operator::serve_until(settings, route, async {
             let _ = stopped.await;
         }));

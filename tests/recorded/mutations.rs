@@ -378,6 +378,8 @@ fn a_clock_of_which_two_measurements_contradict_each_other() {
         Change::opens(Check::FaultProven, "isolated→isolated: datagrams"),
         Change::opens(Check::FaultProven, "rest→isolated: datagrams"),
         Change::opens(Check::EtcdQuorum, "isolated"),
+        // Whom it follows it may have followed before the heal.
+        Change::opens(Check::EtcdLeaders, "etcd after the heal"),
         Change::opens(Check::ApiWritable, "isolated"),
         Change::opens(Check::ApiServerReady, node),
         Change::opens(Check::StaleRead, "isolated"),
@@ -385,6 +387,8 @@ fn a_clock_of_which_two_measurements_contradict_each_other() {
         Change::every(Check::LeaderGap, WELL, OPEN),
         Change::every(Check::LeaderOverlap, WELL, OPEN),
         Change::opens(Check::Recovery, "milestones"),
+        // Nobody knows when it was heard again.
+        Change::opens(Check::HealProven, "all nodes"),
     ];
     expect(&seen, &with_contradicting_anchors(&seen, node), Verdict::Inconclusive, &changes);
 }

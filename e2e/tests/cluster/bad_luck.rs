@@ -18,10 +18,14 @@ pub async fn a_node_dies_while_armed(h: &Harness) -> Result<()> {
         Ok((phase == Some(RecordPhase::Armed)).then_some(()))
     })
     .await?;
-    h.lab.pause(&victim).await?;
-    let ended = h.phase(name, &[Phase::Aborted, Phase::Refused], Duration::from_secs(120)).await;
-    h.lab.unpause(&victim).await?;
-    let status = ended?;
+    let ended = async {
+        h.lab.pause(&victim).await?;
+        h.phase(name, &[Phase::Aborted, Phase::Refused], Duration::from_secs(120)).await
+    }
+    .await;
+    // Whatever came of that, and what went wrong first is told.
+    let goes_on = h.lab.unpause(&victim).await;
+    let status = ended.and_then(|status| goes_on.map(|()| status))?;
     let message = status.message.unwrap_or_default();
     ensure!(message.contains(&victim), "the message names the node: {message}");
     h.no_tables(Duration::from_secs(60)).await?;
@@ -35,18 +39,17 @@ pub async fn a_node_dies_while_armed(h: &Harness) -> Result<()> {
 /// Refused by the arming deadline, with the kubelet's own reason.
 pub async fn an_agent_image_can_t_start(h: &Harness) -> Result<()> {
     // The operator itself keeps its image; only what it gives its agents is wrong.
-    let bad = set_operator_env(h, "AGENT_IMAGE=rackpartition:no-such-tag").await;
     let name = "no-such-image";
-    let status = match bad {
-        Ok(()) => {
-            h.create(name, isolate(&["r1"])).await?;
-            h.phase(name, &[Phase::Refused], ARM_DEADLINE + Duration::from_secs(60)).await
-        }
-        Err(error) => Err(error),
-    };
-    // Not by helm: what kubectl has set is kubectl's, and helm would refuse to take it back.
-    set_operator_env(h, &format!("AGENT_IMAGE={IMAGE}")).await?;
-    let message = status?.message.unwrap_or_default();
+    let ended = async {
+        set_operator_env(h, "AGENT_IMAGE=rackpartition:no-such-tag").await?;
+        h.create(name, isolate(&["r1"])).await?;
+        h.phase(name, &[Phase::Refused], ARM_DEADLINE + Duration::from_secs(60)).await
+    }
+    .await;
+    // Whatever came of that. Not by helm: what kubectl has set is kubectl's, and helm would refuse to take it back.
+    let restored = set_operator_env(h, &format!("AGENT_IMAGE={IMAGE}")).await;
+    let status = ended.and_then(|status| restored.map(|()| status))?;
+    let message = status.message.unwrap_or_default();
     ensure!(message.contains("ImagePull"), "the message has the kubelet's reason: {message}");
     Ok(())
 }

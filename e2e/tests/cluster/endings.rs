@@ -5,13 +5,21 @@ use crate::{
     ports::{agents_have_no_open_port, operators_have_no_open_port},
     refusals::isolate,
 };
-use anyhow::{Context, Result, ensure};
-use rackpartition::api::Phase;
+use anyhow::{Context, Result, anyhow, ensure};
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, Preconditions},
+};
+use rackpartition::api::{Phase, RackPartitionStatus};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// What clocks, heal packets and a busy machine may add to the kernel's deadline.
 const SLACK: Duration = Duration::from_secs(30);
+/// How many runs are made to meet one of them in a phase.
+const TRIES: usize = 3;
+/// HTTP: another version is there.
+const CONFLICT: u16 = 409;
 
 /// A cut that does not wait for etcd to have been well for a while: nobody judges what becomes of it.
 fn at_once() -> Value {
@@ -20,27 +28,88 @@ fn at_once() -> Value {
     spec
 }
 
+/// In each phase from the plan to the end of what is watched. Where one is over before it is seen, another run is made for it.
 pub async fn deleted_in_every_phase(h: &Harness) -> Result<()> {
     for phase in [Phase::Planned, Phase::Arming, Phase::Scheduled, Phase::Cut, Phase::Recovering] {
-        let name = format!("deleted-{}", format!("{phase:?}").to_lowercase());
-        h.create(&name, at_once()).await?;
-        // A phase may be over before it is seen; any later one will do, it has its own turn.
-        let later = [Phase::Planned, Phase::Arming, Phase::Scheduled, Phase::Cut, Phase::Recovering];
-        let wanted: Vec<Phase> = later.into_iter().filter(|p| *p >= phase).collect();
-        let status = h.phase(&name, &wanted, Duration::from_secs(150)).await?;
-        let seen = status.phase.context("no phase")?;
-        h.delete(&name).await?;
-        let begun = Instant::now();
-        let kernel = status.schedule.map_or(0.0, |s| seconds_until(s.heal_at.0).max(0.0));
-        h.gone(&name, Duration::from_secs_f64(kernel) + SLACK).await?;
-        h.no_tables(SLACK).await.with_context(|| format!("after deleting in {seen:?}"))?;
-        h.all_hear_each_other().await?;
-        println!(
-            "  deleted in {seen:?}: gone after {:.1} s (the kernel's deadline: {kernel:.1} s)",
-            begun.elapsed().as_secs_f64()
-        );
+        let mut missed = 0;
+        while !deleted_in(h, phase).await? {
+            missed += 1;
+            ensure!(missed < TRIES, "{missed} runs were no longer {phase:?} when they were to be deleted in it");
+        }
     }
     Ok(())
+}
+
+/// Makes a run and deletes it in this phase. False where that was over.
+async fn deleted_in(h: &Harness, phase: Phase) -> Result<bool> {
+    let name = format!("deleted-{}", format!("{phase:?}").to_lowercase());
+    h.create(&name, to_be_deleted_in(h, phase).await?).await?;
+    let deleted = delete_while(h, &name, phase).await?;
+    let begun = Instant::now();
+    let Some(status) = deleted else {
+        println!("  {phase:?} was over before {name} was deleted");
+        h.clear().await?;
+        return Ok(false);
+    };
+    let kernel = status.schedule.map_or(0.0, |s| seconds_until(s.heal_at.0).max(0.0));
+    h.gone(&name, Duration::from_secs_f64(kernel) + SLACK).await?;
+    h.no_tables(SLACK).await.with_context(|| format!("after deleting in {phase:?}"))?;
+    h.all_hear_each_other().await?;
+    println!(
+        "  deleted in {phase:?}: gone after {:.1} s (the kernel's deadline: {kernel:.1} s)",
+        begun.elapsed().as_secs_f64()
+    );
+    Ok(true)
+}
+
+/// A run that is in this phase for long enough to be met there.
+async fn to_be_deleted_in(h: &Harness, phase: Phase) -> Result<Value> {
+    Ok(match phase {
+        // A plan waits for an operator outside of the cut, and the next one looks every two seconds whether it may lead.
+        Phase::Planned => {
+            let leader = h.operator_leader_node().await?;
+            let node = h.lab.nodes().iter().find(|n| n.name == leader).context("unknown node")?;
+            let mut spec = at_once();
+            spec["cut"] = json!({"isolate": {"racks": [node.rack]}});
+            spec
+        }
+        // So long that the load balancer knows who is cut off.
+        Phase::Cut => {
+            let mut spec = at_once();
+            spec["duration"] = json!("60s");
+            spec
+        }
+        _ => at_once(),
+    })
+}
+
+/// Deletes the run on condition of the version that said that it is in this phase, so that it is deleted in no other one. Returns that
+/// version's status, and `None` where the phase was over, or nobody knows whether it was.
+async fn delete_while(h: &Harness, name: &str, phase: Phase) -> Result<Option<RackPartitionStatus>> {
+    h.until(&format!("run {name} to be {phase:?} and deleted"), Duration::from_secs(150), async |h: &Harness| {
+        // Gone, or on its way: of an earlier try, whose answer was lost.
+        let Some(run) = h.runs().get_opt(name).await?.filter(|r| r.metadata.deletion_timestamp.is_none()) else {
+            return Ok(Some(Ok(None)));
+        };
+        let only = Preconditions { uid: run.uid(), resource_version: run.resource_version() };
+        let status = run.status.unwrap_or_default();
+        match status.phase {
+            Some(seen) if seen == phase => {}
+            Some(seen) if seen.is_final() => {
+                let why = status.message.unwrap_or_default();
+                return Ok(Some(Err(anyhow!("run {name} is {seen:?} before it was deleted: {why}"))));
+            }
+            Some(seen) if seen > phase => return Ok(Some(Ok(None))),
+            _ => return Ok(None),
+        }
+        match h.runs().delete(name, &DeleteParams::default().preconditions(only)).await {
+            // Another version is there by now, which may be of the same phase.
+            Err(kube::Error::Api(answer)) if answer.code == CONFLICT => Ok(None),
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(Some(Ok(Some(status)))),
+        }
+    })
+    .await?
 }
 
 /// Deleted while agents only ask who leads etcd: they go, and have touched nothing.

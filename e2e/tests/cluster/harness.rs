@@ -16,7 +16,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use rackpartition::{api::Finding, connection::Route};
 use std::{path::Path, process::Stdio, time::Duration};
-use tokio::process::Command;
+use tokio::{process::Command, time::timeout};
 
 /// Not the demo's, so that a test never removes what somebody is looking at.
 pub const CLUSTER: &str = "rackpartition-test";
@@ -29,6 +29,9 @@ pub const AGENT: &str = "^/rackpartition agent";
 pub const OPERATOR: &str = "^/rackpartition operator";
 /// Short, for the runs that wait for it.
 pub const ARM_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Longer than the three minutes that helm and kubectl are told to wait at the most.
+const COMMAND: Duration = Duration::from_secs(240);
 
 pub struct Harness {
     pub lab: Lab,
@@ -59,7 +62,11 @@ impl Harness {
     async fn run(&self, program: &Path, words: &[&str]) -> Result<String> {
         let mut command = Command::new(program);
         command.args(words).env("KUBECONFIG", self.lab.kubeconfig()).stdin(Stdio::null()).kill_on_drop(true);
-        let output = command.output().await.with_context(|| format!("failed to run {}", program.display()))?;
+        let output = timeout(COMMAND, command.output()).await;
+        let output = output.with_context(|| {
+            format!("{} {} goes on after {} s", program.display(), words.join(" "), COMMAND.as_secs())
+        })?;
+        let output = output.with_context(|| format!("failed to run {}", program.display()))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(
             output.status.success(),

@@ -9,8 +9,15 @@ use crate::{
     harness::{ARM_DEADLINE, Harness, seconds_until, told},
     refusals::isolate,
 };
-use anyhow::{Context, Result, ensure};
-use e2e::selection::Selection;
+use anyhow::{Context, Result, anyhow, ensure};
+use e2e::{
+    moment::{
+        Blow,
+        Moment::{self, Armed, Arming, AtTheHeal, BetweenBarriers, InRecovery, InTheCut},
+    },
+    selection::Selection,
+};
+use futures::future::join_all;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use pace::Pace;
@@ -18,7 +25,7 @@ use rackpartition::api::{FindingResult, Phase, RackPartitionStatus};
 use serde_json::json;
 use std::{fmt, time::Duration};
 use target::{Target, targets};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// Who is struck. `r1` is cut off.
 #[derive(Clone, Copy, Debug)]
@@ -39,17 +46,6 @@ enum Victim {
     Node,
 }
 
-/// When.
-#[derive(Clone, Copy, Debug)]
-enum Moment {
-    Arming,
-    Armed,
-    BetweenBarriers,
-    InTheCut,
-    AtTheHeal,
-    InRecovery,
-}
-
 /// How: ended hard, or held until after the deadline.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum How {
@@ -67,7 +63,6 @@ impl fmt::Display for Cell {
 }
 
 use How::{Held, Killed};
-use Moment::{Armed, Arming, AtTheHeal, BetweenBarriers, InRecovery, InTheCut};
 use Victim::{
     Agent, BothOperators, CutApiServer, Kubelet, Node, OperatorLeader, OperatorsApiServer, OtherApiServers, Runtime,
 };
@@ -95,8 +90,20 @@ const DOZEN: [Cell; 12] = [
     Cell(Node, InRecovery, Killed),
 ];
 
+/// How long before the heal a strike begins, seconds: more than it takes to run something in a node, or to freeze one, on a busy machine,
+/// and within what counts as the heal ([`e2e::moment::HEAL_SECONDS`]).
+const BEFORE_HEAL: f64 = 1.0;
 /// What clocks and a look may add to the kernel's deadline, seconds.
 const SLACK: f64 = 3.0;
+/// For so long somebody may be held, whatever is waited for meanwhile: by their own deadlines a schedule and its end, another API
+/// server, what `Healed` says and the end of agents take half of it. Then they are let go, for the next cell's sake.
+const HELD_AT_MOST: Duration = Duration::from_secs(600);
+/// From a cell's run to its end, with what is waited for until nothing is left of it: several times of what the longest one takes.
+const CELL: Duration = Duration::from_secs(30 * 60);
+/// A cell, what is printed where it fails, and all that is waited for before the next one.
+const CELL_MINUTES: u64 = 60;
+pub const DOZEN_MINUTES: u64 = DOZEN.len() as u64 * CELL_MINUTES;
+pub const WHOLE_MINUTES: u64 = (VICTIMS.len() * MOMENTS.len() * 2) as u64 * CELL_MINUTES;
 /// From a strike before there was a schedule until the run must have one, or has been given up.
 const DECIDED: Duration = Duration::from_secs(75);
 /// A kubelet waits so long at most before it starts a container again (`MaxContainerBackOff`, `pkg/kubelet/kubelet.go`), and one whose
@@ -134,7 +141,9 @@ async fn strike_all(h: &Harness, of: usize, cells: &[(usize, Cell)]) -> Result<(
     let mut failed = Vec::new();
     for (number, cell) in cells {
         let mut pace = Pace::begin();
-        let struck = strike(h, *cell, &mut pace).await;
+        // Whoever is held is let go long before, so that nobody is when this is over.
+        let struck = timeout(CELL, strike(h, *cell, &mut pace)).await;
+        let struck = struck.unwrap_or_else(|_| Err(anyhow!("not over after {} s", CELL.as_secs())));
         match &struck {
             Ok(ended) => println!("  {number}/{of} {cell}: {ended} ({pace})"),
             Err(error) => {
@@ -181,10 +190,11 @@ async fn strike(h: &Harness, cell: Cell, pace: &mut Pace) -> Result<String> {
         targets.iter().filter(|t| how == Held && fits(t)).map(|t| t.node.as_str()).collect()
     };
     let (paused, mute) = (held(Target::is_node), held(Target::speaks));
+    // All at once, for a moment may be short; and each to its end, or somebody might be held after all were let go.
+    let struck = join_all(targets.iter().map(|target| target.strike(h, how))).await;
+    let struck: Result<Vec<Timestamp>> = struck.into_iter().collect();
     let freed = async {
-        for target in &targets {
-            target.strike(h, how).await?;
-        }
+        let blow = Blow::of(&struck?).context("nobody was struck")?;
         if matches!(victim, OperatorsApiServer) {
             goes_on_at_another_server(h, Timestamp::now()).await?;
         }
@@ -193,24 +203,27 @@ async fn strike(h: &Harness, cell: Cell, pace: &mut Pace) -> Result<String> {
         if !is_of_api_servers(victim) {
             healed::names_the_mute(h, name, &paused, &mute).await?;
         }
-        match (victim, how) {
-            (Agent, Held) => taken_away_where_it_is_over(h, name).await,
-            _ => Ok(()),
+        if matches!((victim, how), (Agent, Held)) {
+            taken_away_where_it_is_over(h, name).await?;
         }
-    }
-    .await;
+        anyhow::Ok(blow)
+    };
+    let freed = timeout(HELD_AT_MOST, freed).await;
+    let freed = freed.unwrap_or_else(|_| Err(anyhow!("all were not free after {} s", HELD_AT_MOST.as_secs())));
     // Whatever was found: nobody stays held.
     let mut released = Ok(());
     for target in &targets {
         released = released.and(target.release(h, how).await);
     }
-    freed.and(released)?;
+    let blow = freed.and_then(|blow| released.map(|()| blow))?;
     // Whoever was held goes on with whatever its kernel has: from the first moment on nothing of it may have effect.
     h.all_hear_each_other().await.context("right after whoever was struck was let go")?;
     pace.until("all nodes were free and who was struck was let go");
     let ended = h.phase(name, &[Phase::Done, Phase::Aborted, Phase::Refused], Duration::from_secs(300)).await?;
     let phase = ended.phase.context("no phase")?;
     pace.until("the end");
+    // By the schedule that there was in the end: whoever is struck while agents are armed may be struck before there is one.
+    let fell = blow.within(moment, ended.schedule.as_ref())?;
     // From then on a run was a cut, whatever became of it.
     let was_cut = matches!(moment, InTheCut | AtTheHeal | InRecovery);
     ensure!(!was_cut || phase == Phase::Done, "{phase:?} after it was cut");
@@ -234,7 +247,7 @@ async fn strike(h: &Harness, cell: Cell, pace: &mut Pace) -> Result<String> {
     let violated: Vec<_> = ended.findings.into_iter().filter(|f| f.result == FindingResult::Violated).collect();
     let struck: Vec<&str> = targets.iter().map(|t| t.node.as_str()).collect();
     let message = ended.message.unwrap_or_default();
-    Ok(format!("on {}: {phase:?}{verdict}: {message}{}", struck.join(", "), told(&violated)))
+    Ok(format!("on {}, struck {fell}: {phase:?}{verdict}: {message}{}", struck.join(", "), told(&violated)))
 }
 
 fn is_of_api_servers(victim: Victim) -> bool {
@@ -301,7 +314,7 @@ async fn await_moment(moment: Moment, status: &RackPartitionStatus) -> Result<()
     let left = match moment {
         Arming | Armed | BetweenBarriers | InRecovery => return Ok(()),
         InTheCut => seconds_until(schedule?.cut_at.0) + 5.0,
-        AtTheHeal => seconds_until(schedule?.heal_at.0) - 0.5,
+        AtTheHeal => seconds_until(schedule?.heal_at.0) - BEFORE_HEAL,
     };
     sleep(Duration::from_secs_f64(left.max(0.0))).await;
     Ok(())

@@ -2,6 +2,7 @@
 //! to tell. And what an agent may write.
 
 use crate::{
+    controls::removed,
     harness::{AGENTS, Harness, repository},
     refusals::isolate,
 };
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{Patch, PatchParams, PostParams},
 };
 use rackpartition::{
     agent::record_name,
@@ -35,10 +36,10 @@ pub async fn who_may_run_what(h: &Harness) -> Result<()> {
     let create = ["--clusterrole", "rackpartition-runner", "--group", "sre", "--group", "owners", "--group", "others"];
     h.kubectl(&[&["create"], &binding[..], &create].concat()).await?;
     let told = told(h).await;
-    h.kubectl(&[&["delete"], &binding[..]].concat()).await?;
-    // As it was for the next one.
-    h.install_with(&[]).await?;
-    told
+    // As it was for the next one, whatever of that fails.
+    let unbound = h.kubectl(&[&["delete"], &binding[..]].concat()).await.map(drop);
+    let chart = h.install_with(&[]).await;
+    told.and(unbound).and(chart)
 }
 
 async fn told(h: &Harness) -> Result<()> {
@@ -117,8 +118,8 @@ const OPT_IN: &str = r#"policy.optInLabel="example.com/may-be-cut""#;
 async fn opted_in(h: &Harness) -> Result<()> {
     h.kubectl(&["label", "namespace", "kube-system", &format!("{OPT_IN_LABEL}=true")]).await?;
     let came = comes_to(h, OPT_IN, Phase::Arming).await;
-    h.kubectl(&["label", "namespace", "kube-system", &format!("{OPT_IN_LABEL}-")]).await?;
-    came.map(drop)
+    let taken_back = h.kubectl(&["label", "namespace", "kube-system", &format!("{OPT_IN_LABEL}-")]).await;
+    came.and(taken_back).map(drop)
 }
 
 /// What is protected runs where nobody is cut off.
@@ -140,8 +141,8 @@ async fn protected_elsewhere(h: &Harness) -> Result<()> {
         comes_to(h, r#"policy.protectedNamespaces=["elsewhere"]"#, Phase::Arming).await
     }
     .await;
-    h.kubectl(&["delete", "namespace", name]).await?;
-    came.map(drop)
+    let removed = h.kubectl(&["delete", "namespace", name]).await;
+    came.and(removed).map(drop)
 }
 
 /// With this value of the chart, what is said to a run that isolates r1, by the time that it comes to this phase. One that arms is called
@@ -181,13 +182,17 @@ async fn agents_write_their_own_nodes_records_only(h: &Harness) -> Result<()> {
     let [own, other] = [0, 1].map(|i| h.lab.nodes()[i].name.as_str());
     let written = [Observer::Agent, Observer::Operator].map(|observer| record_of(own, "who-may-write", observer));
     let records: Api<NodeRecord> = Api::namespaced(h.client.clone(), AGENTS);
-    for record in &written {
-        let created = records.create(&PostParams::default(), record).await;
-        created.context("failed to create a record as the cluster's owner")?;
+    let mut tried = async {
+        for record in &written {
+            let created = records.create(&PostParams::default(), record).await;
+            created.context("failed to create a record as the cluster's owner")?;
+        }
+        tried_by_agents(h, &written, other).await
     }
-    let tried = tried_by_agents(h, &written, other).await;
+    .await;
+    // Whatever came of that, and also where only one of them was made. What went wrong first is told.
     for record in &written {
-        records.delete(&record.name_any(), &DeleteParams::default()).await?;
+        tried = tried.and(removed(h, &records, &record.name_any()).await);
     }
     tried
 }

@@ -205,7 +205,8 @@ fn loaded(known: &Persisted, table: &TableState, order: &Order, lasts: Duration,
         (_, false) if table.heal_packets > 0 => {
             Step::Remove(Ending::new(RecordPhase::Aborted, "a heal packet ended the cut early"))
         }
-        (Some(false), false) if own_is_over() => Step::Hold(None),
+        // Of a table that can't be read, once the run is done, the agent closes the gate: nobody can tell that from the kernel's deadline.
+        (Some(false), false) if own_is_over() || order.done => Step::Hold(None),
         (Some(false), false) => Step::Remove(Ending::new(
             RecordPhase::Healed,
             "the kernel's deadline came before the end of the cut by the wall clock, which must have been stepped back",
@@ -218,6 +219,8 @@ fn armed(table: &TableState, order: &Order, now: Timestamp) -> Step {
     let aborted = |message| Step::Remove(Ending::new(RecordPhase::Aborted, message));
     match (table.gate, order.times) {
         (None, _) if table.heal_packets > 0 => aborted("a heal packet came before the cut"),
+        // As of one that is loaded.
+        (None, _) if order.done => Step::Hold(None),
         (None, _) => aborted("the kernel's deadline came before a schedule"),
         (Some(_), Some(times)) if now >= times.heal_at => aborted(LATE),
         (Some(_), Some(times)) if order.may_load && now < times.cut_at => Step::Load(times),

@@ -80,8 +80,8 @@ pub struct Keeper<F> {
     unfit: Option<String>,
     /// This process has taken an abort.
     aborted: bool,
-    /// Tables and directories of other runs were removed.
-    swept: bool,
+    /// Why tables and directories of other runs may be there; `None` once they were removed.
+    unswept: Option<String>,
     /// Until when the others are told of an abort, by the clock that is never stepped.
     telling_until: Option<Instant>,
     /// The last look succeeded.
@@ -109,7 +109,7 @@ impl<F: Firewall> Keeper<F> {
             phases,
             unfit: None,
             aborted: false,
-            swept: false,
+            unswept: Some("nobody has looked yet".into()),
             telling_until: None,
             looked: false,
             kernel,
@@ -183,15 +183,15 @@ impl<F: Firewall> Keeper<F> {
         }
         // One run goes on at a time. As long as it arms, no other can be cut; an agent that has not heard of its run's end would remove
         // the table of the next.
-        if !self.swept && order.known && order.may_arm {
-            match self.remove_leftovers() {
-                Ok(()) => {
-                    self.store.sweep();
-                    self.swept = true;
-                }
-                // The next turn tries again.
-                Err(error) => tracing::warn!(%error, "failed to remove tables of other runs"),
+        if self.unswept.is_some() && order.known && order.may_arm {
+            // The next turn tries again.
+            let left = self.remove_leftovers().err().map(|error| error.to_string());
+            match &left {
+                None => self.store.sweep(),
+                Some(why) if left != self.unswept => tracing::warn!(why, "failed to remove tables of other runs"),
+                Some(_) => {}
             }
+            self.unswept = left;
         }
         self.look_and_act(order, now);
     }
@@ -218,7 +218,7 @@ impl<F: Firewall> Keeper<F> {
                 Ok(table) => table,
                 Err(error) => {
                     // It need not be seen to be opened.
-                    if (order.abort.is_some() || self.known.ended.is_some())
+                    if (order.abort.is_some() || order.done || self.known.ended.is_some())
                         && let Err(error) = self.firewall.close_gate(&self.setup.spec.name)
                     {
                         tracing::warn!(%error, "failed to close the gate of a table that can't be read");
@@ -235,7 +235,7 @@ impl<F: Firewall> Keeper<F> {
             // What is left of the gate, and no more.
             let gate = table.as_ref().and_then(|t| t.gate).unwrap_or_default();
             match self.take(step, looked + gate, order, now) {
-                Ok(Done::Waiting(message)) => return self.publish(table.as_ref(), message.map(str::to_owned)),
+                Ok(Done::Waiting(message)) => return self.publish(table.as_ref(), message),
                 Ok(Done::Changed) => {}
                 // What failed may have changed the table, or not.
                 Err(message) => return self.look_and_publish(Some(message)),
@@ -258,8 +258,7 @@ impl<F: Firewall> Keeper<F> {
     /// it may be there all the same.
     fn not_seen(&mut self, error: &netfilter::Error) {
         self.looked = false;
-        let is_for_good = matches!(error, netfilter::Error::NotPermitted | netfilter::Error::Open(_));
-        if is_for_good && self.is_read && !self.known.armed {
+        if error.is_for_good() && self.is_read && !self.known.armed {
             self.unfit.get_or_insert_with(|| error.to_string());
         }
         self.publish(None, Some(format!("failed to read the table: {error}")));
@@ -268,9 +267,11 @@ impl<F: Firewall> Keeper<F> {
     fn take(&mut self, step: Step, gate_ends: Instant, order: &Order, now: Timestamp) -> Result<Done, String> {
         match step {
             Step::Arm if self.unfit.is_some() => Ok(Done::Waiting(None)),
-            Step::Arm if !self.swept => Ok(Done::Waiting(Some(LEFTOVERS))),
-            Step::Arm => self.arm(),
-            Step::Hold(message) => Ok(Done::Waiting(message)),
+            Step::Arm => match &self.unswept {
+                Some(why) => Ok(Done::Waiting(Some(format!("{LEFTOVERS}: {why}")))),
+                None => self.arm(),
+            },
+            Step::Hold(message) => Ok(Done::Waiting(message.map(str::to_owned))),
             Step::Load(times) => self.load(times, gate_ends, order, now),
             Step::Abort(ending) => self.abort(ending, order, now),
             // Only a table that is there tells that a packet came: nobody who starts between the two would know.
@@ -479,7 +480,7 @@ enum Done {
     /// Something was done: look again.
     Changed,
     /// Nothing to do at present; says what is amiss.
-    Waiting(Option<&'static str>),
+    Waiting(Option<String>),
 }
 
 fn aborted(why: String) -> Ending {

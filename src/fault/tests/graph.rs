@@ -1,7 +1,7 @@
 //! What a partial partition leaves etcd and the API servers able to do: theory §7, on the graph.
 
 use super::*;
-use crate::api::Side;
+use crate::{api::Side, fault::cut_off};
 
 fn sides_of(snapshot: &Snapshot, cut: Value) -> Vec<Side> {
     let fault = expand(&spec(cut), snapshot).unwrap();
@@ -217,4 +217,66 @@ fn without_pre_vote_a_leader_that_somebody_does_not_hear_may_be_deposed() {
     assert_eq!(writable(&snapshot, BRIDGE()), [Maybe, Maybe, Maybe], "n2 hears n1, who follows n0");
     // Cut off from all it asks nobody.
     assert_eq!(writable(&snapshot, json!({"isolate": {"racks": ["r3"]}})), [No, Yes]);
+}
+
+#[test]
+fn where_etcd_may_have_no_leader_for_long_the_loss_must_be_allowed() {
+    let allow = Guards { allow_quorum_loss: true, ..Guards::default() };
+    let constrained = |leader: Option<usize>| {
+        let mut snapshot = cluster(&[0, 1, 2, 3, 4], 5);
+        leader.into_iter().for_each(|i| snapshot.etcd[i].leads = Some(true));
+        snapshot
+    };
+    let refused = |snapshot: &Snapshot, guards: &Guards| guarded(snapshot, &spec(CONSTRAINED()), guards).err();
+    let nobody = Some(Refusal::NoElection { members: "n2".into() });
+    assert_eq!(refused(&constrained(Some(0)), &Guards::default()), nobody);
+    assert_eq!(refused(&constrained(None), &Guards::default()), nobody, "who led is not known");
+    assert_eq!(refused(&constrained(Some(0)), &allow), None);
+    assert_eq!(refused(&constrained(Some(2)), &Guards::default()), None, "it leads and goes on");
+
+    let mut old = three();
+    old.without_pre_vote = vec!["n0".into(), "n1".into(), "n2".into()];
+    let refused = |snapshot: &Snapshot, guards: &Guards| guarded(snapshot, &spec(BRIDGE()), guards).err();
+    let deposed = |members: &str| Some(Refusal::LeaderDeposed { members: members.into() });
+    assert_eq!(refused(&old, &Guards::default()), deposed("n0, n2"), "either end may lead");
+    assert_eq!(refused(&old, &allow), None);
+    old.etcd[0].leads = Some(true);
+    assert_eq!(refused(&old, &Guards::default()), deposed("n0, n2"), "once n2 leads it does as n2 did");
+    // All hear the middle.
+    (old.etcd[0].leads, old.etcd[1].leads) = (Some(false), Some(true));
+    assert_eq!(refused(&old, &Guards::default()), None);
+    assert!(guarded(&old, &isolate(&["r1"]), &Guards::default()).is_ok(), "it reaches nobody whom it could disturb");
+}
+
+#[test]
+fn an_api_server_that_may_follow_nobody_is_a_loss_that_must_be_allowed() {
+    let mut snapshot = three();
+    snapshot.api_servers.truncate(1);
+    let refused = |snapshot: &Snapshot, guards: &Guards| guarded(snapshot, &spec(BRIDGE()), guards).err();
+    let doubt = Some(Refusal::ApiServerInDoubt { leader: "n2".into() });
+    assert_eq!(refused(&snapshot, &Guards::default()), doubt, "its member does not hear n2");
+    assert_eq!(refused(&snapshot, &Guards { allow_api_server_loss: true, ..Guards::default() }), None);
+    snapshot.etcd[1].leads = Some(true);
+    assert_eq!(refused(&snapshot, &Guards::default()), None);
+    // Whoever leads, somebody beside an API server follows.
+    assert_eq!(refused(&three(), &Guards::default()), None);
+}
+
+#[test]
+fn of_a_cut_whose_leader_is_not_known_the_worst_counts() {
+    let count = |snapshot: &Snapshot, cut| cut_off(snapshot, &expand(&spec(cut), snapshot).unwrap());
+    let mut snapshot = three();
+    assert_eq!(count(&snapshot, BRIDGE()), 1, "the end that does not hear the leader");
+    snapshot.etcd[1].leads = Some(true);
+    assert_eq!(count(&snapshot, BRIDGE()), 0, "all hear it");
+    // Of a ring each of five may lead, and two don't hear it.
+    assert_eq!(count(&cluster(&[0, 1, 2, 3, 4], 5), json!({"ring": {}})), 2);
+
+    let mut old = three();
+    old.without_pre_vote = vec!["n2".into()];
+    assert_eq!(count(&old, BRIDGE()), 6, "nobody can be sure to write");
+    let fault = expand(&spec(BRIDGE()), &old).unwrap();
+    let most = Policy { max_nodes_percent: 99, ..Policy::default() };
+    let refused = most.check(Duration::from_secs(60), &old, &fault);
+    assert!(matches!(refused, Err(Refusal::TooManyNodes { count: 6, total: 6, .. })), "{refused:?}");
 }

@@ -228,6 +228,12 @@ fn each_guard_fires_and_lets_through() {
         Err(Refusal::OperatorOnLosingSide { .. })
     ));
     assert!(guarded(&alone, &isolate(&["r2"]), &Guards::default()).is_ok());
+    // Of many nodes the first are named.
+    let racks: Vec<usize> = [1, 2, 3].into_iter().chain([2; 20]).collect();
+    let mut many = cluster(&racks, 3);
+    many.operators.retain(|o| o.node == "n0");
+    let refused = guarded(&many, &isolate(&["r1"]), &Guards::default()).unwrap_err().to_string();
+    assert!(refused.contains(" and 12 more)"), "{refused}");
 
     let mut rackless = healthy.clone();
     rackless.nodes[1].rack = None;

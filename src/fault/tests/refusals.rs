@@ -26,7 +26,10 @@ fn refusals() -> Vec<(Refusal, Remedy)> {
         (UnresolvedRole { role: s("etcd-leader"), why: s("why") }, Run("spec.cut")),
         (AllRacks, Run("spec.guards.allowAllRacks")),
         (QuorumLoss { total: 3, split: s("1, 1, 1") }, Run("spec.guards.allowQuorumLoss")),
+        (NoElection { members: s("n2") }, Run("spec.guards.allowQuorumLoss")),
+        (LeaderDeposed { members: s("n1") }, Run("spec.guards.allowQuorumLoss")),
         (ApiServerLoss, Run("spec.guards.allowApiServerLoss")),
+        (ApiServerInDoubt { leader: s("n2") }, Run("spec.guards.allowApiServerLoss")),
         (TooManyNodes { count: 2, total: 3, most_percent: 50 }, Chart("policy.maxNodesPercent")),
         (ProtectedRack { rack: s("r1"), node: s("n1") }, Chart("policy.protectedRacks")),
         (

@@ -92,7 +92,9 @@ impl Ruler<'_, '_> {
         };
         let lost = self.lost(track, SpanKind::Health, "kube-apiserver", |s| s.is("ok"));
         let unready = lost.filter(|_| server.not_ready != Certainty::MustNot);
-        let ended = first_end(self.case, track).map(|s| Value { seconds: s.to, error: s.to_error });
+        // Of one that is gone nobody knows when.
+        let ended = first_end(self.case, track).filter(|end| !end.seen.is("gone")).map(|end| end.seen);
+        let ended = ended.map(|s| Value { seconds: s.to, error: s.to_error });
         let ended = ended.filter(|_| server.restarted != Certainty::MustNot);
         let unready = unready.map(|at| of("not ready", server.readiness, at));
         unready.into_iter().chain(ended.map(|at| of("its container ended", server.restart, at))).collect()

@@ -7,7 +7,7 @@ use crate::{
     judge::{
         LAST_LOOK,
         heal_budgets::first_crossed,
-        pods::{Container, reader},
+        pods::{Container, is_deleted, reader},
         timeline::{Seen, overlap},
     },
     predict::{BudgetForecast, Certainty, Replacement, WorkloadForecast},
@@ -174,8 +174,4 @@ impl<'c, 'a> Ruler<'c, 'a> {
         let (seconds, error) = crossed.or(kept)?;
         Some(of("not crossed", Value { seconds, error }))
     }
-}
-
-fn is_deleted(seen: &Seen<'_>) -> bool {
-    seen.span.state.ends_with("/Terminating")
 }

@@ -1,7 +1,7 @@
 //! What becomes of the side that could write when the network is whole again.
 
 use super::{
-    fixture::{CUT, END, Run, START, passing},
+    fixture::{CUT, END, Run, START, moment, passing},
     mutations::expect,
 };
 use crate::api::{Check, Finding, FindingResult, SpanKind, Verdict};
@@ -110,4 +110,30 @@ fn a_node_that_was_heard_and_is_lost_after_the_heal_is_told() {
     assert_eq!(history(&[("True", START, 20.0), ("Unknown", 21.0, END)]).result, FindingResult::Held);
     let unseen = history(&[("True", START, CUT + 20.0)]);
     assert_eq!(unseen.result, FindingResult::Inconclusive, "{unseen:?}");
+}
+
+#[test]
+fn that_nobody_watched_for_long_does_not_make_anybody_well() {
+    let short = |change: fn(&mut Run)| {
+        let mut run = passing();
+        run.schedule.observed_until = Some(moment(0.0, CUT + 3.0).wall);
+        change(&mut run);
+        let found = of(&run, CONTROL_PLANE);
+        (found.result, found.evidence)
+    };
+    assert_eq!(short(|_| {}).0, FindingResult::Held);
+    let members = short(|run| {
+        let looked = [("ok", START, CUT - 1.0)];
+        ["cp2", "cp3"].iter().for_each(|node| run.rewrite(node, SpanKind::Health, "etcd", &looked));
+    });
+    assert_eq!(members, (FindingResult::Inconclusive, "no member of etcd was seen healthy after the heal".into()));
+    let writes = short(|run| {
+        for server in ["cp2", "cp3"] {
+            let tried = [("acknowledged", START, CUT - 1.0)];
+            run.rewrite_operator(SpanKind::Canary, server, &tried);
+            run.rewrite(server, SpanKind::Canary, server, &tried);
+        }
+    });
+    let unseen = "rest: nobody saw a write acknowledged after the heal";
+    assert_eq!(writes, (FindingResult::Inconclusive, unseen.into()));
 }

@@ -310,3 +310,17 @@ fn a_step_that_is_never_seen_is_no_recovery() {
 fn failing_until_the_heal() -> [(&'static str, f64, f64); 2] {
     [("ok", START, 0.9), ("failing", 1.9, CUT - 0.5)]
 }
+
+#[test]
+fn that_nothing_ended_is_open_where_nobody_watched_or_no_container_was_seen() {
+    let mut run = passing();
+    run.schedule.observed_until = Some(moment(0.0, CUT - 1.0).wall);
+    let found = of(&run, Check::HealDamage, CUT_SIDE);
+    assert_eq!(found.result, FindingResult::Inconclusive, "{found:?}");
+    assert_eq!(found.evidence, "nobody watched after the heal");
+    let mut run = passing();
+    run.status("w1").spans.retain(|s| s.uid.as_deref() != Some("dns-1"));
+    let found = of(&run, Check::HealDamage, CUT_SIDE);
+    assert_eq!(found.result, FindingResult::Inconclusive, "{found:?}");
+    assert_eq!(found.evidence, "w1: no container of default/dns-5bc6f7d8f4-ccccc was seen at the cut");
+}

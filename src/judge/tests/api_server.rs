@@ -66,6 +66,38 @@ fn a_container_that_ends_before_its_probe_can_have_failed() {
 }
 
 #[test]
+fn a_container_whose_end_was_not_seen_ended_later_than_it_was_seen() {
+    let judged = |period: f64, history: &[(&str, f64, f64)]| {
+        let mut run = passing();
+        run.snapshot.timers.liveness_period = Some(Timer::read(period, "livenessProbe"));
+        let subject = "kube-system/kube-apiserver-cp1/kube-apiserver";
+        let spans = history.iter().map(|(state, from, to)| container(subject, "api", state, *from, *to));
+        run.status("cp1").spans.extend(spans);
+        let findings = run.judge().findings;
+        let found = findings.into_iter().find(|f| f.check == Check::ApiServerReady).unwrap();
+        (found.result, found.observed)
+    };
+    // Eight failures ten seconds apart take 70 s at least: it may have gone on until then.
+    let gone = |next: f64| [("gone", -900.0, 30.0), ("running", next, END)];
+    let (result, observed) = judged(10.0, &gone(74.0));
+    assert_eq!(result, FindingResult::Noted, "{observed}");
+    assert!(observed.contains("its container ended, last seen 30 s after the cut, perhaps outside of "), "{observed}");
+    // The next one began too early.
+    assert_eq!(judged(10.0, &gone(40.0)).0, FindingResult::Degraded);
+    // Where it must not be started anew: nobody knows whether it ended before the heal.
+    let (result, observed) = judged(30.0, &gone(CUT + 20.0));
+    assert_eq!(result, FindingResult::Inconclusive, "{observed}");
+    assert!(observed.ends_with("whether it was started anew is not known"), "{observed}");
+    assert_eq!(judged(30.0, &gone(74.0)).0, FindingResult::Degraded);
+    // Nor whether one that ended with the heal did by the operator's clock, or one before the cut.
+    for ended in [CUT - 0.001, 0.001] {
+        let (result, observed) = judged(30.0, &[("exited", -900.0, ended), ("running", CUT + 20.0, END)]);
+        assert_eq!(result, FindingResult::Inconclusive, "{ended}: {observed}");
+    }
+    assert_eq!(judged(30.0, &[("exited", -900.0, -1.0)]).0, FindingResult::Held);
+}
+
+#[test]
 fn a_restart_that_must_be_is_looked_for() {
     let probed = |run: &mut Run| {
         let timers = &mut run.snapshot.timers;

@@ -1,7 +1,7 @@
 //! Taints, evictions, and containers that go on running when nobody wants them any more.
 
 use super::{
-    fixture::{CUT, END, Run, START, container, passing},
+    fixture::{CUT, END, Run, START, container, moment, passing},
     mutations::expect,
 };
 use crate::{
@@ -101,6 +101,24 @@ fn a_pod_that_has_more_time_to_end_than_anybody_watched() {
         run.spec.expect.recovered_within = Some(std::time::Duration::from_secs(200).into());
     };
     expect(patient, Verdict::Inconclusive, &[(Check::WorkloadStuck, DB, UNKNOWN)]);
+}
+
+#[test]
+fn a_pod_at_which_nobody_looks_any_more_may_be_stuck() {
+    let mut run = passing();
+    let last = moment(0.0, 20.0);
+    let is_listed = |kind: SpanKind| matches!(kind, SpanKind::Node | SpanKind::Pod);
+    let spans = &mut run.operator_status().spans;
+    spans.retain(|s| !is_listed(s.kind) || s.from.boot_us <= last.boot_us);
+    for span in spans.iter_mut() {
+        if is_listed(span.kind) && span.to.boot_us > last.boot_us {
+            span.to = last.clone();
+        }
+    }
+    let findings = run.judge().findings;
+    let found = findings.iter().find(|f| f.check == Check::WorkloadStuck && f.subject == DB).unwrap();
+    assert_eq!(found.result, UNKNOWN, "{found:?}");
+    assert_eq!(found.evidence, "operator: pod default/db-0 was not looked at until the end");
 }
 
 #[test]
@@ -220,6 +238,25 @@ fn a_second_pod_of_one_name_that_was_not_there_before_the_cut_is_one_too_many_as
         run.status("w3").spans.push(container("default/db-0/app", "db-9", "running", CUT + 20.0, END));
     };
     expect(twin, Verdict::Fail, &[(Check::WorkloadDoubled, DB, VIOLATED)]);
+}
+
+#[test]
+fn what_ran_when_it_was_last_looked_at_may_have_run_beside_another_one() {
+    let last_seen = |uid: &str, subject: &str, state: &str| {
+        let mut run = passing();
+        run.rewrite_containers("w1", uid, &[(state, -600.0, 20.0)]);
+        let findings = run.judge().findings;
+        let found = findings.into_iter().find(|f| f.check == Check::WorkloadDoubled && f.subject == subject).unwrap();
+        (found.result, found.observed)
+    };
+    let open = "another db-0 began when nobody looked any more whether the first one ran";
+    // The end of one that is gone nobody saw, either.
+    for state in ["running", "gone"] {
+        assert_eq!(last_seen("db-1", DB, state), (UNKNOWN, open.to_owned()), "{state}");
+        let (result, observed) = last_seen("web-1", WEB, state);
+        assert_eq!(result, FindingResult::Noted, "{state}");
+        assert!(observed.starts_with("ran twice for ") && observed.ends_with(", by what is known"), "{observed}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Leases that are taken by other rules, and by no more than clocks and polls leave open.
 
 use super::{
-    fixture::{END, Run, START, passing},
+    fixture::{CUT, END, Run, START, moment, passing},
     mutations::{KCM, expect},
 };
 use crate::api::{Check, Finding, FindingResult, SpanKind, Verdict};
@@ -95,4 +95,85 @@ fn a_lease_that_may_have_moved_before_the_cut_accuses_nobody() {
         Verdict::Inconclusive,
         &[(Check::LeaseStable, lease, FindingResult::Inconclusive)],
     );
+}
+
+#[test]
+fn whoever_took_a_lease_on_the_losing_side_may_have_taken_it_before_the_cut() {
+    let lease = "kube-system/kube-scheduler";
+    // The old one's process ends just before it was seen with the new one.
+    let taken = |from: f64, to: f64| {
+        let mut run = passing();
+        run.rewrite_operator(SpanKind::Lease, lease, &[("cp1_1", START, from), ("cp1_2", to, END)]);
+        let mut spans = run.status("cp1").spans.iter_mut();
+        let old = spans.find(|s| s.state == "exited" && s.subject.contains("scheduler"));
+        old.expect("its container").to = moment(0.2, to - 0.1);
+        let findings = run.judge().findings;
+        let found = findings.into_iter().find(|f| f.check == Check::LeaseTakeover && f.subject == lease).unwrap();
+        (found.result, found.observed)
+    };
+    // Clocks may differ by half a second.
+    for (from, to) in [(-0.2, 0.3), (0.4, 0.9)] {
+        let (result, observed) = taken(from, to);
+        assert_eq!(result, FindingResult::Inconclusive, "{observed}");
+        assert!(observed.ends_with(", on the losing side, perhaps before the cut"), "{observed}");
+    }
+    let (result, observed) = taken(0.6, 1.1);
+    assert_eq!(result, FindingResult::Violated, "{observed}");
+    assert!(observed.ends_with(", on the losing side"), "{observed}");
+}
+
+#[test]
+fn a_lease_taken_early_may_have_been_released_until_its_holder_is_cut_off() {
+    let lease = "kube-system/kube-scheduler";
+    let taken = |from: f64, to: f64, ended: f64| {
+        let mut run = passing();
+        run.rewrite_operator(SpanKind::Lease, lease, &[("cp1_1", START, from), ("cp2_2", to, END)]);
+        let mut spans = run.status("cp1").spans.iter_mut();
+        let old = spans.find(|s| s.state == "exited" && s.subject.contains("scheduler"));
+        old.expect("its container").to = moment(0.2, ended);
+        let findings = run.judge().findings;
+        let found = findings.into_iter().find(|f| f.check == Check::LeaseTakeover && f.subject == lease).unwrap();
+        (found.result, found.observed)
+    };
+    // Predicted from 4 s on. It may have released it when it was told to end, just before its node was cut off.
+    let (result, observed) = taken(0.3, 0.8, 0.7);
+    assert_eq!(result, FindingResult::Inconclusive, "{observed}");
+    assert!(observed.ends_with(" and perhaps released in between"), "{observed}");
+    // Whoever goes on has not released it, and who is cut off can't.
+    for (from, to, ended) in [(0.3, 0.8, 4.9), (0.6, 1.1, 1.0)] {
+        let (result, observed) = taken(from, to, ended);
+        assert_eq!(result, FindingResult::Violated, "{observed}");
+        assert!(observed.contains(", before "), "{observed}");
+    }
+}
+
+#[test]
+fn two_looks_that_are_not_in_order_are_judged_all_the_same() {
+    // Another replica of the operator went on, and its clock is behind.
+    let mut run = passing();
+    run.rewrite_operator(SpanKind::Lease, KCM, &[("cp1_1", START, 9.3), ("cp2_2", 9.0, END)]);
+    let acquired = moment(0.2, 8.8).wall.0;
+    let mut spans = run.operator_status().spans.iter_mut();
+    let new = spans.find(|s| s.kind == SpanKind::Lease && s.subject == KCM && s.state == "cp2_2");
+    new.expect("its new holder").detail = Some(format!("transitions=1 acquired={acquired:.6}"));
+    let findings = run.judge().findings;
+    let overlap = findings.iter().find(|f| f.check == Check::LeaderOverlap && f.subject == KCM);
+    assert_eq!(overlap.map(|f| f.result), Some(FindingResult::Held), "{findings:#?}");
+}
+
+#[test]
+fn whoever_takes_a_lease_on_the_losing_side_may_have_been_healed_by_its_own_clock() {
+    let taken = |at: f64| {
+        let mut run = passing();
+        run.rewrite_operator(SpanKind::Lease, KCM, &[("cp1_1", START, at - 0.5), ("cp1_2", at, END)]);
+        let findings = run.judge().findings;
+        let found = findings.into_iter().find(|f| f.check == Check::LeaseTakeover && f.subject == KCM).unwrap();
+        (found.result, found.observed)
+    };
+    let (result, observed) = taken(CUT - 0.8);
+    assert_eq!(result, FindingResult::Violated, "{observed}");
+    assert!(observed.ends_with(", on the losing side"), "{observed}");
+    // Clocks may differ by half a second.
+    let (result, observed) = taken(CUT - 0.3);
+    assert_eq!(result, FindingResult::Degraded, "no more than late: {observed}");
 }

@@ -11,6 +11,7 @@ use crate::{
     },
     fault::Effect,
     report::runbook,
+    topology::EtcdMember,
 };
 
 const MEMBERS: [&str; 3] = ["cp1", "cp2", "cp3"];
@@ -172,6 +173,16 @@ fn a_member_whose_term_the_others_left_at_the_end() {
 }
 
 #[test]
+fn a_member_whose_clock_was_never_compared_is_not_held_against_the_times_of_others() {
+    let mut run = passing();
+    left_behind(&mut run, END, END - 12.0);
+    run.status("cp1").clock.as_mut().unwrap().anchors.clear();
+    let (subject, result, why) = after_the_heal(&run);
+    assert_eq!((subject.as_str(), result), ("etcd after the heal", FindingResult::Inconclusive), "{why}");
+    assert!(why.ends_with("its clock was not compared with the operator's"), "{why}");
+}
+
+#[test]
 fn versions_that_may_hash_differently_are_not_compared() {
     let older = |run: &mut Run, node: &str| {
         let mut spans = run.status(node).spans.iter_mut();
@@ -196,6 +207,35 @@ fn versions_that_may_hash_differently_are_not_compared() {
         hash(run, "cp1", OTHER);
     };
     expect(differ, Verdict::Fail, &[(Check::StoreAgreement, "cp1", FindingResult::Violated)]);
+}
+
+#[test]
+fn two_of_another_version_are_compared_with_each_other_and_with_nobody_else() {
+    let mut run = passing();
+    let member = run.snapshot.etcd[0].clone();
+    for node in ["w1", "w2"] {
+        run.snapshot.etcd.push(EtcdMember { node: node.into(), ..member.clone() });
+        let seen = spans("cp3").into_iter().map(|s| Span { id: Some(node.into()), ..s });
+        run.status(node).spans.extend(seen);
+        let mut spans = run.status(node).spans.iter_mut();
+        let alarms = spans.find(|s| s.subject == STORE_ALARMS).unwrap();
+        alarms.detail = Some("version=3.5.21 used=23068672".into());
+    }
+    hash(&mut run, "w1", OTHER);
+    hash(&mut run, "w2", "0000beef at 4711 from 4000");
+    let found = of(&run, Check::StoreAgreement);
+    let told: Vec<_> = found.iter().map(|f| (f.subject.as_str(), f.result)).collect();
+    let unknown = FindingResult::Inconclusive;
+    assert_eq!(told, [("etcd", FindingResult::Violated), ("w1", unknown), ("w2", unknown)], "{found:#?}");
+    let both = "members of one version differ, and not the majority's: w1 ffffffff | w2 0000beef";
+    assert_eq!(found[0].observed, both);
+    // One that is of the majority's version is named, with those that it was compared with.
+    let mut spans = run.status("w2").spans.iter_mut();
+    spans.find(|s| s.subject == STORE_ALARMS).unwrap().detail = Some("version=3.6.5 used=23068672".into());
+    let found = of(&run, Check::StoreAgreement);
+    let told: Vec<_> = found.iter().map(|f| (f.subject.as_str(), f.result)).collect();
+    assert_eq!(told, [("w2", FindingResult::Violated), ("w1", unknown)], "{found:#?}");
+    assert!(found[0].observed.starts_with("holds 0000beef where cp1, cp2, cp3 hold 0a1b2c3d"), "{found:#?}");
 }
 
 #[test]

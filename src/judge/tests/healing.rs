@@ -54,6 +54,28 @@ fn a_node_that_does_not_say_that_it_healed() {
     expect(|run| run.status("w3").message = Some("the node was rebooted".into()), Verdict::Inconclusive, &amiss);
 }
 
+#[test]
+fn what_nobody_asked_after_the_heal_is_not_known_to_be_healed() {
+    let history = |answered: &[(&str, f64, f64)]| {
+        let mut run = passing();
+        let cut = [("open", START, -0.5), ("silent", 0.7, CUT - 0.5)];
+        run.rewrite("w1", SpanKind::Probe, "w2/Kubelet", &[&cut[..], answered].concat());
+        let found = heal_of(&run);
+        (found.result, found.observed)
+    };
+    let open = "w1: no answer of w2/Kubelet was seen after the heal".to_owned();
+    // An answer right at the heal may have come before it by another clock, and a silence right after it is none.
+    for after in [&[][..], &[("open", CUT, CUT + 0.2)], &[("silent", CUT + 0.5, CUT + 3.0)]] {
+        assert_eq!(history(after), (FindingResult::Inconclusive, open.clone()), "{after:?}");
+    }
+    assert_eq!(history(&[("open", CUT + 0.5, CUT + 2.0)]).0, FindingResult::Held);
+    let mut run = passing();
+    run.status("w3").clock.as_mut().unwrap().anchors.clear();
+    let found = heal_of(&run);
+    assert_eq!(found.result, FindingResult::Inconclusive);
+    assert_eq!(found.observed, "w3: its clock was not compared with the operator's");
+}
+
 /// The wall clock of w3 is so many seconds ahead `when` this holds, in seconds after the cut. By the boot clock nothing changes.
 fn stepped(run: &mut Run, seconds: f64, when: impl Fn(f64) -> bool) {
     let is_off = |at: &Moment| when((at.boot_us - moment(0.0, 0.0).boot_us) as f64 / 1e6);

@@ -12,6 +12,7 @@ use crate::{
 
 const DNS: &str = "default/dns (Deployment)";
 const NAME: &str = "dns-5bc6f7d8f4-ccccc";
+const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 const LATE: &str = "the API server that its kubelet asks need not have been back from the loss of etcd";
 
 /// The passing run with a pod of dns that tolerates the taint for so long, seconds. Its deletion is due so long after 16 s to 49.4 s.
@@ -166,6 +167,35 @@ fn a_node_that_is_not_ready_after_the_heal_while_its_api_server_may_be_away() {
     };
     assert_eq!(not_ready(true), FindingResult::Held);
     assert_eq!(not_ready(false), FindingResult::Degraded, "its Lease was renewed by then");
+}
+
+#[test]
+fn a_node_that_is_lost_long_after_the_heal_is_lost_for_another_reason() {
+    // A cut of 10 s, as above: nothing of it is due 90 s after the heal, wherever API servers are.
+    let lost = |is_lost: bool, at: f64| {
+        let mut run = passing();
+        run.schedule.heal_at = moment(0.0, 10.0).wall;
+        run.snapshot.timers.node_monitor_grace = Timer::read(36.0, "--node-monitor-grace-period");
+        if !is_lost {
+            without_api_server(&mut run);
+        }
+        for node in ["cp1", "w1"] {
+            let ready = [("True", START, at - 0.5), ("Unknown", at, at + 5.0), ("True", at + 5.5, END)];
+            run.rewrite_operator(SpanKind::Node, node, &ready);
+            let taint = [("none", START, at - 0.5), (UNREACHABLE, at, at + 5.0), ("none", at + 5.5, END)];
+            run.rewrite_operator(SpanKind::Taint, node, &taint);
+        }
+        let (node, taint) = (of(&run, Check::NodeNotReady, "w1"), of(&run, Check::NodeTainted, "isolated: 2 nodes"));
+        [(node.result, node.observed), (taint.result, taint.observed)]
+    };
+    for is_lost in [true, false] {
+        let [node, (tainted, _)] = lost(is_lost, 100.0);
+        assert_eq!(node, (FindingResult::Held, "stayed Ready".to_owned()), "{is_lost}");
+        assert_eq!(tainted, FindingResult::Held, "{is_lost}");
+    }
+    // Where it can't come of the cut and comes with it, that is told.
+    let [(node, _), (tainted, _)] = lost(false, 30.0);
+    assert_eq!([node, tainted], [FindingResult::Degraded; 2]);
 }
 
 #[test]

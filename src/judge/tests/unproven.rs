@@ -146,6 +146,7 @@ fn a_clock_was_never_compared() {
             (Check::FaultProven, "isolated→isolated: datagrams", unknown),
             (Check::FaultProven, "rest→isolated: datagrams", unknown),
             (Check::EtcdQuorum, "isolated", unknown),
+            (Check::EtcdLeaders, "etcd after the heal", unknown),
             (Check::ApiWritable, "isolated", unknown),
             (Check::ApiServerReady, "cp1", unknown),
             (Check::StaleRead, "isolated", unknown),
@@ -155,6 +156,7 @@ fn a_clock_was_never_compared() {
             (Check::LeaderOverlap, KCM, unknown),
             (Check::LeaderOverlap, "kube-system/kube-scheduler", unknown),
             (Check::Recovery, "milestones", unknown),
+            (Check::HealProven, "all nodes", unknown),
         ],
     );
 }

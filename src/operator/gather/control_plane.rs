@@ -146,6 +146,22 @@ mod tests {
     }
 
     #[test]
+    fn what_etcd_has_in_its_environment_counts_as_its_flags_do() {
+        let with = |node: &str, command: &[&str], name: &str, value: &str| {
+            let mut pod = etcd(node, "registry.k8s.io/etcd:3.5.21-0", command);
+            let container = &mut pod.spec.as_mut().unwrap().containers[0];
+            container.env = serde_json::from_value(json!([{"name": name, "value": value}])).unwrap();
+            pod
+        };
+        assert_eq!(without_pre_vote(&[with("n1", &["etcd"], "ETCD_PRE_VOTE", "false")]), ["n1"]);
+        let flag_first = with("n1", &["etcd", "--pre-vote=true"], "ETCD_PRE_VOTE", "false");
+        assert!(without_pre_vote(&[flag_first]).is_empty());
+        let by_flag = etcd("n2", "etcd", &["etcd", "--election-timeout=1000"]);
+        let members = [with("n1", &["etcd"], "ETCD_ELECTION_TIMEOUT", "5000"), by_flag];
+        assert_eq!(unlike_flags(&members), ["etcd --election-timeout: 1000 (etcd-n2), 5000 (etcd-n1)"]);
+    }
+
+    #[test]
     fn the_probe_is_read_and_what_it_leaves_out_is_the_default() {
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "kube-apiserver-n1", "labels": {"component": "kube-apiserver"}},

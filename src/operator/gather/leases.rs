@@ -3,7 +3,7 @@
 use super::{Error, Flags, controller, is, is_finished, node_of, read};
 use crate::{
     operator::{
-        leases::{NAMESPACE, PAGE, is_judged, page},
+        leases::{MOST, NAMESPACE, PAGE, is_judged, page},
         locks::if_allowed,
     },
     topology::{Candidate, Lease, Node, Timer, host_of},
@@ -12,9 +12,6 @@ use k8s_openapi::api::{coordination::v1 as coordination, core::v1::Pod};
 use kube::{Api, Client, ResourceExt};
 use std::collections::BTreeSet;
 
-/// Leases of namespaces beside `kube-system` are no more than these: each is written down as long as a run goes on, in a record that is
-/// bounded, and kept with its plan. Ours.
-const MOST: usize = 100;
 /// Namespaces whose Leases are read whatever is asked for: the control plane's, and those of nodes, on which nobody is elected.
 const READ_ANYWAY: [&str; 2] = [NAMESPACE, "kube-node-lease"];
 /// LeaseDuration, RenewDeadline and RetryPeriod of whoever sets none, seconds (`RecommendedDefaultLeaderElectionConfiguration`; those of
@@ -60,6 +57,18 @@ pub async fn of_others(
         unread.push(format!("{} of {all} Leases outside of {NAMESPACE} are left out", left_out.len()));
     }
     Ok((found, unread))
+}
+
+/// Of the Leases of `kube-system` those that somebody was elected on, the control plane's own first, and what was left out of them, in
+/// words.
+pub fn of_system(found: Vec<coordination::Lease>, components: &[Pod]) -> (Vec<coordination::Lease>, Option<String>) {
+    let is_own = |lease: &coordination::Lease| components.iter().any(|p| is(p, &lease.name_any()));
+    let mut found: Vec<coordination::Lease> = found.into_iter().filter(is_held).collect();
+    found.sort_by_key(|lease| !is_own(lease));
+    let all = found.len();
+    found.truncate(MOST);
+    let left_out = all - found.len();
+    (found, (left_out > 0).then(|| format!("{left_out} of {all} Leases of {NAMESPACE} are left out")))
 }
 
 fn is_held(lease: &coordination::Lease) -> bool {
@@ -225,6 +234,21 @@ mod tests {
         let pods = |node: &str| [pod("w1", node, "a", json!({})), pod("w2", "w2", "a", json!({}))];
         let place = |on: &str| found(&held("shop", "db", "w1_1"), &[], &pods(on)).unwrap().holder_node;
         assert_eq!((place("c1"), place("w1").as_deref()), (None, Some("w1")));
+    }
+
+    #[test]
+    fn of_too_many_leases_the_control_planes_own_stay() {
+        let name = |lease: &coordination::Lease| lease.name_any();
+        let metadata = json!({"namespace": "kube-system", "name": "s", "labels": {COMPONENT: "kube-scheduler"}});
+        let components = [pod("", "c1", "", json!({"metadata": metadata}))];
+        let of_nodes = (0..MOST + 20).map(|i| held("kube-system", &format!("driver-w{i:03}"), "w1"));
+        let all = of_nodes.chain([held("kube-system", "kube-scheduler", "c1_7"), held("kube-system", "nobodys", "")]);
+        let (kept, left_out) = of_system(all.collect(), &components);
+        assert_eq!((kept.len(), name(&kept[0]).as_str()), (MOST, "kube-scheduler"));
+        assert_eq!(name(&kept[1]), "driver-w000", "then by name");
+        assert_eq!(left_out.as_deref(), Some("21 of 121 Leases of kube-system are left out"));
+        let one = vec![held("kube-system", "kube-scheduler", "c1_7")];
+        assert_eq!(of_system(one.clone(), &components), (one, None));
     }
 
     #[test]

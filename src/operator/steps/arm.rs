@@ -5,7 +5,7 @@ use super::{
     waits::{Stops, Waits},
 };
 use crate::{
-    api::{NodeRecord, Phase, RackPartition, RackPartitionStatus, Role, Side, conditions},
+    api::{NAMED, NodeRecord, Phase, RackPartition, RackPartitionStatus, Role, Side, conditions, first},
     course::{LEAD_SECONDS, Next, arming, is_late, refused},
     observe::boot_id,
     operator::{clocks, context::Context, convergence, heal_path, objects},
@@ -111,7 +111,7 @@ pub async fn tell_leftovers(run: &RackPartition, ctx: &Context) {
 fn leftovers(agents: &[NodeRecord]) -> Option<(u32, String)> {
     let of = |r: &NodeRecord| r.status.as_ref()?.kernel.as_ref().map(|k| k.leftovers_removed).filter(|n| *n > 0);
     let found: Vec<String> = agents.iter().filter_map(|r| Some(format!("{} on {}", of(r)?, r.spec.node))).collect();
-    let note = || format!("tables of earlier runs were removed: {}", found.join(", "));
+    let note = || format!("tables of earlier runs were removed: {}", first(&found, NAMED));
     (!found.is_empty()).then(|| (agents.iter().filter_map(of).sum(), note()))
 }
 
@@ -136,7 +136,7 @@ fn hand_over(
         return None;
     }
     if is_late(status, since, arm_deadline(run, ctx), Timestamp::now()) {
-        return Some(refuse(status.clone(), Stops::NoSuccessor { nodes: writable.join(", ") }.to_string()));
+        return Some(refuse(status.clone(), Stops::NoSuccessor { nodes: first(&writable, NAMED) }.to_string()));
     }
     ctx.hand_over.send_replace(true);
     Some(Next::wait(status.clone(), AGAIN, "handing over to a replica on the side that will stay writable"))

@@ -3,9 +3,8 @@
 
 use super::waits::Waits;
 use crate::{
-    api::{ETCD, ETCD_DISK, ETCD_LEADER, Guards, NodeRecord, NodeRecordStatus, Span, SpanKind},
+    api::{ETCD, ETCD_DISK, ETCD_LEADER, Guards, NAMED, NodeRecord, NodeRecordStatus, Span, SpanKind, first},
     fault::{Member, PortClass, ProbeTarget, RunPlan, Sample, Way},
-    predict::first,
 };
 use std::collections::BTreeMap;
 
@@ -13,8 +12,6 @@ use std::collections::BTreeMap;
 const SAMPLES: u32 = 3;
 /// What was seen last this long before the end of its record, seconds, is no longer so.
 const FRESH: f64 = 5.0;
-/// Nodes that one sentence names.
-const NAMED: usize = 10;
 
 /// What is still missing.
 pub fn lacks(plan: &RunPlan, agents: &[NodeRecord], guards: &Guards) -> Option<Waits> {

@@ -1,6 +1,6 @@
 //! Schedule and cut: every node says that its windows are loaded, or nobody is cut; then the kernels do it.
 
-use super::{Error, Planned, abort, arm, failed_to, planned};
+use super::{Error, Planned, abort, arm, failed_to, judge::goes_without, planned};
 use crate::{
     api::{Phase, RackPartition, RackPartitionStatus},
     course::{LAST_CALL_SECONDS, Next, Nodes, aborted, before, during, seconds_between},
@@ -56,9 +56,15 @@ fn next(run: &RackPartition, ctx: &Context, planned: &Planned, nodes: &Nodes<'_>
 pub async fn cutting(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error> {
     let status = run.status.clone().unwrap_or_default();
     let planned = planned(run, ctx).await?;
-    let (agents, operator) = ctx.records_of(run).await.map_err(failed_to("read the node records"))?;
-    ctx.observers.ensure(ctx, run, &planned.plan, &planned.snapshot, operator.as_ref());
+    let read = ctx.records_of(run).await.map_err(failed_to("read the node records"));
     let now = steady::now(status.schedule.as_ref());
+    let over = status.schedule.as_ref().map_or(0.0, |s| seconds_between(s.heal_at.0, now));
+    let (agents, operator) = match read {
+        // The windows are over, whatever nodes say.
+        Err(error) if goes_without(&error, over) => return Ok(during(status, &planned.nodes(&[]), now)),
+        read => read?,
+    };
+    ctx.observers.ensure(ctx, run, &planned.plan, &planned.snapshot, operator.as_ref());
     let lasts = status.schedule.as_ref().is_some_and(|s| now < s.heal_at.0);
     let alarm = if lasts { abort::when(ctx, &planned.plan, &status, false) } else { None };
     let next = alarm.unwrap_or_else(|| during(status, &planned.nodes(&agents), now));

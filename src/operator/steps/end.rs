@@ -2,10 +2,11 @@
 
 use super::{Error, abort, failed_to, or_gone, plan_map_of, plan_of};
 use crate::{
-    api::{FINALIZER, RackPartition, RackPartitionStatus},
+    api::{FINALIZER, NAMED, RackPartition, RackPartitionStatus, first},
     course::{Nodes, SLACK_SECONDS, deadline, is_held, seconds_between},
     operator::{canary, context::Context, objects, steady},
 };
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -50,7 +51,14 @@ pub async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Ending, Error
     if let (Err(_), Some(plan)) = (&records, &plan) {
         abort::send_heal_packets(plan).await;
     }
-    let (agents, _) = records.map_err(failed_to("read the node records"))?;
+    let (agents, _) = match records.map_err(failed_to("read the node records")) {
+        Err(error) if goes_without(run, &error, steady::now(status.schedule.as_ref())) => {
+            tracing::warn!(%error, run = run.name_any(), "ends without a word from any node");
+            remove_agents(run, ctx).await?;
+            return Ok(Ending::Over { status: Box::new(status) });
+        }
+        read => read?,
+    };
     // Without a plan those whom the status names.
     let names = match &plan {
         Some(plan) => plan.agents(),
@@ -59,7 +67,7 @@ pub async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Ending, Error
     let nodes = Nodes { names, records: &agents };
     let now = steady::now(status.schedule.as_ref());
     let status = nodes.healed(status.clone(), now);
-    let holding = nodes.holding();
+    let holding = nodes.holding(&status);
     let deadline = deadline(&status, run.metadata.deletion_timestamp.as_ref().map(|t| t.0), now);
     if !holding.is_empty() && now < deadline {
         if let Some(plan) = &plan {
@@ -67,13 +75,21 @@ pub async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Ending, Error
         }
         let message = format!(
             "healing: waiting for {}; by {deadline:.0} the kernel has healed every node by itself",
-            holding.join(", ")
+            first(&holding.into_iter().collect::<Vec<_>>(), NAMED)
         );
         let status = RackPartitionStatus { message: Some(message), ..status };
         return Ok(Ending::Waiting { status: Box::new(status), again_in: Duration::from_millis(500) });
     }
     remove_agents(run, ctx).await?;
     Ok(Ending::Over { status: Box::new(status) })
+}
+
+/// Whether a run is let go though nobody may read what its nodes say, such as where NodeRecords were uninstalled before it: nothing can
+/// have effect any more, and asked again and again it would stay for ever. The condition goes on saying what was known of them.
+fn goes_without(run: &RackPartition, error: &Error, now: Timestamp) -> bool {
+    let status = run.status.clone().unwrap_or_default();
+    let deleted = run.metadata.deletion_timestamp.as_ref().map(|t| t.0);
+    error.is_refusal() && !has_just_ended(run) && now >= deadline(&status, deleted, now)
 }
 
 /// Agents and canaries go; records stay, they belong to the run.
@@ -170,7 +186,30 @@ async fn set_finalizers(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::Schedule, operator::steady::tests::has_seen};
+    use crate::{
+        api::{Phase, Schedule, conditions},
+        course::later,
+        operator::steady::tests::has_seen,
+    };
+    use kube::core::Status;
+
+    #[test]
+    fn a_run_whose_records_nobody_may_read_is_let_go_once_nothing_can_be_cut_any_more() {
+        let spec = json!({"cut": {"isolate": {"racks": ["r1"]}}, "duration": "60s"});
+        let now = Timestamp::now();
+        let goes = |code: u16, ended_ago: f64| {
+            let mut status = RackPartitionStatus { phase: Some(Phase::Aborted), ..Default::default() };
+            let at = later(now, -ended_ago);
+            conditions::set(&mut status.conditions, conditions::HEALED, "Unknown", "Aborting", "", None, at);
+            let mut run = RackPartition::new("run", serde_json::from_value(spec.clone()).unwrap());
+            run.status = Some(status);
+            let answer = kube::Error::Api(Status::failure("why", "").with_code(code).boxed());
+            goes_without(&run, &failed_to("read the node records")(answer), now)
+        };
+        assert!(goes(404, 60.0) && goes(403, 60.0));
+        assert!(!goes(404, 10.0), "agents may be about to heal, and rights about to be there");
+        assert!(!goes(503, 3600.0), "it will answer");
+    }
 
     #[test]
     fn the_schedule_of_a_run_that_is_over_is_not_looked_at() {

@@ -38,6 +38,22 @@ pub fn fitting_plan(mut plan: Plan) -> (Plan, usize) {
     (plan, left_out)
 }
 
+/// Why there is no room for a plan even without a line of its prediction, where there is none: nothing of its sides and assumptions can be
+/// left out, for people agree to them.
+pub fn too_large(plan: &Plan) -> Option<String> {
+    let size = bytes(plan);
+    (size > MOST).then(|| {
+        format!(
+            "the plan is too large for a run's status: its {} and {} alone take {} kB of {} kB; name fewer racks in spec.cut that are cut \
+             from each other, or fewer nodes by name",
+            count(plan.sides.len(), "side"),
+            count(plan.assumptions.len(), "assumption"),
+            size / 1000,
+            MOST / 1000
+        )
+    })
+}
+
 /// The indices of these lines: the first of each check, then the second of each, and so on.
 fn in_turns(lines: &[Prediction]) -> Vec<usize> {
     let mut of_check: BTreeMap<Check, usize> = BTreeMap::new();
@@ -161,6 +177,19 @@ mod tests {
         let said = fitted.assumptions.last().unwrap();
         assert!(said.starts_with(&format!("not shown: {left_out} lines of the prediction")), "{said}");
         assert!(said.len() < SAID - 20, "{said}");
+    }
+
+    #[test]
+    fn a_plan_whose_sides_and_assumptions_have_no_room_is_told_so() {
+        let (fitted, _) = fitting_plan(plan(1600));
+        assert_eq!(too_large(&fitted), None);
+        let whole = Plan { assumptions: vec!["a".repeat(1000); 1500], ..plan(10) };
+        let (fitted, left_out) = fitting_plan(whole);
+        assert_eq!(left_out, 47, "all lines");
+        let why = too_large(&fitted).unwrap();
+        let says = |words: &str| why.contains(words);
+        assert!(says("its 0 sides and 1501 assumptions alone take 150"), "{why}");
+        assert!(says(" kB of 1400 kB; ") && says("spec.cut"), "{why}");
     }
 
     #[test]

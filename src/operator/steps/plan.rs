@@ -81,12 +81,8 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
         writable: Side::most_writable(&sides).into_iter().flat_map(|s| s.api_servers.clone()).collect(),
     };
     let plan = RunPlan::new(&snapshot, &fault, parts);
-    // Written before the status names it, so that a status with a plan always has one. Where the status is not written for sure it is taken
-    // back; what an attempt wrote that was interrupted has another name, and goes with the run.
-    let map = objects::plan_map(run, &ctx.settings.agent.agent_namespace, &plan, &snapshot);
-    ctx.plans().create(&PostParams::default(), &map).await.map_err(failed_to("write the plan"))?;
     let mut message = format!("planned: {}, {} directed edges", fault.title, fault.edges());
-    let plan = Plan {
+    let (told, left_out) = fit::fitting_plan(Plan {
         hash: plan.hash(),
         at: Some(MicroTime(Timestamp::now())),
         cut: fault.title.clone(),
@@ -95,12 +91,18 @@ pub async fn step(run: &RackPartition, ctx: &Context) -> Result<Next, Error> {
         resolved_roles: fault.resolved_roles,
         assumptions: fault.assumptions.into_iter().chain(forecast.assumptions_of(run.spec.recovery.into())).collect(),
         prediction: forecast.predictions,
-    };
-    let (plan, left_out) = fit::fitting_plan(plan);
+    });
+    if let Some(why) = fit::too_large(&told) {
+        return refused(why);
+    }
     if left_out > 0 {
         message += &format!("; {} of the prediction left out for want of room", predict::count(left_out, "line"));
     }
-    let status = RackPartitionStatus { plan: Some(plan), ..status };
+    // Written before the status names it, so that a status with a plan always has one. Where the status is not written for sure it is taken
+    // back; what an attempt wrote that was interrupted has another name, and goes with the run.
+    let map = objects::plan_map(run, &ctx.settings.agent.agent_namespace, &plan, &snapshot);
+    ctx.plans().create(&PostParams::default(), &map).await.map_err(failed_to("write the plan"))?;
+    let status = RackPartitionStatus { plan: Some(told), ..status };
     Ok(Next::phase(status, Phase::Planned, "Planned", &message).condition(
         conditions::PLANNED,
         ("True", "Planned"),

@@ -2,13 +2,18 @@
 
 use super::{How, Victim};
 use crate::harness::{AGENT, Harness, OPERATOR};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::jiff::Timestamp;
 use std::time::Duration;
 
 /// As `pgrep -f` knows them.
 const API_SERVER: &str = "^kube-apiserver";
 const KUBELET: &str = "^/usr/bin/kubelet";
 const RUNTIME: &str = "/containerd$|^containerd$";
+
+/// Sends $1 to whomever $2 fits, and says when that was done: nanoseconds since 1970. Only the node itself can say how late it was: the
+/// engine may take seconds to begin and to answer.
+const SIGNAL: &str = r#"pkill "$1" -f "$2" && date +%s%N"#;
 
 /// A process on a node, or all of it.
 pub struct Target {
@@ -27,9 +32,10 @@ impl Target {
         self.process.is_none_or(|process| process == AGENT)
     }
 
-    pub async fn strike(&self, h: &Harness, how: How) -> Result<()> {
+    /// Says when it was struck, or just after.
+    pub async fn strike(&self, h: &Harness, how: How) -> Result<Timestamp> {
         match (self.process, how) {
-            (None, How::Held) => h.lab.pause(&self.node).await,
+            (None, How::Held) => h.lab.pause(&self.node).await.map(|()| Timestamp::now()),
             (None, How::Killed) => h.lab.restart(&self.node).await,
             (Some(process), How::Held) => self.signal(h, "-STOP", process).await,
             (Some(process), How::Killed) => self.signal(h, "-KILL", process).await,
@@ -47,12 +53,13 @@ impl Target {
     }
 
     /// Waits for the process where it is on its way: at the beginning of arming there is no agent yet.
-    async fn signal(&self, h: &Harness, signal: &str, process: &str) -> Result<()> {
+    async fn signal(&self, h: &Harness, signal: &str, process: &str) -> Result<Timestamp> {
         h.until(&format!("{process} on {}", self.node), Duration::from_secs(30), async |h: &Harness| {
-            h.lab.exec(&self.node, &["pkill", signal, "-f", process]).await.map(Some)
+            let said = h.lab.exec(&self.node, &["bash", "-c", SIGNAL, "signal", signal, process]).await?;
+            let nanoseconds: i128 = said.trim().parse().with_context(|| format!("no time: {said:?}"))?;
+            Ok(Some(Timestamp::from_nanosecond(nanoseconds)?))
         })
         .await
-        .map(drop)
     }
 
     /// What was taken away meanwhile, which `pkill` ends with 1 for, need not.

@@ -207,7 +207,7 @@ impl Look {
     fn wind_up(&self, nodes: &Nodes<'_>, now: Timestamp) -> Decided {
         let status = nodes.healed(self.run.status.clone().unwrap(), now);
         let deleted = self.run.metadata.deletion_timestamp.as_ref().map(|t| t.0);
-        let waits = !nodes.holding().is_empty() && now < course::deadline(&status, deleted, now);
+        let waits = !nodes.holding(&status).is_empty() && now < course::deadline(&status, deleted, now);
         Decided { status, heals: everybody(waits), removes: !waits }
     }
 }
