@@ -7,7 +7,7 @@ use super::{
     etcd::BEFORE_HEAL,
     node::TOLERANCE,
     pairs::seen_by,
-    pods::reader,
+    pods::{reader, unlooked_at},
     timeline::{Seen, Track, before_cut, longest_hole},
 };
 use crate::{
@@ -120,7 +120,8 @@ fn restart(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast, slack
     let heal = case.timeline.heal;
     let Some(first) = first_end(case, track) else {
         let doubt = |end: &End<'_, '_>| format!("{}: its end may be in the cut", cite(track, end.seen));
-        let unread = reader(&case.timeline, track.node).err().or(ends(case, track).first().map(doubt));
+        let unread = reader(&case.timeline, track.node).err().or_else(|| unlooked_at(track, heal, heal));
+        let unread = unread.or_else(|| ends(case, track).first().map(doubt));
         return match (server.restarted, unread) {
             // Either would be as predicted.
             (Certainty::May, Some(_)) => Said::new(FindingResult::Held, UNREAD, ""),

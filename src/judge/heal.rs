@@ -1,7 +1,7 @@
 //! HealProven: on every node the table is gone, the record complete and the clock was in step, and what was cut is heard again.
 
 use super::{
-    Case, Said,
+    Case, MAX_UNWATCHED, Said,
     cite::{some, when},
     left_out::left_out,
     probes,
@@ -102,9 +102,18 @@ fn incomplete(case: &Case<'_>, track: &Track<'_>) -> Option<String> {
     early.or_else(|| left_out(track.status))
 }
 
+/// Why the operator's record is not complete. It goes to the end of watching: another replica that goes on with it is there within the time
+/// for which nobody may have looked.
 fn operator_amiss(case: &Case<'_>) -> Option<String> {
-    match &case.timeline.operator {
-        None => Some("operator: no record".into()),
-        Some(track) => left_out(track.status).map(|left_out| format!("operator: {left_out}")),
-    }
+    let Some(track) = &case.timeline.operator else { return Some("operator: no record".into()) };
+    let end = case.timeline.end;
+    let ended = match track.until {
+        None => Some("its record does not say until when it watched".to_owned()),
+        Some(until) if until < end - MAX_UNWATCHED => {
+            Some(format!("its record ends {} before the end of watching", seconds(end - until)))
+        }
+        Some(_) => None,
+    };
+    let why = ended.or_else(|| left_out(track.status))?;
+    Some(format!("operator: {why}"))
 }

@@ -68,6 +68,9 @@ fn counted(case: &Case<'_>, budget: &BudgetForecast, (from, to): (f64, f64)) -> 
     if to <= case.timeline.heal {
         return Err("nobody watched after the heal".into());
     }
+    if let Some(why) = case.pods.unlooked(to) {
+        return Err(why);
+    }
     let mut ran = Ran::default();
     for (uid, names) in pods(case, budget) {
         if let Some(why) = unseen(case, budget, uid, from) {

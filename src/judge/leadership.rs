@@ -6,6 +6,7 @@ use super::{
     cite::{cite, when},
     lease::Takeover,
     lease_renewal::Renewal,
+    pods::unread_container,
     timeline::{Seen, Track},
 };
 use crate::{
@@ -149,6 +150,10 @@ fn by_runtime<'s, 'a>(track: &'s Track<'a>, lease: &LeaseForecast) -> Result<End
     let node = track.node;
     if !track.status.reads_containers {
         return Err(format!("{node}: the container runtime is not read"));
+    }
+    // Which may be the holder's.
+    if let Some(why) = unread_container(track) {
+        return Err(why);
     }
     let process = |s: &&Seen<'_>| is_holder(s, lease) && s.from <= 0.0 && (s.to > 0.0 || !s.is("exited"));
     let seen =

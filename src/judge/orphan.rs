@@ -69,11 +69,13 @@ fn judged(case: &Case<'_>, operator: &Track<'_>) -> Said {
         }
         example = Some(last);
     }
-    match (first, doubt, example) {
+    let unlooked = case.pods.unlooked(case.timeline.end);
+    match (first, doubt, unlooked, example) {
         (Some(evidence), ..) => Said::new(FindingResult::Violated, some(&orphans), evidence),
-        (None, Some((why, evidence)), _) => Said::new(FindingResult::Inconclusive, why, evidence),
-        (None, None, None) => Said::open("operator: no pod was seen"),
-        (None, None, Some(evidence)) => {
+        (None, Some((why, evidence)), ..) => Said::new(FindingResult::Inconclusive, why, evidence),
+        (None, None, Some(why), _) => Said::open(why),
+        (None, None, None, None) => Said::open("operator: no pod was seen"),
+        (None, None, None, Some(evidence)) => {
             let observed = format!("{} went, and their containers with them", count(went, "pod"));
             Said::new(FindingResult::Held, observed, evidence)
         }

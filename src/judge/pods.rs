@@ -1,12 +1,13 @@
 //! Pods as the API had them and containers as the runtimes of all nodes had them, by owner, name and uid.
 
 use super::{
-    Evidence, LAST_LOOK,
+    Evidence, LAST_LOOK, MAX_UNWATCHED,
+    cite::when,
     left_out::left_out,
     timeline::{Seen, Timeline, Track, longest_between, merged},
 };
 use crate::{
-    api::{SpanKind, Workloads},
+    api::{CONTAINER_READ, CONTAINER_UNREAD, SpanKind, Workloads},
     predict::WorkloadForecast,
     topology::Pod,
 };
@@ -113,11 +114,17 @@ pub struct Pods<'a> {
     /// When the operator went on looking at pods, seconds after the cut.
     looks: Vec<(f64, f64)>,
     unread: Option<String>,
+    /// Of the nodes whose containers were read the one at which nobody looked the longest, and until when somebody did.
+    first_unlooked: Option<(&'a str, f64)>,
+    /// Seconds after the cut.
+    heal: f64,
 }
 
 impl<'a> Pods<'a> {
     pub fn new(evidence: &Evidence<'a>, timeline: &Timeline<'a>) -> Self {
         let (snapshot, plan) = (evidence.snapshot, evidence.plan);
+        let tracks = plan.agents().into_iter().filter_map(|node| timeline.agent(node));
+        let looked = tracks.map(|track| (track.node, looked_until(track)));
         let mut pods = Pods {
             planned: HashMap::new(),
             planned_uids: snapshot.pods.iter().map(|p| (p.uid.as_str(), p)).collect(),
@@ -129,6 +136,8 @@ impl<'a> Pods<'a> {
             is_selective: is_selective(&evidence.spec.workloads),
             looks: Vec::new(),
             unread: plan.agents().into_iter().find_map(|node| unread(timeline, node)),
+            first_unlooked: looked.min_by(|a, b| a.1.total_cmp(&b.1)),
+            heal: timeline.heal,
         };
         for pod in &snapshot.pods {
             pods.planned.entry(owner_of(pod)).or_default().push(pod);
@@ -175,6 +184,12 @@ impl<'a> Pods<'a> {
     /// Why not every node's containers are known, where that is so. What runs once may run on any node a second time.
     pub fn unread(&self) -> Option<&str> {
         self.unread.as_deref()
+    }
+
+    /// Why it is not known what else ran anywhere until then, seconds after the cut, where at some node nobody looked for so long. What was
+    /// seen before counts all the same.
+    pub fn unlooked(&self, until: f64) -> Option<String> {
+        self.first_unlooked.and_then(|(node, looked)| unlooked(node, looked, until, self.heal))
     }
 
     /// Pods that this owner had when the run was planned.
@@ -278,13 +293,47 @@ pub fn reader<'c, 'a>(timeline: &'c Timeline<'a>, node: &str) -> Result<&'c Trac
     if let Some(left_out) = left_out(track.status) {
         return Err(format!("{node}: its record is full, {left_out}"));
     }
-    Ok(track)
+    unread_container(track).map_or(Ok(track), Err)
+}
+
+/// That the runtime did not tell when one of its containers ran, and has not since: it may have run at any time, and may be anybody's.
+pub fn unread_container(track: &Track<'_>) -> Option<String> {
+    let told = track.series(SpanKind::Container, CONTAINER_UNREAD);
+    let was_read = |unread: &Seen<'_>| {
+        told.iter().any(|s| s.is(CONTAINER_READ) && s.span.id == unread.span.id && s.to >= unread.to)
+    };
+    let unread = told.iter().find(|s| s.is(CONTAINER_UNREAD) && !was_read(s))?;
+    let which = unread.span.detail.as_deref().or(unread.span.id.as_deref()).unwrap_or_default();
+    Some(format!("{}: a container was not read: {which}", track.who))
+}
+
+/// Why it is not known what ran on a node until then, seconds after the cut: nobody looked for longer than an agent needs to come back.
+pub fn unlooked_at(track: &Track<'_>, until: f64, heal: f64) -> Option<String> {
+    unlooked(track.node, looked_until(track), until, heal)
+}
+
+fn unlooked(node: &str, looked: f64, until: f64, heal: f64) -> Option<String> {
+    (looked < until - MAX_UNWATCHED).then(|| match looked.is_finite() {
+        true => format!("{node}: its containers were last looked at {}", when(looked, heal)),
+        false => format!("{node}: nobody says until when its containers were looked at"),
+    })
+}
+
+/// Until when a node's containers were looked at, seconds after the cut: of those that run every look says so. Where none does, as far as
+/// its record goes. That a runtime answered once says nothing of what came after the last answer.
+fn looked_until(track: &Track<'_>) -> f64 {
+    let all = || track.of_kind(SpanKind::Container);
+    match all().any(|s| s.is("running")) {
+        true => all().map(|s| s.to).fold(f64::NEG_INFINITY, f64::max),
+        false => track.until.unwrap_or(f64::NEG_INFINITY),
+    }
 }
 
 fn unread(timeline: &Timeline<'_>, node: &str) -> Option<String> {
     match reader(timeline, node) {
         Err(why) => Some(why),
-        Ok(track) if track.of_kind(SpanKind::Container).next().is_none() => {
+        // That one is read by now says nothing of any other.
+        Ok(track) if track.of_kind(SpanKind::Container).all(|s| s.span.subject == CONTAINER_UNREAD) => {
             Some(format!("{node}: no container was seen"))
         }
         Ok(_) => None,

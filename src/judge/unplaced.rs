@@ -6,7 +6,7 @@ use super::{
     cite::{cite, some},
     timeline::Seen,
 };
-use crate::api::{Check, Finding, FindingResult, SpanKind};
+use crate::api::{ADDRESSES, ADDRESSES_UNREAD, Check, Finding, FindingResult, SpanKind};
 use std::collections::{HashMap, HashSet};
 
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
@@ -29,12 +29,17 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
         let said = Said::new(result, format!("held elsewhere: {}", some(&words)), evidence);
         said.about(Check::FaultProven, "unplaced", "every address is where the plan has it")
     });
+    // Nor does anybody know then that none has moved.
+    let unread = unread(case, during).map(|(words, evidence)| {
+        let said = Said::new(result, format!("addresses not read: {}", some(&words)), evidence);
+        said.about(Check::FaultProven, "unplaced", "every address is where the plan has it")
+    });
     // No guard allows this: nobody cut that node, whichever rack it is in.
     let joined = joined(case, during).map(|(words, evidence)| {
         let said = Said::new(FindingResult::Inconclusive, format!("joined: {}", some(&words)), evidence);
         said.about(Check::FaultProven, "unplaced", "no node joins during the cut")
     });
-    heard.into_iter().chain(held).chain(joined).collect()
+    heard.into_iter().chain(held).chain(unread).chain(joined).collect()
 }
 
 /// Addresses that were heard and are nobody's, and the first evidence of them.
@@ -68,6 +73,18 @@ fn held(case: &Case<'_>, (begin, heal): (f64, f64)) -> Option<(Vec<String>, Stri
             let named = plan.mistaken(track.node, address.parse().ok()?)?;
             let words = format!("{address} of {} (an interface of {} had it)", named.name, track.node);
             Some((words, cite(track, seen)))
+        })
+    });
+    once(told)
+}
+
+/// Nodes whose kernel did not tell which addresses they have, and the first evidence of them.
+fn unread(case: &Case<'_>, (begin, heal): (f64, f64)) -> Option<(Vec<String>, String)> {
+    let told = case.timeline.agents().flat_map(|track| {
+        let failed = track.series(SpanKind::Address, ADDRESSES).iter().filter(|s| s.is(ADDRESSES_UNREAD));
+        failed.filter(|s| s.meets(begin, heal)).map(move |seen| {
+            let why = seen.span.detail.as_deref().map_or(String::new(), |why| format!(" ({why})"));
+            (format!("those of {}{why}", track.node), cite(track, seen))
         })
     });
     once(told)

@@ -60,6 +60,8 @@ fn copies(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
         Ok(extra) => extra,
         Err(why) => return Said::open(why),
     };
+    // What may have run that nobody saw.
+    let unlooked = case.pods.unlooked(case.timeline.end);
     let evidence = || worst.as_ref().map_or_else(|| cite(operator, seen), |w| w.evidence.clone());
     match owner.doubled {
         _ if extra.definite > 0.0 => {
@@ -68,12 +70,14 @@ fn copies(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
             let (result, observed) = too_many(case, operator, owner, &found, (longest.as_str(), &extra));
             Said::new(result, observed, evidence())
         }
+        // By the API alone.
+        Certainty::Must if found.is_empty() && extra.possible <= 0.0 => {
+            Said::new(FindingResult::Degraded, "no second copy was made", cite(operator, seen))
+        }
+        _ if unlooked.is_some() => Said::open(unlooked.unwrap_or_default()),
         _ if extra.possible > 0.0 => {
             let most = container_seconds(extra.possible);
             Said::new(FindingResult::Noted, format!("ran twice for {most} at the most, by what is known"), evidence())
-        }
-        Certainty::Must if found.is_empty() => {
-            Said::new(FindingResult::Degraded, "no second copy was made", cite(operator, seen))
         }
         Certainty::Must => {
             Said::new(FindingResult::Noted, "a second copy was made and did not run", cite(operator, seen))

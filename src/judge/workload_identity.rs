@@ -101,10 +101,11 @@ fn identity(case: &Case<'_>, owner: Owner<'_>, uids: &[&str]) -> Said {
     }
     let own = uids.iter().find_map(|uid| case.pods.containers(uid).first());
     let evidence = own.and_then(|c| Some(cite(case.timeline.agent(c.node)?, &c.seen)));
-    match (doubt, allowed) {
-        (Some((observed, evidence)), _) => Said::new(FindingResult::Inconclusive, observed, evidence),
-        (None, Some((observed, evidence))) => Said::new(FindingResult::Noted, observed, evidence),
-        (None, None) => evidence.map_or_else(
+    match (doubt, case.pods.unlooked(case.timeline.end), allowed) {
+        (Some((observed, evidence)), ..) => Said::new(FindingResult::Inconclusive, observed, evidence),
+        (None, Some(why), _) => Said::open(why),
+        (None, None, Some((observed, evidence))) => Said::new(FindingResult::Noted, observed, evidence),
+        (None, None, None) => evidence.map_or_else(
             || Said::open("its containers were never seen"),
             |evidence| Said::new(FindingResult::Held, "ran once", evidence),
         ),

@@ -247,6 +247,18 @@ fn when_a_budget_is_crossed_and_until_when_not() {
 }
 
 #[test]
+fn what_ran_once_where_nobody_looked_is_not_measured() {
+    let mut run = passing();
+    let is_measured = |run: &Run| {
+        let all = measured(&run.evidence());
+        all.iter().any(|m| m.check == Check::WorkloadDoubled && m.subject == DB)
+    };
+    assert!(is_measured(&run));
+    run.rewrite_containers("w3", "web-3", &[("running", 42.0, 50.0)]);
+    assert!(!is_measured(&run));
+}
+
+#[test]
 fn a_look_that_was_not_answered_says_nothing_of_the_recovery() {
     let recovered = |history: &[(&str, f64, f64)]| {
         let mut run = passing();

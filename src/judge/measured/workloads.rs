@@ -73,7 +73,7 @@ impl<'c, 'a> Ruler<'c, 'a> {
             Measured::new(Check::WorkloadDoubled, workload.subject(), what, bounded, value)
         };
         // What runs once may run on any node a second time.
-        let is_read = self.case.pods.unread().is_none();
+        let is_read = self.case.pods.unread().is_none() && self.case.pods.unlooked(self.heal).is_none();
         let only_one = |second: Option<Value>| is_read.then(|| second.unwrap_or_else(|| self.to_the_heal()));
         let copy = workload.copy.filter(|_| workload.doubled != Certainty::MustNot);
         match (workload.replacement, copy) {

@@ -1,7 +1,7 @@
 //! API servers without etcd: what they say of themselves, and whether they are started anew.
 
 use super::{
-    fixture::{CUT, END, Run, START, container, passing, span},
+    fixture::{CUT, END, Run, START, container, moment, passing, span},
     mutations::expect,
 };
 use crate::{
@@ -125,6 +125,12 @@ fn whether_one_that_must_not_be_started_anew_was_is_looked_for() {
     let found = of(&run);
     assert!(found.predicted.ends_with("; not started anew"), "{found:?}");
     assert_eq!(found.result, FindingResult::Held, "{found:?}");
+    // Its runtime answered no more when it may still have been.
+    let running = |s: &&mut Span| s.kind == SpanKind::Container && s.state == "running";
+    run.status("cp1").spans.iter_mut().filter(running).for_each(|s| s.to = moment(0.2, 30.0));
+    let found = of(&run);
+    assert_eq!(found.result, FindingResult::Inconclusive, "{found:?}");
+    assert_eq!(found.evidence, "cp1: its containers were last looked at 30 s after the cut");
     run.status("cp1").reads_containers = false;
     let found = of(&run);
     assert_eq!(found.result, FindingResult::Inconclusive, "{found:?}");

@@ -129,6 +129,8 @@ fn a_container_that_outlives_its_pod() {
         move |run: &mut Run| {
             run.rewrite_pod("web-2", &[("Running/Ready", START, 60.0)]);
             run.rewrite_containers("w2", "web-2", &[(state, -600.0, to)]);
+            // Its node was looked at all the time.
+            run.status("w2").spans.push(container("kube-system/kube-proxy-x/kube-proxy", "kp", "running", -900.0, END));
         }
     };
     expect(on_w2("running", END), Verdict::Fail, &amiss(VIOLATED));

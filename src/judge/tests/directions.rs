@@ -5,7 +5,7 @@ use super::{
     mutations::expect,
 };
 use crate::{
-    api::{Check, Finding, FindingResult, Protocol, Span, SpanKind, Verdict},
+    api::{ADDRESSES, ADDRESSES_UNREAD, Check, Finding, FindingResult, Protocol, Span, SpanKind, Verdict},
     fault::{Block, Effect, PortClass},
 };
 use std::collections::BTreeSet;
@@ -375,6 +375,24 @@ fn an_address_that_the_plan_has_elsewhere_is_named_with_the_node_that_held_it() 
     // To w2 the cut does as to the load balancer.
     let outside = held_by("w2").judge().findings;
     assert!(!outside.iter().any(|f| f.subject == "unplaced"), "{outside:#?}");
+}
+
+#[test]
+fn addresses_that_a_kernel_does_not_tell_may_be_anybodys() {
+    let unread = |from: f64, to: f64| {
+        let mut run = passing();
+        let failed = span(0.2, SpanKind::Address, ADDRESSES, ADDRESSES_UNREAD, from, to);
+        run.status("w1").spans.push(Span { detail: Some("out of memory".into()), ..failed });
+        run
+    };
+    let found = of(&unread(20.0, 24.0), "unplaced");
+    assert_eq!(found.result, FindingResult::Inconclusive);
+    assert_eq!(found.observed, "addresses not read: those of w1 (out of memory)");
+    let mut allowed = unread(20.0, 24.0);
+    allowed.spec.guards.allow_unplaced_sources = true;
+    assert_eq!(of(&allowed, "unplaced").result, FindingResult::Noted);
+    let before = unread(START, -5.0).judge().findings;
+    assert!(!before.iter().any(|f| f.subject == "unplaced"), "only the cut matters: {before:#?}");
 }
 
 #[test]

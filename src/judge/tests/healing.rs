@@ -124,3 +124,19 @@ fn a_wall_clock_that_was_in_step_in_the_cut() {
     expect(|run| stepped(run, -3600.0, |at| at < -10.0), Verdict::Pass, &[]);
     expect(|run| stepped(run, 3600.0, |at| at > CUT + 1.0), Verdict::Pass, &[]);
 }
+
+#[test]
+fn a_record_of_the_operator_that_ends_early_is_not_complete() {
+    let ends = |at: Option<f64>| {
+        let mut run = passing();
+        run.operator_status().observed_until = at.map(|at| moment(0.0, at).wall);
+        let found = heal_of(&run);
+        (found.result, found.observed)
+    };
+    let early = "operator: its record ends 100 s before the end of watching";
+    assert_eq!(ends(Some(END - 100.0)), (FindingResult::Inconclusive, early.to_owned()));
+    let unsaid = "operator: its record does not say until when it watched";
+    assert_eq!(ends(None), (FindingResult::Inconclusive, unsaid.to_owned()));
+    // Another replica went on, or wrote its last just before the end.
+    assert_eq!(ends(Some(END - 10.0)).0, FindingResult::Held);
+}

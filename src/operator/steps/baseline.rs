@@ -3,7 +3,10 @@
 
 use super::waits::Waits;
 use crate::{
-    api::{ETCD, ETCD_DISK, ETCD_LEADER, Guards, NAMED, NodeRecord, NodeRecordStatus, Span, SpanKind, first},
+    api::{
+        ADDRESSES_UNREAD, ETCD, ETCD_DISK, ETCD_LEADER, Guards, NAMED, NodeRecord, NodeRecordStatus, Span, SpanKind,
+        first,
+    },
     fault::{Member, PortClass, ProbeTarget, RunPlan, Sample, Way},
 };
 use std::collections::BTreeMap;
@@ -77,10 +80,14 @@ fn some(names: &[&str]) -> Option<String> {
     (!names.is_empty()).then(|| first(names, NAMED))
 }
 
-/// A virtual address goes the way of the node that holds it, whatever the plan says.
+/// A virtual address goes the way of the node that holds it, whatever the plan says. Which a node holds its kernel may not tell.
 fn misplaced(plan: &RunPlan, node: &str, status: &NodeRecordStatus) -> Option<Waits> {
-    let held = status.spans.iter().filter(|s| s.kind == SpanKind::Address && is_fresh(status, s));
-    let (address, named) = held.map(|s| &s.subject).find_map(|a| Some((a, plan.mistaken(node, a.parse().ok()?)?)))?;
+    let held = || status.spans.iter().filter(|s| s.kind == SpanKind::Address && is_fresh(status, s));
+    if let Some(unread) = held().find(|s| s.state == ADDRESSES_UNREAD) {
+        let why = unread.detail.clone().unwrap_or_default();
+        return Some(Waits::Addresses { node: node.into(), why });
+    }
+    let (address, named) = held().map(|s| &s.subject).find_map(|a| Some((a, plan.mistaken(node, a.parse().ok()?)?)))?;
     let rack = plan.member(node).and_then(|m| m.rack.as_deref()).unwrap_or_default();
     Some(Waits::Misplaced {
         address: address.clone(),
@@ -185,7 +192,7 @@ fn age(status: &NodeRecordStatus, span: &Span) -> f64 {
 mod tests {
     use super::*;
     use crate::{
-        api::{NodeRecordSpec, Observer},
+        api::{ADDRESSES, NodeRecordSpec, Observer},
         observe::{before, now},
     };
     use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::SignedDuration};
@@ -334,6 +341,25 @@ mod tests {
             assert!(sentence.starts_with("w1 to hear "), "{sentence}");
         }
         assert!(waits(&[], &[Way::Ipv4]).starts_with("w1, w2 to hear "));
+    }
+
+    #[test]
+    fn a_node_whose_kernel_does_not_tell_its_addresses_is_waited_for() {
+        let waits = |from: u64, to: u64| {
+            let mut unread = record(&[(ADDRESSES, ADDRESSES_UNREAD, from, to)]);
+            for span in unread.status.iter_mut().flat_map(|status| &mut status.spans) {
+                (span.kind, span.detail) = (SpanKind::Address, Some("out of memory".into()));
+            }
+            misplaced(&plan_of_two(), "w1", unread.status.as_ref().unwrap())
+        };
+        let unread = waits(4, 1).expect("nobody knows which it holds");
+        let sentence = unread.to_string();
+        assert_eq!(unread.reason(), "NoBaseline");
+        assert!(
+            sentence.starts_with("the kernel of w1 to tell ") && sentence.contains("(out of memory)"),
+            "{sentence}"
+        );
+        assert_eq!(waits(20, 9), None, "it does now");
     }
 
     #[test]

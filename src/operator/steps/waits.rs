@@ -48,6 +48,10 @@ pub enum Waits {
     )]
     Misplaced { address: String, member: String, node: String, rack: String },
     #[error(
+        "the kernel of {node} to tell which addresses its interfaces have ({why}): one of another rack's may be among them; see its agent's log, or set spec.guards.allowUnplacedSources"
+    )]
+    Addresses { node: String, why: String },
+    #[error(
         "the operator's pod on {own} to have a way to {nodes}: it has no address of a family that they have, and none of its heal packets could leave for them; give the operator's pods one, no field of the spec or of the chart does without"
     )]
     OperatorsFamily { own: String, nodes: String },
@@ -91,6 +95,7 @@ impl Waits {
             | Waits::Port { .. }
             | Waits::EndpointPort { .. }
             | Waits::Datagrams { .. }
+            | Waits::Addresses { .. }
             | Waits::OperatorsFamily { .. }
             | Waits::OperatorsDatagrams { .. }
             | Waits::Alarms

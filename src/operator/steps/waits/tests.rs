@@ -47,6 +47,7 @@ fn waits() -> Vec<(Waits, Remedy)> {
             Waits::Misplaced { address: s("198.18.0.100"), member: s("vip"), node: s("w1"), rack: s("r1") },
             Run("spec.guards.allowUnplacedSources"),
         ),
+        (Waits::Addresses { node: s("w1"), why: s("out of memory") }, Run("spec.guards.allowUnplacedSources")),
         (Waits::OperatorsFamily { own: s("w1"), nodes: s("w2") }, NONE),
         (Waits::OperatorsDatagrams { nodes: s("w2"), own: s("w1"), way, port }, NONE),
         (Waits::Alarms, Run("spec.abortWhen")),
