@@ -141,8 +141,8 @@ fn not_heard(receiver: &str, sender: &str, way: &Way, port: &u16) -> String {
 fn out_of_step(spread: &Spread, allowed_us: &i64) -> String {
     let Spread { largest_us, worst, ahead_us, error_us } = spread;
     format!(
-        "the clocks to be in step: they may differ by {} ms, spec.guards.maxClockError allows {} ms; that of {worst} is {} ms {} \
-         most, give or take {} ms: start an NTP client there, or raise spec.guards.maxClockError",
+        "the clocks to be in step: by the end of the cut they may differ by {} ms, spec.guards.maxClockError allows {} ms; that of {worst} \
+         is {} ms {} most, give or take {} ms: start an NTP client there, cut for less long, or raise spec.guards.maxClockError",
         largest_us / 1000,
         allowed_us / 1000,
         ahead_us.abs() / 1000,
