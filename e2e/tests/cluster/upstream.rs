@@ -51,6 +51,8 @@ pub async fn every_interval_contains_what_was_seen(h: &Harness) -> Result<()> {
     spec["duration"] = json!(CUT);
     spec["recovery"] = json!(RECOVERY);
     spec["guards"]["maxClockError"] = json!(CLOCKS);
+    // In so many minutes somebody asks the machine's name server, which is in nobody's plan: its answers are Noted.
+    spec["guards"]["allowUnplacedSources"] = json!(true);
     h.create(NAME, spec).await?;
     let status = h.phase(NAME, &[Phase::Done], WHOLE_RUN).await?;
     println!("{}", rackpartition::report::findings_table(&status, Some(160)));
