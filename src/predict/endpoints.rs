@@ -42,7 +42,7 @@ pub struct ServiceForecast {
     pub dropped: Certainty,
     pub window: Window,
     /// When it is back, seconds after the heal, where it can write at once. Else it has its time from its first write on, which waits for
-    /// etcd ([`streams::etcd_back`]) and where it crashed until it is started anew.
+    /// etcd (`streams::etcd_back`) and where it crashed until it is started anew.
     pub back: Window,
     /// Length of the cut, seconds.
     duration: f64,
