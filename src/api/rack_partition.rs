@@ -194,7 +194,7 @@ pub struct Guards {
     /// Allow a cut after which no side has a majority of etcd members, or in which etcd may have no leader for long.
     #[serde(default)]
     pub allow_quorum_loss: bool,
-    /// Allow a cut of every API server from every majority of etcd members, or one in which none is sure to be able to write.
+    /// Allow a cut of every API server from every majority of etcd members, or one in which etcd may be led by a member that no API server's member follows.
     #[serde(default)]
     pub allow_api_server_loss: bool,
     /// Allow a cut of every rack from every other.

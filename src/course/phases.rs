@@ -143,16 +143,10 @@ pub fn during(status: RackPartitionStatus, nodes: &Nodes<'_>, now: Timestamp) ->
 }
 
 /// Recovering: until the cluster is whole and has stayed so, or until watching ends. `whole` is for how many seconds it has been,
-/// `waiting` for what it is waited if it is not; an error where nobody has looked yet.
-pub fn after(
-    status: RackPartitionStatus,
-    nodes: &Nodes<'_>,
-    whole: f64,
-    waiting: Result<Option<String>, ()>,
-    now: Timestamp,
-) -> Next {
+/// `waiting` for what it is waited if it is not; an error where nobody has looked yet. What nodes say of themselves the condition `Healed`
+/// of `status` knows already: where nobody may read it any more, it stands.
+pub fn after(status: RackPartitionStatus, whole: f64, waiting: Result<Option<String>, ()>, now: Timestamp) -> Next {
     let Some(mut schedule) = status.schedule.clone() else { return aborted(status, "the schedule is missing", now) };
-    let status = nodes.healed(status, now);
     // By the schedule, or since every node said so where the operator's clock was stepped back meanwhile.
     let healed = status.conditions.iter().find(|c| c.type_ == conditions::HEALED && c.status == "True");
     let since_word = healed.map_or(f64::NEG_INFINITY, |c| seconds_between(c.last_transition_time.0, now));
@@ -274,9 +268,29 @@ mod tests {
         let records = [record("w1", true), record("w2", true)];
         let nodes = Nodes { names: BTreeSet::from(["w1", "w2"]), records: &records };
         let status = RackPartitionStatus { agents: Some(nodes.count(&status)), ..status };
-        let begun = after(status, &nodes, 600.0, Ok(None), later(cut_at, -3540.0)).status;
-        let ended = |seconds| after(begun.clone(), &nodes, 600.0, Ok(None), later(cut_at, seconds)).status.phase;
+        let step = |status, seconds| {
+            let now = later(cut_at, seconds);
+            after(nodes.healed(status, now), 600.0, Ok(None), now).status
+        };
+        let begun = step(status, -3540.0);
+        let ended = |seconds| step(begun.clone(), seconds).phase;
         assert_eq!((ended(-3511.0), ended(-3509.0)), (Some(Phase::Cut), Some(Phase::Judging)));
+    }
+
+    #[test]
+    fn what_was_known_of_the_nodes_stands_where_nobody_may_read_their_records_any_more() {
+        for known in ["True", "False"] {
+            let cut_at = Timestamp::from_second(CUT_AT).unwrap();
+            let at = |seconds| MicroTime(later(cut_at, seconds));
+            let schedule = Schedule { cut_at: at(0.0), heal_at: at(60.0), recover_by: at(360.0), observed_until: None };
+            let mut status = RackPartitionStatus { schedule: Some(schedule), ..Default::default() };
+            let at = later(cut_at, 70.0);
+            conditions::set(&mut status.conditions, conditions::HEALED, known, "Known", "so it was", None, at);
+            let before = status.conditions.clone();
+            let next = after(status, 0.0, Err(()), later(cut_at, 381.0));
+            assert!(next.is(Phase::Judging), "{next:?}");
+            assert_eq!(next.status.conditions, before);
+        }
     }
 
     #[test]

@@ -41,6 +41,12 @@ pub fn cut_off(snapshot: &Snapshot, fault: &Fault) -> usize {
     counts.max().unwrap_or_else(|| graph.cut_off())
 }
 
+/// Whether each member of etcd, by its node, will have a leader: one that follows or leads.
+pub fn members_led(snapshot: &Snapshot, fault: &Fault) -> HashMap<String, Prospect> {
+    let graph = Graph::new(snapshot, fault);
+    graph.leader.iter().map(|(member, prospect)| ((*member).to_owned(), *prospect)).collect()
+}
+
 /// Why etcd may have no leader for long, though a member hears a majority. `members`: their nodes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Leaderless {

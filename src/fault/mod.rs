@@ -19,7 +19,7 @@ mod traffic;
 pub use datagram::{FLOWS, Way, is_operators};
 pub use enforce::{Kind, enforcer, kind};
 pub use expand::{Fault, expand};
-pub use graph::{cut_off, sides};
+pub use graph::{Leaderless, cut_off, leaderless, members_led, sides};
 pub use guard::{Refusal, check as check_guards};
 pub use pattern::{Effect, Pattern, pauses};
 pub use plan::{Heal, Member, PlanParts, PortClass, ProbeTarget, RunPlan, merged};

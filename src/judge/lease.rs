@@ -202,10 +202,13 @@ impl Taken {
     /// In words, where it was taken while the old one was certainly valid: before anybody may take it from one who was cut off, or by the
     /// last renewal that was seen, the holder's own clock and the operator's. Whoever releases it ends that, as far as that was seen.
     fn is_robbed(&self, lease: &LeaseForecast) -> Option<String> {
-        let is_valid = |renewed: f64| self.until - renewed < lease.lease.lease_duration - POLL;
+        let duration = lease.lease.lease_duration;
+        let is_valid = |renewed: f64| self.until - renewed < duration - POLL;
+        // That its holder had not renewed it for long when it was cut off: no guard asks for that.
+        let may_be_over = self.renewal.until.is_some_and(|renewed| self.until - renewed >= duration - self.early());
         match () {
             _ if self.released => None,
-            _ if self.until < lease.takeover.earliest_seconds - self.early() => {
+            _ if self.until < lease.takeover.earliest_seconds - self.early() && !may_be_over => {
                 Some(format!("before {}", interval(&lease.takeover)))
             }
             _ if !lease.is_coordinated() && self.renewal.after.is_some_and(is_valid) => Some(self.since_renewed()),

@@ -14,6 +14,8 @@ use crate::{
 
 /// What is said of a container that ended well where nobody restarts it.
 const FINISHED: &str = "may have finished by itself: its pods are not restarted";
+/// And of one that was killed though its pod was to stay.
+const UNWELL: &str = "its liveness probe may need who is cut off";
 /// What its runtime calls the exit code of a container that ended well.
 const WELL: &str = "0";
 /// And those of one that was killed, as its kubelet does it: 128 and the number of SIGKILL or SIGTERM.
@@ -72,14 +74,24 @@ fn said_of_end(
         }
         _ if may_end(case, owner, pod) => (FindingResult::Noted, format!("{ended}{with}")),
         (true, Some(WELL)) => (FindingResult::Noted, format!("{ended}, {FINISHED}")),
-        (true, None) => (FindingResult::Inconclusive, format!("{ended}, and how is not known")),
+        (_, None) => (FindingResult::Inconclusive, format!("{ended}, and how is not known")),
         // A kubelet ends it by a signal, and this is none.
-        (true, Some(code)) if !KILLED.contains(&code) => {
+        (_, Some(code)) if code != WELL && !KILLED.contains(&code) => {
             (FindingResult::Noted, format!("{ended}: failed by itself, exit code {code}"))
         }
+        (false, Some(code)) if is_started_again(case, track, pod, seen) => match code {
+            WELL => (FindingResult::Noted, format!("{ended} and was started again")),
+            _ => (FindingResult::Degraded, format!("{ended}{with} and was started again: {UNWELL}")),
+        },
         _ => (FindingResult::Violated, format!("{ended}{with}")),
     };
     Said::new(result, observed, cite(track, seen))
+}
+
+/// Whether a container of this pod's was started on this node after this one had ended: nobody had told the kubelet to end the pod.
+fn is_started_again(case: &Case<'_>, track: &Track<'_>, pod: &Pod, ended: &Seen<'_>) -> bool {
+    let own = case.pods.containers(&pod.uid).iter().filter(|c| c.node == track.node).map(|c| &c.seen);
+    own.filter(|s| s.span.subject == ended.span.subject).any(|s| s.from >= ended.to)
 }
 
 /// The kernel killed it, as its runtime says, and no kubelet.

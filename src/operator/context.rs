@@ -1,6 +1,8 @@
 //! What every step may use.
 
-use super::{metrics::Metrics, objects, observer::Observers, settings::Settings, steps::abort::Reminder};
+use super::{
+    metrics::Metrics, objects, observer::Observers, refusals::Refusals, settings::Settings, steps::abort::Reminder,
+};
 use crate::{
     api::{NodeRecord, Observer, RackPartition},
     connection::Route,
@@ -23,6 +25,7 @@ pub struct Context {
     pub client: Client,
     pub observers: Observers,
     pub reminder: Reminder,
+    pub refusals: Refusals,
     pub metrics: Arc<Metrics>,
     /// Set to give leadership away to a replica on a better side.
     pub hand_over: watch::Sender<bool>,
@@ -37,6 +40,7 @@ impl Context {
             recorder: Recorder::new(client.clone(), reporter),
             observers: Observers::default(),
             reminder: Reminder::default(),
+            refusals: Refusals::default(),
             metrics: Arc::new(Metrics::new()),
             hand_over: watch::Sender::new(false),
             settings,

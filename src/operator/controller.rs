@@ -3,11 +3,15 @@
 use super::{
     context::Context,
     steady,
-    steps::{Error, abort, arm, cut, end, failed_to, judge, plan, recover},
+    steps::{
+        Error, abort, arm, cut, end, failed_to,
+        judge::{self, PATIENCE_SECONDS},
+        plan, recover,
+    },
 };
 use crate::{
     api::{Phase, RackPartition, RackPartitionStatus, Side},
-    course::{Due, Next, aborted, due},
+    course::{Due, Next, aborted, deadline, due},
 };
 use futures::StreamExt;
 use kube::{
@@ -70,9 +74,10 @@ async fn reconcile(cached: Arc<RackPartition>, ctx: Arc<Context>) -> Result<Acti
         (Due::Step, Some(Phase::Judging)) => judge::step(&run, &ctx).await,
         (Due::Step, Some(Phase::Done | Phase::Refused | Phase::Aborted)) => unreachable!("they are wound up"),
     };
+    let refused_for = ctx.refusals.last(&run.uid().unwrap_or_default(), "step", next.as_ref().err());
     let next = match next {
         // Asked again, it would fail for ever.
-        Err(error) if error.is_lost_plan() => without_plan(&run, &error),
+        Err(error) if error.is_lost_plan() || ends_refused(&run, refused_for) => called_off(&run, &error),
         // Nothing was touched yet, and people wait for a plan.
         Err(error) if phase.is_none() => {
             tracing::warn!(%error, run = run.name_any(), "failed to plan");
@@ -96,8 +101,22 @@ async fn reconcile(cached: Arc<RackPartition>, ctx: Arc<Context>) -> Result<Acti
     Ok(action)
 }
 
-/// What follows where the plan is lost. When it ended is by the time that its schedule goes by, as all that comes of it is.
-fn without_plan(run: &RackPartition, error: &Error) -> Next {
+/// Whether a run ends because the API has refused for so long, seconds, what its next step needs: before the cut, or once nothing can be cut
+/// any more. In mid-cut it is waited for.
+fn ends_refused(run: &RackPartition, refused_for: f64) -> bool {
+    let status = run.status.clone().unwrap_or_default();
+    let now = steady::now(status.schedule.as_ref());
+    let is_its_turn = match status.phase {
+        Some(Phase::Arming | Phase::Scheduled) => true,
+        Some(Phase::Cut | Phase::Recovering | Phase::Judging) => now >= deadline(&status, None, now),
+        _ => false,
+    };
+    is_its_turn && refused_for >= PATIENCE_SECONDS
+}
+
+/// What follows where the plan is lost, or the API refuses for good. When it ended is by the time that its schedule goes by, as all that
+/// comes of it is.
+fn called_off(run: &RackPartition, error: &Error) -> Next {
     let status = run.status.clone().unwrap_or_default();
     let now = steady::now(status.schedule.as_ref());
     aborted(status, format!("aborted: {error}"), now)
@@ -192,8 +211,20 @@ mod tests {
         steady::tests::see(&schedule, -3600.0);
         let status = RackPartitionStatus { phase: Some(Phase::Cut), schedule: Some(schedule), ..Default::default() };
         run.status = Some(status);
-        let next = without_plan(&run, &Error::PlanGone { run: "run".into() });
+        let next = called_off(&run, &Error::PlanGone { run: "run".into() });
         assert!(next.is(Phase::Aborted) && next.heal);
+        // What the API refuses it refuses before the cut, or after it.
+        let ends = |phase: Phase, run: &mut RackPartition, refused_for| {
+            run.status.as_mut().unwrap().phase = Some(phase);
+            ends_refused(run, refused_for)
+        };
+        for phase in [Phase::Cut, Phase::Recovering, Phase::Judging] {
+            assert!(!ends(phase, &mut run, 3600.0), "its windows are not over");
+        }
+        for phase in [Phase::Arming, Phase::Scheduled] {
+            assert!(ends(phase, &mut run, PATIENCE_SECONDS) && !ends(phase, &mut run, PATIENCE_SECONDS - 1.0));
+        }
+        assert!(!ends(Phase::Planned, &mut run, 3600.0), "nothing was touched");
         let ended = next.status.conditions.iter().map(|c| c.last_transition_time.0).max().expect("a condition");
         assert!((3500.0..3700.0).contains(&seconds_between(ended, Timestamp::now())), "{ended}");
     }

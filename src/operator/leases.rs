@@ -20,7 +20,7 @@ pub const NAMESPACE: &str = "kube-system";
 const PERIOD: Duration = Duration::from_millis(500);
 /// Of a namespace of others no more than these are read at a look: an answer that is long in coming counts against the API server.
 pub const PAGE: u32 = 200;
-/// Of the control plane's namespace, and of all others together, no more Leases than these are followed: each is written down as long as a
+/// Of Leases in the plan no more than these are followed, and again of others in the control plane's namespace: each is written down as long as a
 /// run goes on, in a record that is bounded, and kept with its plan. Ours.
 pub const MOST: usize = 100;
 /// What this operator and its agents call theirs: its own, canaries and registers.

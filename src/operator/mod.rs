@@ -22,6 +22,7 @@ mod locks;
 mod metrics;
 mod objects;
 mod observer;
+mod refusals;
 mod register;
 mod settings;
 mod steady;

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     api::{Check, NAMED, Prediction, Prospect, Side, first},
+    fault::{Leaderless, leaderless, members_led},
     topology::{Snapshot, Timer},
 };
 
@@ -34,8 +35,8 @@ pub struct EtcdForecast {
     election: Timer,
     /// Election timeouts until a new leader is there.
     elections: f64,
-    /// Members that may depose a leader which they don't hear.
-    without_pre_vote: usize,
+    /// Why etcd may have no leader for long, though a member hears a majority.
+    leaderless: Option<Leaderless>,
 }
 
 /// The API servers of one side.
@@ -95,15 +96,14 @@ pub fn dials_others(scene: &Scene<'_>, side: &Side) -> bool {
 
 pub fn etcd(scene: &Scene<'_>) -> Vec<EtcdForecast> {
     let (election, elections) = (scene.election(), elections(scene));
+    let (led, leaderless) = (members_led(scene.snapshot, scene.fault), leaderless(scene.snapshot, scene.fault));
     let of = |side: &Side| {
         let members: Vec<_> =
             scene.snapshot.etcd.iter().filter(|m| side.nodes.contains(&m.node)).map(|m| m.node.clone()).collect();
-        // What its API servers can do, its members can; a side without an API server goes by its quorum.
-        let leader = match (side.api_servers.is_empty(), side.quorum) {
-            (false, _) => side.writable,
-            (true, true) => Prospect::Maybe,
-            (true, false) => Prospect::No,
-        };
+        // Not what its API servers can do: where peers alone are cut they may write to other members than their own.
+        let mut prospects = members.iter().filter_map(|member| led.get(member).copied());
+        let first = prospects.next().unwrap_or_default();
+        let leader = if prospects.all(|other| other == first) { first } else { Prospect::Maybe };
         let settled = match leader {
             Prospect::Yes | Prospect::Maybe => write_gap(scene, side),
             // The old leader's step-down, then a read that had begun before it.
@@ -119,7 +119,7 @@ pub fn etcd(scene: &Scene<'_>) -> Vec<EtcdForecast> {
             duration: scene.duration,
             election: scene.snapshot.timers.etcd_election.clone(),
             elections,
-            without_pre_vote: scene.snapshot.without_pre_vote.len(),
+            leaderless: leaderless.clone(),
         }
     };
     scene.sides.iter().map(of).filter(|f| !f.members.is_empty()).collect()
@@ -152,11 +152,10 @@ impl EtcdForecast {
     pub fn prediction(&self) -> Prediction {
         let (have, total, need) = (self.heard, self.total, majority(self.total));
         let (expected, bounded, rule) = match self.leader {
-            Prospect::Maybe => (
-                "has a leader, has none, or both by turns".into(),
-                throughout(0.0, self.duration),
-                format!("it depends on who leads and on what gets through{}", self.deposed()),
-            ),
+            Prospect::Maybe => {
+                let (expected, rule) = self.in_doubt();
+                (expected.into(), throughout(0.0, self.duration), rule)
+            }
             Prospect::Yes => (
                 format!("keeps its quorum; a new leader within {} if the old one is cut off", seconds(self.settled)),
                 throughout(self.settled, self.duration),
@@ -178,10 +177,27 @@ impl EtcdForecast {
         prediction(Check::EtcdQuorum, &self.side, expected, bounded, reason)
     }
 
-    fn deposed(&self) -> String {
-        match self.without_pre_vote {
-            0 => String::new(),
-            n => format!("; {n} of all members ask for votes without PreVote and may depose a leader they don't hear"),
+    /// What is expected where nobody knows whether there is a leader, and why.
+    fn in_doubt(&self) -> (&'static str, String) {
+        match &self.leaderless {
+            Some(Leaderless::Unelectable { members }) => (
+                "has a leader, or none until the heal",
+                format!(
+                    "{} alone can win, and others, who can't, may have longer logs and don't vote for shorter ones (raft §5.4.1)",
+                    first(members, NAMED)
+                ),
+            ),
+            Some(Leaderless::Deposed { members }) => (
+                "has leaders by turns",
+                format!(
+                    "{} ask for votes without PreVote and may depose a leader that they don't hear, again and again \
+                     (etcd --pre-vote)",
+                    first(members, NAMED)
+                ),
+            ),
+            None => {
+                ("has a leader, has none, or both by turns", "it depends on who leads and on what gets through".into())
+            }
         }
     }
 }

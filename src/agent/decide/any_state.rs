@@ -147,12 +147,13 @@ mod tests {
         let message = of(Just("spec.abort was set".to_owned()));
         let ended = (phase, message).prop_map(|(phase, message)| Ending { phase, message });
         let boot = prop_oneof![Just("4f1c2b9e-6d3a-4c57-9a51-0e8d7b6c5a43"), Just(""), Just("another boot")];
-        let all = (boot, any::<bool>(), of(0..40_usize), weighted(0.8, times), of(ended));
-        all.prop_map(|(boot, armed, rules, times, ended)| Persisted {
+        let all = (boot, any::<bool>(), of(0..40_usize), weighted(0.8, times), any::<bool>(), of(ended));
+        all.prop_map(|(boot, armed, rules, times, removing, ended)| Persisted {
             boot_id: boot.into(),
             armed,
             rules,
             times,
+            removing,
             ended,
         })
     }

@@ -79,6 +79,8 @@ pub struct Persisted {
     pub rules: Option<usize>,
     /// Handed to the kernel, or about to be: whether the windows are loaded the kernel says.
     pub times: Option<Times>,
+    /// The cut was over, and its table is about to be removed: by nobody else, if it is gone.
+    pub removing: bool,
     /// Nothing follows. Set before an abort removes the table, and after a heal has.
     pub ended: Option<Ending>,
 }
@@ -180,7 +182,10 @@ fn without_table(known: &Persisted, boot_id: &str, order: &Order, now: Timestamp
         (None, false, _) => Step::End(Ending::new(RecordPhase::Unfit, "the run went on before this node was armed")),
         (None, true, None) => Step::End(Ending::new(RecordPhase::Unfit, "the table vanished before the cut")),
         // A process that ended between removing the table and writing it down.
-        (None, true, Some(times)) if now >= times.heal_at => Step::End(Ending::healed()),
+        (None, true, Some(times)) if known.removing && now >= times.heal_at => Step::End(Ending::healed()),
+        (None, true, Some(times)) if now >= times.heal_at => {
+            Step::End(Ending::new(RecordPhase::Unfit, "the table vanished while nobody looked, perhaps in mid-cut"))
+        }
         (None, true, Some(times)) if now >= times.cut_at => {
             Step::End(Ending::new(RecordPhase::Unfit, "the table vanished in mid-cut"))
         }

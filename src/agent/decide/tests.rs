@@ -68,6 +68,15 @@ fn a_fresh_agent_arms_and_waits_and_loads_and_heals() {
 }
 
 #[test]
+fn a_table_that_is_gone_after_the_cut_was_removed_by_an_agent_or_nobody_knows_when() {
+    let (how, phase, why) = ending(go(was_loaded(), None, scheduled(), 20));
+    assert_eq!((how, phase), ("end", RecordPhase::Unfit));
+    assert_eq!(why, "the table vanished while nobody looked, perhaps in mid-cut");
+    let removing = Persisted { removing: true, ..was_loaded() };
+    assert_eq!(go(removing, None, scheduled(), 20), Step::End(Ending::healed()));
+}
+
+#[test]
 fn nothing_is_armed_before_the_run_was_read_or_after_it_went_on() {
     assert_eq!(go(fresh(), None, Order::default(), 0), Step::Hold(None));
     let (how, phase, message) = ending(go(fresh(), None, scheduled(), 5));
@@ -186,7 +195,8 @@ fn a_restart_in_mid_cut_goes_on_with_the_table() {
 #[test]
 fn a_restart_after_the_heal_finds_it_healed() {
     assert_eq!(go(was_loaded(), Some(closed(cutting(), 0)), Order::default(), 25), Step::Remove(Ending::healed()));
-    assert_eq!(go(was_loaded(), None, Order::default(), 25), Step::End(Ending::healed()));
+    let removing = Persisted { removing: true, ..was_loaded() };
+    assert_eq!(go(removing, None, Order::default(), 25), Step::End(Ending::healed()));
 }
 
 #[test]

@@ -277,6 +277,13 @@ impl<F: Firewall> Keeper<F> {
             // Only a table that is there tells that a packet came: nobody who starts between the two would know.
             Step::Remove(ending) if ending.phase != RecordPhase::Healed => self.open(ending).map(|()| Done::Changed),
             Step::Remove(ending) => {
+                // Whoever takes over from a process that ends right behind the removal knows by this who removed it. Failing to write it must
+                // not keep the table.
+                if !std::mem::replace(&mut self.known.removing, true)
+                    && let Err(error) = self.store.write_state(&self.known)
+                {
+                    tracing::warn!(%error, "failed to write down that the table is removed");
+                }
                 let name = &self.setup.spec.name;
                 self.firewall.remove(name).map_err(|e| format!("failed to remove the table after the cut: {e}"))?;
                 self.end(ending).map(|()| Done::Changed)

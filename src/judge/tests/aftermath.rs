@@ -75,7 +75,7 @@ fn a_pod_that_is_not_restarted_may_finish_by_itself() {
     assert_eq!(failed.result, FindingResult::Noted, "{failed:?}");
     assert!(failed.observed.ends_with("ended 40 s after the cut: failed by itself, exit code 1"), "{failed:?}");
     let restarted = ended_with(40.0, true, Some("exit=1 Error"));
-    assert_eq!(result(&restarted, Check::WorkloadKept, DNS), FindingResult::Violated);
+    assert_eq!(result(&restarted, Check::WorkloadKept, DNS), FindingResult::Noted, "as whoever lost a Lease does");
     // One that was killed did not finish, and of one whose end nobody read nobody knows.
     for code in [137, 143] {
         let killed = of(&ended_with(40.0, false, Some(&format!("exit={code} Error"))), Check::WorkloadKept, DNS);
@@ -83,9 +83,29 @@ fn a_pod_that_is_not_restarted_may_finish_by_itself() {
         let told = format!("ended 40 s after the cut with exit code {code}");
         assert!(killed.observed.ends_with(&told), "{killed:?}");
     }
-    assert_eq!(result(&ended_with(40.0, false, None), Check::WorkloadKept, DNS), FindingResult::Inconclusive);
+    for restart_always in [true, false] {
+        let unread = ended_with(40.0, restart_always, None);
+        assert_eq!(result(&unread, Check::WorkloadKept, DNS), FindingResult::Inconclusive);
+    }
     // A snapshot that does not say means what it always did.
     assert!(serde_json::from_str::<Pod>("{}").unwrap().restart_always);
+}
+
+#[test]
+fn a_container_that_its_kubelet_starts_again_was_not_ended_for_good() {
+    let started_again = |code: &str| {
+        let mut run = passing();
+        run.rewrite_containers("w1", "dns-1", &[("exited", -600.0, 40.0), ("running", 41.0, END)]);
+        let mut spans = run.status("w1").spans.iter_mut();
+        let ended = spans.find(|s| s.uid.as_deref() == Some("dns-1") && s.state == "exited").unwrap();
+        ended.detail = Some(format!("exit={code} Error"));
+        of(&run, Check::WorkloadKept, "default/dns (Deployment)")
+    };
+    let probed = started_again("137");
+    assert_eq!(probed.result, FindingResult::Degraded, "{probed:?}");
+    let told = "with exit code 137 and was started again: its liveness probe may need who is cut off";
+    assert!(probed.observed.ends_with(told), "{probed:?}");
+    assert_eq!(started_again("0").result, FindingResult::Noted);
 }
 
 #[test]

@@ -92,6 +92,35 @@ fn two_that_lead_in_two_terms_for_as_long_as_a_leader_may_not_notice() {
 }
 
 #[test]
+fn whoever_leads_in_a_term_again_has_led_in_it_throughout() {
+    // Nobody looked at cp1 for 13 s, and then it still led in its term.
+    let away = |run: &mut Run| {
+        two_terms(run, 2.0);
+        let history = [
+            ("leads 1", START, 2.0),
+            ("leads 1", 15.0, 15.5),
+            ("asks 1", 16.0, CUT + 0.8),
+            ("follows 2", CUT + 1.5, END),
+        ];
+        run.rewrite("cp1", SpanKind::Store, STORE_RAFT, &history);
+    };
+    expect(away, Verdict::Degraded, &[(Check::EtcdLeaders, "etcd", FindingResult::Degraded)]);
+    // When somebody looked again it no longer did, and for how long it had nobody knows.
+    let open = [(Check::EtcdLeaders, "etcd", FindingResult::Inconclusive)];
+    let unknown = |run: &mut Run| {
+        two_terms(run, 2.0);
+        let history = [("leads 1", START, 2.0), ("asks 1", 16.0, CUT + 0.8), ("follows 2", CUT + 1.5, END)];
+        run.rewrite("cp1", SpanKind::Store, STORE_RAFT, &history);
+    };
+    expect(unknown, Verdict::Inconclusive, &open);
+    // It ended soon after the cut.
+    let mut run = passing();
+    unknown(&mut run);
+    run.status("cp1").spans.push(span(0.2, SpanKind::Health, "etcd", "down", 2.5, 15.5));
+    assert_eq!(of(&run, Check::EtcdLeaders)[0].result, FindingResult::Held);
+}
+
+#[test]
 fn a_member_at_which_nobody_looked_may_have_led() {
     let unseen = |run: &mut Run| {
         run.rewrite("cp3", SpanKind::Store, STORE_RAFT, &[("follows 2", START, 10.0), ("follows 2", 40.0, END)]);

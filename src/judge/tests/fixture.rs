@@ -111,9 +111,11 @@ pub fn span(behind: f64, kind: SpanKind, subject: &str, state: &str, from: f64, 
     Span { samples, ..Span::bare(kind, subject, state, moment(behind, from), moment(behind, to)) }
 }
 
+/// One that has exited was killed.
 pub fn container(subject: &str, uid: &str, state: &str, from: f64, to: f64) -> Span {
     let id = Some(format!("{subject}@{from}"));
-    Span { uid: Some(uid.into()), id, ..span(OFFSET, SpanKind::Container, subject, state, from, to) }
+    let detail = (state == "exited").then(|| "exit=137 Error".to_owned());
+    Span { uid: Some(uid.into()), id, detail, ..span(OFFSET, SpanKind::Container, subject, state, from, to) }
 }
 
 pub fn pod(subject: &str, uid: &str, node: &str, owner: &str, state: &str, from: f64, to: f64) -> Span {

@@ -213,9 +213,11 @@ fn a_container_that_restarts_in_the_cut() {
             spans.push(container(subject, "dns-1", "exited", -600.0, 33.0));
             spans.push(container(subject, "dns-1", "running", 34.0, END));
         },
-        Verdict::Fail,
-        &[(Check::WorkloadKept, "default/dns (Deployment)", FindingResult::Violated)],
+        Verdict::Degraded,
+        &[(Check::WorkloadKept, "default/dns (Deployment)", FindingResult::Degraded)],
     );
+    let for_good = |run: &mut Run| run.rewrite_containers("w1", "dns-1", &[("exited", -600.0, 33.0)]);
+    expect(for_good, Verdict::Fail, &[(Check::WorkloadKept, "default/dns (Deployment)", FindingResult::Violated)]);
 }
 
 #[test]

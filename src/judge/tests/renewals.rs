@@ -60,6 +60,16 @@ fn a_lease_taken_from_whoever_was_cut_off_before_its_renewal_was_over() {
 }
 
 #[test]
+fn a_lease_that_had_not_been_renewed_for_long_when_its_holder_was_cut_off() {
+    // Early, counted from the cut.
+    let robbed = [(Check::LeaseTakeover, SCHEDULER, VIOLATED)];
+    expect(taken(2.0, None, 1.9), Verdict::Fail, &robbed);
+    expect(taken(2.0, Some((-1.4, -1.0)), 1.9), Verdict::Fail, &robbed);
+    // LeaseDuration is 6 s: its last renewal was that long ago.
+    expect(taken(2.0, Some((-4.4, -4.0)), 1.9), Verdict::Pass, &[]);
+}
+
+#[test]
 fn a_renewal_that_was_written_after_its_holder_had_ended() {
     let from_the_cut = [(Check::LeaseTakeover, SCHEDULER, DEGRADED), (Check::LeaderGap, SCHEDULER, DEGRADED)];
     expect(taken(24.0, None, 4.9), Verdict::Degraded, &from_the_cut);

@@ -35,6 +35,7 @@ pub async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Ending, Error
     let status = run.status.clone().unwrap_or_default();
     let uid = run.uid().unwrap_or_default();
     ctx.observers.end(&uid);
+    ctx.refusals.forget(&uid);
     let plan = match plan_of(run, ctx).await {
         Ok(plan) => Some(plan),
         Err(Error::PlanGone { .. }) if status.plan.is_none() => {
@@ -43,7 +44,7 @@ pub async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Ending, Error
             return Ok(Ending::Over { status: Box::new(status) });
         }
         // Without its token no heal packet can be sent; all else goes on.
-        Err(error) if error.is_lost_plan() => None,
+        Err(error) if error.is_lost_plan() || goes_without(run, &error, steady::now(status.schedule.as_ref())) => None,
         Err(error) => return Err(error),
     };
     let records = ctx.records_of(run).await;
@@ -84,21 +85,35 @@ pub async fn wind_up(run: &RackPartition, ctx: &Context) -> Result<Ending, Error
     Ok(Ending::Over { status: Box::new(status) })
 }
 
-/// Whether a run is let go though nobody may read what its nodes say, such as where NodeRecords were uninstalled before it: nothing can
-/// have effect any more, and asked again and again it would stay for ever. The condition goes on saying what was known of them.
+/// Whether a run is let go though nobody may read its plan or what its nodes say, or remove what it owns, such as where NodeRecords or the
+/// operator's rights were uninstalled before it: nothing can have effect any more, and asked again and again it would stay for ever. The
+/// condition goes on saying what was known of its nodes, and what it owns goes with it once it is deleted.
 fn goes_without(run: &RackPartition, error: &Error, now: Timestamp) -> bool {
     let status = run.status.clone().unwrap_or_default();
     let deleted = run.metadata.deletion_timestamp.as_ref().map(|t| t.0);
     error.is_refusal() && !has_just_ended(run) && now >= deadline(&status, deleted, now)
 }
 
+/// The same of what is only tidied up.
+fn or_goes_without(run: &RackPartition, result: Result<(), Error>) -> Result<(), Error> {
+    let now = steady::now(run.status.as_ref().and_then(|s| s.schedule.as_ref()));
+    match result {
+        Err(error) if goes_without(run, &error, now) => {
+            tracing::warn!(%error, run = run.name_any(), "leaves to the garbage collector what it may not remove");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
 /// Agents and canaries go; records stay, they belong to the run.
 async fn remove_agents(run: &RackPartition, ctx: &Context) -> Result<(), Error> {
     let delete = DeleteParams::background();
     for name in [objects::name(run), objects::survey_name(run)] {
-        or_gone(ctx.daemon_sets().delete(&name, &delete).await.map(drop)).map_err(failed_to("delete the agents"))?;
+        let deleted = or_gone(ctx.daemon_sets().delete(&name, &delete).await.map(drop));
+        or_goes_without(run, deleted.map_err(failed_to("delete the agents")))?;
     }
-    or_gone(canary::remove(ctx, run).await).map_err(failed_to("delete the canary Leases"))
+    or_goes_without(run, or_gone(canary::remove(ctx, run).await).map_err(failed_to("delete the canary Leases")))
 }
 
 /// The last that is done for a run: what it was made of is written where it stays, the plan goes with its secret, and then the
@@ -111,8 +126,8 @@ pub async fn let_go(run: &RackPartition, ctx: &Context) -> Result<(), Error> {
     if run.metadata.deletion_timestamp.is_none() {
         keep(run, ctx).await?;
     }
-    or_gone(ctx.plans().delete_collection(&DeleteParams::background(), &objects::of_run(run)).await.map(drop))
-        .map_err(failed_to("delete the plan"))?;
+    let deleted = ctx.plans().delete_collection(&DeleteParams::background(), &objects::of_run(run)).await.map(drop);
+    or_goes_without(run, or_gone(deleted).map_err(failed_to("delete the plan")))?;
     drop_finalizer(run, ctx).await
 }
 
@@ -122,7 +137,7 @@ async fn keep(run: &RackPartition, ctx: &Context) -> Result<(), Error> {
         Ok((armed, _)) => armed,
         // There never was one, somebody deleted it, or an earlier attempt has written it down and got further.
         Err(error) if error.is_lost_plan() => return Ok(()),
-        Err(error) => return Err(error),
+        Err(error) => return or_goes_without(run, Err(error)),
     };
     let journal = objects::journal_map(run, &ctx.settings.namespace, &armed)?;
     let written = match ctx.journals().create(&PostParams::default(), &journal).await {

@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 
 /// Agents write every few seconds; one that has not written for this long after the end is cut off or dead, and the findings
 /// that need it are Inconclusive.
-const PATIENCE_SECONDS: f64 = 20.0;
+pub const PATIENCE_SECONDS: f64 = 20.0;
 
 /// # Errors
 /// Where the API does not answer.
@@ -33,8 +33,12 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     let read = ctx.records_of(run).await.map_err(failed_to("read the node records"));
     let now = steady::now(Some(&schedule));
     let end = schedule.observed_until.clone().unwrap_or_else(|| schedule.recover_by.clone());
+    let over = seconds_between(end.0, now);
+    let refused = |what, error| ctx.refusals.last(&planned.plan.run_uid, what, error).min(over);
+    let read_for = refused("records", read.as_ref().err());
+    let write_for = refused("record", written.as_ref().err());
     let (mut agents, operator) = match read {
-        Err(error) if goes_without(&error, seconds_between(end.0, now)) => {
+        Err(error) if goes_without(&error, read_for) => {
             tracing::warn!(%error, run = run.name_any(), "judges without any record");
             ctx.observers.end(&planned.plan.run_uid);
             return Ok(unread(run, status, &planned, &error));
@@ -43,7 +47,7 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     };
     ctx.reminder.remind(&planned.plan, &planned.nodes(&agents).overdue(&status, now));
     match written {
-        Err(error) if goes_without(&error, seconds_between(end.0, now)) => {
+        Err(error) if goes_without(&error, write_for) => {
             tracing::warn!(%error, run = run.name_any(), "judges without the end of the operator's record");
         }
         written => written?,
@@ -56,7 +60,7 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
         .into_iter()
         .filter(|n| !agents.iter().any(|r| r.spec.node == **n && complete(r)))
         .collect();
-    if !missing.is_empty() && seconds_between(now, end.0) > -PATIENCE_SECONDS {
+    if !missing.is_empty() && over < PATIENCE_SECONDS {
         let message = format!("waiting for the records of {}", first(&missing, NAMED));
         return Ok(Next::wait(status, Duration::from_secs(1), message));
     }
@@ -66,7 +70,7 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
 }
 
 /// Whether a run goes on without what its record may not be given, such as for a quota, or without the records that nobody may read: it
-/// would be waited for for ever. What needs it is Inconclusive. `since`: seconds since the end of what is watched.
+/// would be waited for for ever. What needs it is Inconclusive. `since`: seconds for which the API has refused it and what is watched is over.
 pub fn goes_without(error: &Error, since: f64) -> bool {
     error.is_refusal() && since >= PATIENCE_SECONDS
 }

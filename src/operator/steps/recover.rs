@@ -16,11 +16,13 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     let planned = planned(run, ctx).await?;
     let read = ctx.records_of(run).await.map_err(failed_to("read the node records"));
     let now = steady::now(status.schedule.as_ref());
+    let uid = &planned.plan.run_uid;
+    let refused = ctx.refusals.last(uid, "records", read.as_ref().err());
     let over = status.schedule.as_ref().map_or(0.0, |s| seconds_between(s.recover_by.0, now));
     let (agents, operator) = match read {
-        Err(error) if goes_without(&error, over) => {
+        Err(error) if goes_without(&error, over.min(refused)) => {
             tracing::warn!(%error, run = run.name_any(), "watches no longer for what nobody may read");
-            return Ok(after(status, &planned.nodes(&[]), 0.0, Err(()), now));
+            return Ok(after(status, 0.0, Err(()), now));
         }
         read => read?,
     };
@@ -28,7 +30,6 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     let nodes = planned.nodes(&agents);
     ctx.reminder.remind(&planned.plan, &nodes.overdue(&status, now));
     let status = RackPartitionStatus { agents: Some(nodes.count(&status)), ..status };
-    let status = store::healed(run, &ctx.settings.agent, status);
-    let uid = &planned.plan.run_uid;
-    Ok(after(status, &nodes, ctx.observers.whole_for(uid), ctx.observers.convergence(uid), now))
+    let status = nodes.healed(store::healed(run, &ctx.settings.agent, status), now);
+    Ok(after(status, ctx.observers.whole_for(uid), ctx.observers.convergence(uid), now))
 }

@@ -187,7 +187,7 @@ impl Look {
             },
             (_, Phase::Scheduled) => course::before(status, &nodes, now),
             (_, Phase::Cut) => course::during(status, &nodes, now),
-            (_, Phase::Recovering) => course::after(status, &nodes, f64::INFINITY, Ok(None), now),
+            (_, Phase::Recovering) => course::after(nodes.healed(status, now), f64::INFINITY, Ok(None), now),
             _ => Next::phase(nodes.healed(status, now), Phase::Done, "Judged", "judged"),
         };
         if next.is(Phase::Cut) && phase == Phase::Scheduled {
