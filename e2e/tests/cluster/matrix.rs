@@ -21,7 +21,7 @@ use futures::future::join_all;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use pace::Pace;
-use rackpartition::api::{FindingResult, Phase, RackPartitionStatus};
+use rackpartition::api::{Check, Finding, FindingResult, Phase, RackPartitionStatus};
 use serde_json::json;
 use std::{fmt, time::Duration};
 use target::{Target, targets};
@@ -227,6 +227,10 @@ async fn strike(h: &Harness, cell: Cell, pace: &mut Pace) -> Result<String> {
     // From then on a run was a cut, whatever became of it.
     let was_cut = matches!(moment, InTheCut | AtTheHeal | InRecovery);
     ensure!(!was_cut || phase == Phase::Done, "{phase:?} after it was cut");
+    ensure!(phase != Phase::Refused || ended.schedule.is_none(), "it is refused after it was scheduled");
+    let outlived = |f: &&Finding| f.check == Check::HealProven && f.result == FindingResult::Violated;
+    let outlived = ended.findings.iter().find(outlived);
+    ensure!(outlived.is_none(), "the cut outlived its end, or a table its run: {outlived:?}");
     let left_on = healed::is_what_the_nodes_say(h, name).await?;
     if matches!((victim, how, phase), (Agent, Held, Phase::Aborted | Phase::Refused)) {
         // It was held until its pod was taken away: nobody was there to remove its table, which has no effect.

@@ -221,6 +221,11 @@ fn each_guard_fires_and_lets_through() {
     let allow = Guards { allow_unhealthy_baseline: true, ..Guards::default() };
     assert!(guarded(&sick, &isolate(&["r1"]), &allow).is_ok());
 
+    let mut unknown = healthy.clone();
+    unknown.nodes[1].addresses.clear();
+    let nobody = Refusal::NodeWithoutAddress { node: "n1".into() };
+    assert_eq!(guarded(&unknown, &isolate(&["r1"]), &Guards::default()), Err(nobody));
+
     let mut alone = healthy.clone();
     alone.operators.retain(|o| o.node == "n0");
     assert!(matches!(

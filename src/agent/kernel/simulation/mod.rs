@@ -126,6 +126,22 @@ fn of_a_staggered_heal_nobody_is_cut_again_by_a_clock_that_is_stepped_back() {
     assert!(stepped > 30, "only {stepped} of them were in the cut");
 }
 
+/// The cut begins 41 ticks after the run.
+#[test]
+fn a_wall_clock_that_is_stepped_by_an_hour_in_mid_cut_makes_no_cut_longer_and_is_told() {
+    for (tick, seconds) in (44..156).step_by(4).flat_map(|tick| [(tick, -HOUR), (tick, HOUR)]) {
+        for shape in [TOGETHER, STAGGERED, FLAPPING] {
+            let (_, nodes) = simulate(shape, &[(tick, Mishap::Step(0, seconds))]);
+            for (node, windows) in nodes.iter().zip(shape) {
+                let planned = windows.iter().map(|(from, to)| Duration::from_secs(to - from)).sum::<Duration>();
+                assert!(node.cut_for <= planned + 2 * TICK, "{:?} of {planned:?}, {seconds} s at {tick}", node.cut_for);
+            }
+            let is_cut = shape == TOGETHER;
+            assert!(!is_cut || check::shows_a_step(&nodes[0].said), "{seconds} s at {tick} is not told");
+        }
+    }
+}
+
 /// By the operator, and where there is none by whoever heals early and hears of it. The cut begins 41 ticks after the run.
 #[test]
 fn an_abort_opens_at_once_whoever_is_within_reach() {
