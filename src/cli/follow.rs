@@ -2,7 +2,7 @@
 
 use super::lifeline;
 use crate::{
-    api::{Phase, RackPartition, conditions},
+    api::{Phase, RackPartition, conditions, is_gone},
     report,
 };
 use anyhow::{Context, bail};
@@ -34,13 +34,16 @@ pub async fn follow(client: &Client, name: &str) -> anyhow::Result<RackPartition
     let mut progress = Progress::new();
     let mut lifeline = Lifeline::default();
     loop {
-        match timeout(LOOK_DEADLINE, runs.get_opt(name)).await {
-            Ok(Ok(None)) => {
+        match timeout(LOOK_DEADLINE, runs.get(name)).await {
+            // An API server that has yet to load the definition knows no run either, and with a run goes what heals it by hand.
+            Ok(Err(kube::Error::Api(status)))
+                if is_gone(&status, name) || (status.code == 404 && lifeline.kept.is_none()) =>
+            {
                 // It goes when the heal was seen, and at its deadline at the latest.
                 lifeline.end(true);
                 bail!("there is no run {name}")
             }
-            Ok(Ok(Some(run))) => {
+            Ok(Ok(run)) => {
                 progress.show(&run);
                 lifeline.tend(client, &run, &mut progress).await;
                 let ended = run.status.as_ref().and_then(|s| s.phase).is_some_and(Phase::is_final);
