@@ -22,7 +22,7 @@ const UNREAD: &str = "whether it was started anew is not known";
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let of = |server: &ApiServerForecast| {
         let said = judged(case, server).unwrap_or_else(Said::open);
-        said.about(Check::ApiServerReady, &server.server, server.prediction().expected)
+        said.about(Check::ApiServerReady, &server.server, server.expected())
     };
     case.forecast.api_servers.iter().map(of).collect()
 }
@@ -115,14 +115,19 @@ pub fn first_end<'c, 'a>(case: &Case<'_>, track: &'c Track<'a>) -> Option<End<'c
     ends(case, track).into_iter().find(|end| end.is_certainly_between(0.0, case.timeline.heal))
 }
 
+/// Why it is not known whether its container went on until the heal.
+pub fn unread(case: &Case<'_>, track: &Track<'_>) -> Option<String> {
+    let heal = case.timeline.heal;
+    let doubt = |end: &End<'_, '_>| format!("{}: its end may be in the cut", cite(track, end.seen));
+    let unread = reader(&case.timeline, track.node).err().or_else(|| unlooked_at(track, heal, heal));
+    unread.or_else(|| ends(case, track).first().map(doubt))
+}
+
 /// Whether and when it was started anew while the cut lasted.
 fn restart(case: &Case<'_>, track: &Track<'_>, server: &ApiServerForecast, slack: Slack) -> Said {
     let heal = case.timeline.heal;
     let Some(first) = first_end(case, track) else {
-        let doubt = |end: &End<'_, '_>| format!("{}: its end may be in the cut", cite(track, end.seen));
-        let unread = reader(&case.timeline, track.node).err().or_else(|| unlooked_at(track, heal, heal));
-        let unread = unread.or_else(|| ends(case, track).first().map(doubt));
-        return match (server.restarted, unread) {
+        return match (server.restarted, unread(case, track)) {
             // Either would be as predicted.
             (Certainty::May, Some(_)) => Said::new(FindingResult::Held, UNREAD, ""),
             (Certainty::Must | Certainty::MustNot, Some(why)) => Said::new(FindingResult::Inconclusive, UNREAD, why),

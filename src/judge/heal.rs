@@ -2,8 +2,9 @@
 
 use super::{
     Case, MAX_UNWATCHED, Said,
-    cite::{some, when},
+    cite::{cite, some, when},
     left_out::left_out,
+    loss::STRAY,
     probes,
     timeline::Track,
 };
@@ -29,19 +30,27 @@ pub fn check(case: &Case<'_>) -> Vec<Finding> {
             let (words, evidence): (Vec<_>, Vec<_>) = late.into_iter().unzip();
             Said::new(FindingResult::Violated, some(&words), evidence[0].clone())
         }
-        None => Said::new(
-            FindingResult::Held,
-            format!("{} healed", count(agents.len(), "node")),
-            "every agent: phase Healed, no table in the kernel",
-        ),
+        None => Said::new(FindingResult::Held, format!("{} healed", count(agents.len(), "node")), healed(case)),
         Some(first) => {
             let (first, observed) = (first.clone(), some(&amiss));
             Said::new(FindingResult::Inconclusive, observed, first)
         }
     };
     let (connection, clocks) = (seconds(probes::EDGE + probes::HEAL_SLACK), seconds(case.allowed_clock_error()));
-    let said = said.tolerating(format!("{connection} for a connection, ± {clocks} of clocks"));
+    let later = format!("{} % of later looks, one at least", STRAY * 100.0);
+    let said = said.tolerating(format!("{connection} for a connection, ± {clocks} of clocks; {later}"));
     vec![said.about(Check::HealProven, "all nodes", predicted)]
+}
+
+/// What shows it where nothing is amiss: the record of the node that was answered last of all, and that answer. All others are as well.
+fn healed(case: &Case<'_>) -> String {
+    const RECORD: &str = "phase Healed and no table in its kernel, by its record";
+    match (probes::last_answer(case), case.timeline.agents().next()) {
+        (Some((track, seen)), _) => format!("{}: {RECORD}; {}", track.who, cite(track, seen)),
+        // Nobody was cut off.
+        (None, Some(track)) => format!("{}: {RECORD}", track.who),
+        (None, None) => "the plan: no agents".into(),
+    }
 }
 
 fn amiss(case: &Case<'_>, track: &Track<'_>) -> Option<String> {

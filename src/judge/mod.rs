@@ -44,6 +44,7 @@ mod ready;
 mod recovery;
 mod register;
 mod said;
+mod second_copy;
 mod stale_read;
 mod taint;
 #[cfg(test)]
@@ -63,7 +64,8 @@ pub use measured::{Measured, Unmeasured, measured, unmeasured};
 
 use crate::{
     api::{
-        Check, Expect, Finding, FindingResult, NodeRecord, Onset, RackPartitionSpec, Schedule, Side, Verdict, Window,
+        Check, Expect, Finding, FindingResult, NodeRecord, Onset, Prediction, RackPartitionSpec, Schedule, Side,
+        Verdict, Window,
     },
     fault::{Fault, RunPlan},
     observe::Recorder,
@@ -204,8 +206,8 @@ impl<'a> Case<'a> {
 /// Judges a run.
 pub fn judge(evidence: &Evidence<'_>) -> Judgement {
     let case = Case::new(evidence);
-    let onset = onset::onset(&case);
-    let fault: Vec<Finding> = fault_proven::check(&case).into_iter().chain(onset::check(onset.as_ref())).collect();
+    let told = onset::onset(&case);
+    let fault: Vec<Finding> = fault_proven::check(&case).into_iter().chain(onset::check(told.as_ref())).collect();
     let injected = match evidence.plan.edges.is_empty() {
         true => verdict::not_injected(&fault),
         false => verdict::joined(&fault),
@@ -240,7 +242,12 @@ pub fn judge(evidence: &Evidence<'_>) -> Judgement {
         findings.iter_mut().for_each(not_predicted);
     }
     findings.sort_by_key(|f| f.check);
-    Judgement { verdict: verdict::verdict(&findings), findings, injected, onset }
+    Judgement { verdict: verdict::verdict(&findings), findings, injected, onset: told.map(|told| told.onset) }
+}
+
+/// The lines that a run is compared with: of its cut for as long as it was, and of the pods that were there.
+pub fn predicted(evidence: &Evidence<'_>) -> Vec<Prediction> {
+    Case::new(evidence).forecast.predictions
 }
 
 /// Times of a cut that loses packets or comes and goes are not predicted, so missing them is told and not held against anybody.

@@ -118,12 +118,24 @@ pub fn late(case: &Case<'_>) -> Vec<(String, String)> {
 
 /// What this node was cut off from and of which no answer was seen after the heal; the first of these.
 pub fn unanswered(case: &Case<'_>, track: &Track<'_>) -> Option<String> {
+    let mut subjects = cut_targets(case, track.node).map(ProbeTarget::subject);
+    subjects.find(|subject| answer(case, track, subject).is_none())
+}
+
+/// The first answer after the heal of what was cut off, and who saw it: of all the one that came last. `None` where nothing was cut.
+pub fn last_answer<'c, 'a>(case: &'c Case<'a>) -> Option<(&'c Track<'a>, &'c Seen<'a>)> {
+    let tracks = case.evidence.plan.agents().into_iter().filter_map(|node| case.timeline.agent(node));
+    let answers = tracks.flat_map(move |track| {
+        let targets = cut_targets(case, track.node);
+        targets.filter_map(move |target| Some((track, answer(case, track, &target.subject())?)))
+    });
+    answers.max_by(|a, b| a.1.from.total_cmp(&b.1.from))
+}
+
+/// The first answer of something after the heal.
+fn answer<'t, 'a>(case: &Case<'_>, track: &'t Track<'a>, subject: &str) -> Option<&'t Seen<'a>> {
     let healed = case.timeline.heal + case.edge(0.0, track);
-    let answered = |subject: &str| {
-        let spans = track.series(SpanKind::Probe, subject);
-        spans.iter().any(|s| s.to > healed && is_through(case, s))
-    };
-    cut_targets(case, track.node).map(ProbeTarget::subject).find(|subject| !answered(subject))
+    track.series(SpanKind::Probe, subject).iter().find(|s| s.to > healed && is_through(case, s))
 }
 
 /// The silence of one pair that began in the cut and lasted beyond `after`; or a later one of more than `limit` samples, unless

@@ -7,6 +7,7 @@ use super::{
     eviction::{LATE, may_be_late},
     pods::ApiPod,
     ran::{Ran, Twice, clock_of, twice},
+    second_copy,
     timeline::{Track, merged},
     workload_why::{Why, why_made},
 };
@@ -21,11 +22,21 @@ pub const TOLERANCE: &str = "what the clocks leave open of each start and end";
 pub fn check(case: &Case<'_>) -> Vec<Finding> {
     let of = |owner: &WorkloadForecast| {
         let predicted = owner.predictions().into_iter().find(|p| p.check == Check::WorkloadDoubled);
-        let said = copies(case, owner).tolerating(TOLERANCE);
+        let said = copies(case, owner).tolerating(tolerance(case, owner));
         said.about(Check::WorkloadDoubled, owner.subject(), predicted.map_or(String::new(), |p| p.expected))
     };
     let owners = case.forecast.workloads.iter().filter(|owner| owner.replacement == Replacement::AtOnce);
     owners.map(of).collect()
+}
+
+/// Of a second copy that is certain it is asked as well when it starts.
+fn tolerance(case: &Case<'_>, owner: &WorkloadForecast) -> String {
+    match (owner.doubled, case.operator()) {
+        (Certainty::Must, Ok(operator)) => {
+            format!("{} of when it starts; {TOLERANCE}", second_copy::slack(case, operator))
+        }
+        _ => TOLERANCE.into(),
+    }
 }
 
 fn copies(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
@@ -63,7 +74,7 @@ fn copies(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
     // What may have run that nobody saw.
     let unlooked = case.pods.unlooked(case.timeline.end);
     let evidence = || worst.as_ref().map_or_else(|| cite(operator, seen), |w| w.evidence.clone());
-    match owner.doubled {
+    let said = match owner.doubled {
         _ if extra.definite > 0.0 => {
             let pair = worst.as_ref().map(|w| w.definite).filter(|definite| *definite > 0.0);
             let longest = pair.map_or(String::new(), |definite| format!(" for {}", seconds(definite)));
@@ -80,9 +91,13 @@ fn copies(case: &Case<'_>, owner: &WorkloadForecast) -> Said {
             Said::new(FindingResult::Noted, format!("ran twice for {most} at the most, by what is known"), evidence())
         }
         Certainty::Must => {
-            Said::new(FindingResult::Noted, "a second copy was made and did not run", cite(operator, seen))
+            Said::new(FindingResult::Noted, second_copy::never_beside(case, &found), cite(operator, seen))
         }
         _ => Said::new(FindingResult::Held, "ran once", cite(operator, seen)),
+    };
+    match owner.doubled {
+        Certainty::Must => second_copy::timed(case, operator, owner, &found, said),
+        Certainty::May | Certainty::MustNot => said,
     }
 }
 

@@ -2,7 +2,7 @@
 //! their watch cache may be.
 
 use super::{
-    bounds::{after_cut, at_most, prediction},
+    bounds::{after_cut, at_most, prediction, throughout},
     constants::*,
     etcd::dials_others,
     scene::Scene,
@@ -25,7 +25,10 @@ pub struct ApiServerForecast {
     pub restarted: Certainty,
     /// When the container ends for the first time, seconds after the cut.
     pub restart: Window,
-    reason: String,
+    /// Length of the cut, seconds.
+    duration: f64,
+    why_unready: String,
+    why_restarted: String,
 }
 
 /// How old what the API servers of one side answer from their watch caches (`resourceVersion=0`) may be.
@@ -72,18 +75,34 @@ fn forecast(scene: &Scene<'_>, side: &Side, server: &str) -> ApiServerForecast {
         readiness,
         restarted,
         restart,
-        reason: format!(
-            "no leader of etcd within reach: each of {ETCD_CHECKS_OF_READYZ} checks of etcd waits {} ({}), a good answer is given again \
-             for half of that; liveness: {failures} failures ({}) {} apart ({}), then up to {} to end ({})",
-            seconds(check),
-            known.etcd_check.source,
+        duration: scene.duration,
+        why_unready: format!(
+            "{}, then each of {ETCD_CHECKS_OF_READYZ} checks of etcd (server/options/etcd.go) waits {}, and {} for the answer (ours)",
+            unanswered(replayed),
+            sourced(&known.etcd_check),
+            seconds(API_LATENCY)
+        ),
+        why_restarted: format!(
+            "{}, and a check waits {}: from then on, or from a probe that was under way at the cut, {failures} failures of its liveness \
+             probe ({}) {} apart ({}), then up to {} to end, and {} (ours)",
+            unanswered(replayed),
+            sourced(&known.etcd_check),
             known.liveness_failures.source,
             seconds(period),
             known.liveness_period.source,
-            seconds(grace),
-            known.api_server_grace.source
+            sourced(&known.api_server_grace),
+            seconds(API_LATENCY)
         ),
     }
+}
+
+/// How long checks of etcd go on answering without a leader, in words.
+fn unanswered(replayed: f64) -> String {
+    format!(
+        "no leader of etcd within reach: a good answer is given again for {} (half of a check's timeout, \
+         storage/storagebackend/factory/etcd3.go)",
+        seconds(replayed)
+    )
 }
 
 /// Sides whose API servers may answer from watch caches that nobody fills any more.
@@ -94,7 +113,7 @@ pub fn stale(scene: &Scene<'_>) -> Vec<StaleForecast> {
 fn stale_of(scene: &Scene<'_>, side: &Side) -> Option<StaleForecast> {
     let election = scene.election();
     let given_up = format!(
-        "a watch cache asks for {} for another watch before it gives up (MaxInternalErrorRetryDuration); {} for the answer",
+        "a watch cache asks for {} for another watch before it gives up (MaxInternalErrorRetryDuration); {} for the answer (ours)",
         seconds(WATCH_CACHE_RETRIES),
         seconds(API_LATENCY)
     );
@@ -115,7 +134,7 @@ fn stale_of(scene: &Scene<'_>, side: &Side) -> Option<StaleForecast> {
              storage/storagebackend/factory/etcd3.go); {}",
             seconds(ETCD_CLIENT_KEEPALIVE),
             match side.writable {
-                Prospect::Yes => format!("{} for the answer", seconds(API_LATENCY)),
+                Prospect::Yes => format!("{} for the answer (ours)", seconds(API_LATENCY)),
                 _ => format!("where the next one has no leader {given_up}"),
             }
         )
@@ -138,19 +157,43 @@ pub fn cache_age(stale: &[StaleForecast], side: &str) -> f64 {
 }
 
 impl ApiServerForecast {
-    pub fn prediction(&self) -> Prediction {
-        let ready = match self.not_ready {
+    /// The line about its container, beside the one about the server itself: a line has one window.
+    pub fn container(&self) -> String {
+        format!("{}: container", self.server)
+    }
+
+    /// What both lines say.
+    pub fn expected(&self) -> String {
+        format!("{}; {}", self.unready(), self.started_anew())
+    }
+
+    fn unready(&self) -> String {
+        match self.not_ready {
             Certainty::Must => format!("not ready within {} until after the heal", interval(&self.readiness)),
             _ => format!("ready or not: the cut is shorter than {}", seconds(self.readiness.latest_seconds)),
-        };
-        let restart = match self.restarted {
+        }
+    }
+
+    fn started_anew(&self) -> String {
+        match self.restarted {
             Certainty::Must => format!("started anew within {}", interval(&self.restart)),
             Certainty::May => format!("perhaps started anew within {}", interval(&self.restart)),
             Certainty::MustNot => "not started anew".into(),
+        }
+    }
+
+    pub fn predictions(&self) -> [Prediction; 2] {
+        let of = |subject: String, expected: String, bounded, why: &str| {
+            prediction(Check::ApiServerReady, subject, expected, bounded, why)
         };
-        // Of the two the first one: a line has one window.
-        let bounded = after_cut(self.readiness);
-        prediction(Check::ApiServerReady, &self.server, format!("{ready}; {restart}"), bounded, &self.reason)
+        let restart = match self.restarted {
+            Certainty::MustNot => throughout(0.0, self.duration),
+            Certainty::May | Certainty::Must => after_cut(self.restart),
+        };
+        [
+            of(self.server.clone(), self.unready(), after_cut(self.readiness), &self.why_unready),
+            of(self.container(), self.started_anew(), restart, &self.why_restarted),
+        ]
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
     bounds::{Bounded, after_heal, prediction, throughout},
     constants::*,
     node::NodeForecast,
-    recovery::kubelets_told,
+    recovery::{kubelets_told, why_kubelets_told},
     scene::Scene,
     window::{Certainty, seconds, some, window},
     workload::{by_name, count, fate},
@@ -34,6 +34,7 @@ pub struct BudgetForecast {
     pub window: Window,
     /// Length of the cut, seconds.
     duration: f64,
+    reason: String,
 }
 
 /// Budgets that have said what they want and select a pod of the losing side.
@@ -91,6 +92,12 @@ fn forecast(
         crossed,
         window: window(0.0, kubelets_told(scene) + grace + POD_STOP_SLACK),
         duration: scene.duration,
+        reason: format!(
+            "kubelets that are heard again end evicted pods, whatever a budget says: they are told within {}; then come the grace period \
+             (the pods' own) and {} (ours)",
+            why_kubelets_told(scene),
+            seconds(POD_STOP_SLACK)
+        ),
     })
 }
 
@@ -116,13 +123,6 @@ pub fn told(scene: &Scene<'_>, budgets: &[BudgetForecast]) -> Vec<String> {
         ));
     }
     all
-}
-
-fn reason() -> String {
-    format!(
-        "kubelets that are heard again end evicted pods, whatever a budget says, within their grace period and {} (ours)",
-        seconds(POD_STOP_SLACK)
-    )
 }
 
 impl BudgetForecast {
@@ -155,7 +155,7 @@ impl BudgetForecast {
 
     /// `None` where nobody looks at all of its pods.
     pub fn prediction(&self) -> Option<Prediction> {
-        let line = || prediction(Check::HealDamage, self.title(), self.expected(), self.bounded(), reason());
+        let line = || prediction(Check::HealDamage, self.title(), self.expected(), self.bounded(), &self.reason);
         self.is_observed().then(line)
     }
 
@@ -169,6 +169,6 @@ impl BudgetForecast {
     }
 
     fn told(&self) -> String {
-        format!("{}: {}; {}", self.title(), self.expected(), reason())
+        format!("{}: {}; {}", self.title(), self.expected(), self.reason)
     }
 }

@@ -5,7 +5,7 @@ use super::{
     constants::*,
     etcd::{elections, loses_members},
     node::NodeForecast,
-    recovery::kubelets_renew,
+    recovery::{kubelets_renew, why_kubelets_renew},
     scene::Scene,
     streams,
     timers::sourced,
@@ -142,16 +142,16 @@ fn dropped_within(scene: &Scene<'_>) -> Window {
 }
 
 /// Pods side by side, as the judge tells them, and each API server.
-pub fn predictions(endpoints: &[EndpointsForecast], service: &[ServiceForecast]) -> Vec<Prediction> {
+pub fn predictions(scene: &Scene<'_>, endpoints: &[EndpointsForecast], service: &[ServiceForecast]) -> Vec<Prediction> {
     let mut sides: BTreeMap<&str, Vec<&EndpointsForecast>> = BTreeMap::new();
     for node in endpoints {
         sides.entry(&node.side).or_default().push(node);
     }
-    let pods = sides.into_iter().filter_map(|(side, nodes)| of_pods(side, &nodes));
+    let pods = sides.into_iter().filter_map(|(side, nodes)| of_pods(scene, side, &nodes));
     pods.chain(service.iter().map(ServiceForecast::prediction)).collect()
 }
 
-fn of_pods(side: &str, nodes: &[&EndpointsForecast]) -> Option<Prediction> {
+fn of_pods(scene: &Scene<'_>, side: &str, nodes: &[&EndpointsForecast]) -> Option<Prediction> {
     let surest = nodes.iter().map(|n| n.leave).max()?;
     let leave = nodes.iter().map(|n| n.window).reduce(|a, b| union(&a, &b))?;
     let back = nodes.iter().map(|n| n.back).reduce(|a, b| union(&a, &b))?;
@@ -172,10 +172,11 @@ fn of_pods(side: &str, nodes: &[&EndpointsForecast]) -> Option<Prediction> {
     };
     let subject = format!("{side}: {}", count(nodes.iter().map(|n| n.pods.len()).sum(), "ready pod"));
     let reason = format!(
-        "the node lifecycle controller makes them unready as it makes their node, then {} for the EndpointSlices (theory C11); back \
-         when the kubelet is heard and has put its pods right ({}, syncPeriod)",
+        "the node lifecycle controller makes them unready as it makes their node (`NodeNotReady`), then {} for the EndpointSlices \
+         (theory C11); back when the kubelet has put its pods right ({}, syncPeriod) and the slices follow, once it is heard: within {}",
         seconds(ENDPOINT_SLICE_UPDATE),
-        seconds(KUBELET_POD_STATUS)
+        seconds(KUBELET_POD_STATUS),
+        why_kubelets_renew(scene)
     );
     Some(prediction(Check::EndpointsRemoved, subject, expected, bounded, reason))
 }

@@ -87,6 +87,14 @@ pub fn write_gap(scene: &Scene<'_>, side: &Side) -> f64 {
     }
 }
 
+/// The same in words.
+pub fn why_write_gap(scene: &Scene<'_>, side: &Side) -> String {
+    match loses_members(side) {
+        true => election(elections(scene), &scene.snapshot.timers.etcd_election),
+        false => disks(),
+    }
+}
+
 /// Whether an API server of this side may be connected to a member of etcd that is cut off from it, and takes
 /// [`ETCD_CLIENT_KEEPALIVE`] to dial another one. Stacked ones dial the member beside them.
 pub fn dials_others(scene: &Scene<'_>, side: &Side) -> bool {
@@ -166,7 +174,7 @@ impl EtcdForecast {
                 throughout(self.settled, self.duration),
                 format!(
                     "{ETCD_ELECTIONS} × election timeout {}, by when the old leader has stepped down (MsgCheckQuorum), then the \
-                     last linearizable read ({} + 2 elections, etcd ReqTimeout) and {} for the answer",
+                     last linearizable read ({} + 2 elections, etcd ReqTimeout) and {} for the answer (ours)",
                     sourced(&self.election),
                     seconds(ETCD_READ_TIMEOUT),
                     seconds(API_LATENCY)
@@ -217,16 +225,21 @@ pub fn unwatched(snapshot: &Snapshot) -> Option<String> {
 
 /// How long members may go without a leader, in words.
 fn election(elections: f64, timeout: &Timer) -> String {
-    format!(
-        "{elections} × election timeout {} (raft: 1 to 2, one more after a split vote) + {} for disks and dialling (ours)",
-        sourced(timeout),
-        seconds(ETCD_SLACK)
-    )
+    let heard = match elections > ETCD_ELECTIONS {
+        true => format!(", {ETCD_STEP_DOWN} more while the old leader is still heard, MsgCheckQuorum"),
+        false => String::new(),
+    };
+    let timeout = sourced(timeout);
+    format!("{elections} × election timeout {timeout} (raft: 1 to 2, one more after a split vote{heard}) + {}", disks())
 }
 
 /// The same where no member is cut off.
 fn undisturbed() -> String {
-    format!("no etcd member is cut off from this side; {} for disks and dialling (ours)", seconds(ETCD_SLACK))
+    format!("no etcd member is cut off from this side; {}", disks())
+}
+
+fn disks() -> String {
+    format!("{} for disks and dialling (ours)", seconds(ETCD_SLACK))
 }
 
 impl ApiForecast {

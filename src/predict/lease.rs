@@ -3,7 +3,7 @@
 use super::{
     bounds::{after_cut, at_most, lasts, prediction, throughout},
     constants::*,
-    etcd::{dials_others, elections, loses_members, write_gap},
+    etcd::{dials_others, elections, loses_members, why_write_gap, write_gap},
     node::CONTROLLER_MANAGER,
     scene::Scene,
     timers::sourced,
@@ -88,17 +88,28 @@ pub fn coordinated_later() -> f64 {
     duration + ELECTION_POLLS * retry * (1.0 + ELECTION_JITTER) + COORDINATED_LOOK + COORDINATED_ELECTION
 }
 
+/// The same in words.
+pub fn why_coordinated_later() -> String {
+    format!(
+        "{} for another API server to begin to elect, to look and to ask the candidates (run_with_leaderelection.go, \
+         leaderelection_controller.go)",
+        seconds(coordinated_later())
+    )
+}
+
 /// Why a holder on a side that can write may not get through in time all the same.
 fn stall(scene: &Scene<'_>, side: &Side, renew_deadline: &Timer) -> Option<String> {
     let election = elections(scene) * scene.election();
-    let late = |what: &str, wait: f64| {
-        let told =
-            || format!("{what} may take {}, longer than RenewDeadline {}", seconds(wait), sourced(renew_deadline));
+    let late = |what: &str, wait: f64, source: &str| {
+        let (wait_told, deadline) = (seconds(wait), sourced(renew_deadline));
+        let told = || format!("{what} may take {wait_told} ({source}), longer than RenewDeadline {deadline}");
         (wait > renew_deadline.seconds).then(told)
     };
     let dialling = "dialling another member of etcd from the API server that its holder asks";
-    let dials = dials_others(scene, side).then(|| late(dialling, ETCD_CLIENT_KEEPALIVE));
-    let elects = loses_members(side).then(|| late("an election of etcd", election));
+    let keepalive = "storage/storagebackend/factory/etcd3.go";
+    let timeouts = format!("{} × election timeout, {}", elections(scene), scene.snapshot.timers.etcd_election.source);
+    let dials = dials_others(scene, side).then(|| late(dialling, ETCD_CLIENT_KEEPALIVE, keepalive));
+    let elects = loses_members(side).then(|| late("an election of etcd", election, &timeouts));
     dials.flatten().or(elects.flatten())
 }
 
@@ -126,6 +137,7 @@ fn forecast(lease: &Lease, scene: &Scene<'_>, side: Option<&Side>) -> LeaseForec
     let polls = ELECTION_POLLS * rp * (1.0 + ELECTION_JITTER);
     // A candidate's poll that would have seen the last renewal may fall into etcd's election.
     let slack = API_LATENCY + writable.first().map_or(0.0, |w| write_gap(scene, w));
+    let why_slack = why_slack(scene, writable.first().copied(), slack);
     let late = late_answer(rd);
     let takeover = match lease.strategy {
         Some(_) => window(0.0, ld + polls + slack + coordinated_later()),
@@ -152,12 +164,12 @@ fn forecast(lease: &Lease, scene: &Scene<'_>, side: Option<&Side>) -> LeaseForec
     };
     let arithmetic = || {
         format!(
-            "last renewal up to RetryPeriod {} before the cut, then LeaseDuration {} (the Lease itself), then up to two polls of \
-             RetryPeriod × 2.2 (JitterFactor) and {} for etcd and the API; the old holder gives up after RetryPeriod + \
-             RenewDeadline {}, {} later if an answer was late (half of RenewDeadline)",
+            "last renewal up to RetryPeriod {} and {} for an answer (ours) before the cut, then LeaseDuration {} (the Lease itself), then \
+             up to two polls of RetryPeriod × 2.2 (JitterFactor) and {why_slack}; the old holder gives up after RetryPeriod + \
+             RenewDeadline {}, {} later if an answer was late (half of RenewDeadline, NewFromKubeconfig)",
             sourced(&lease.retry_period),
+            seconds(API_LATENCY),
             seconds(ld),
-            seconds(slack),
             sourced(&lease.renew_deadline),
             seconds(late)
         )
@@ -165,9 +177,13 @@ fn forecast(lease: &Lease, scene: &Scene<'_>, side: Option<&Side>) -> LeaseForec
     let if_so = |why: &str| format!("{why}; if it moves: {}", arithmetic());
     let reason = match (&unpredicted, stall) {
         (Some(why), _) => why.clone(),
-        _ if lease.strategy.is_some() => coordinated(lease, slack),
+        _ if lease.strategy.is_some() => coordinated(lease, &why_slack),
         _ if !cut_off => "its holder is on the side that can write".into(),
-        _ if harmless => format!("the cut is shorter than half of RenewDeadline {}", sourced(&lease.renew_deadline)),
+        _ if harmless => format!(
+            "the cut is shorter than half of RenewDeadline {} less {} (TCP_RTO_MIN)",
+            sourced(&lease.renew_deadline),
+            seconds(TCP_FIRST_RETRANSMISSION)
+        ),
         (_, Some(why)) => if_so(&why),
         _ if !lease.pods.is_empty() && (unsure || candidate && !is_sure) => if_so(
             "pods ask the Service `kubernetes`, which passes them to any API server: one that is cut off from them, or can't write, \
@@ -195,18 +211,29 @@ fn forecast(lease: &Lease, scene: &Scene<'_>, side: Option<&Side>) -> LeaseForec
     }
 }
 
-/// How a Lease is taken that an API server gives to somebody (KEP-4355). `slack`: for etcd and the API, seconds.
-fn coordinated(lease: &Lease, slack: f64) -> String {
+/// What etcd and the API may take, in words. `side`: one that can write; `slack`: seconds.
+fn why_slack(scene: &Scene<'_>, side: Option<&Side>, slack: f64) -> String {
+    match side {
+        Some(side) => format!(
+            "{} for etcd and the API: {} + {} for an answer (ours)",
+            seconds(slack),
+            why_write_gap(scene, side),
+            seconds(API_LATENCY)
+        ),
+        None => format!("{} for the API (ours)", seconds(slack)),
+    }
+}
+
+/// How a Lease is taken that an API server gives to somebody (KEP-4355). `why_slack`: for etcd and the API.
+fn coordinated(lease: &Lease, why_slack: &str) -> String {
     format!(
         "its leader election is coordinated (strategy {}): an API server picks its holder, by wall clocks and at any time; where \
-         its holder is lost, after LeaseDuration {} (the Lease itself), two polls of RetryPeriod {} × 2.2, {} for etcd and the API, \
-         and {} for another API server to begin to elect, to look and to ask the candidates (run_with_leaderelection.go, \
-         leaderelection_controller.go)",
+         its holder is lost, after LeaseDuration {} (the Lease itself), two polls of RetryPeriod {} × 2.2 (JitterFactor), {why_slack}, \
+         and {}",
         lease.strategy.as_deref().unwrap_or_default(),
         seconds(lease.lease_duration),
         sourced(&lease.retry_period),
-        seconds(slack),
-        seconds(coordinated_later())
+        why_coordinated_later()
     )
 }
 
@@ -295,10 +322,11 @@ impl LeaseForecast {
             bound => format!("no two leaders; up to {} only after a late answer", seconds(bound)),
         };
         let gap = format!("{if_so}{} without a leader", interval(&self.gap));
-        let why = format!("{margin}, {late} less after a late answer (half of RenewDeadline); polls and etcd on top");
+        let half = "half of RenewDeadline, NewFromKubeconfig";
+        let on_top = "polls (JitterFactor) and etcd on top, as `LeaseTakeover` has them";
+        let why = format!("{margin}, {late} less after a late answer ({half}); {on_top}");
         let gap = prediction(Check::LeaderGap, self.lease.subject(), gap, lasts(self.gap), why);
-        let why =
-            format!("client-go fences nobody: an answer up to {late} late (half of RenewDeadline) against {margin}");
+        let why = format!("client-go fences nobody: an answer up to {late} late ({half}) against {margin}");
         let overlap = format!("{if_so}{overlap}");
         [gap, prediction(Check::LeaderOverlap, self.lease.subject(), overlap, at_most(self.overlap), why)]
     }

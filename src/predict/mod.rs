@@ -98,12 +98,12 @@ fn predictions(scene: &Scene<'_>, forecast: &Forecast) -> Vec<Prediction> {
     let mut all = vec![fault_proven(scene)];
     all.extend(forecast.etcd.iter().map(EtcdForecast::prediction));
     all.extend(forecast.api.iter().map(ApiForecast::prediction));
-    all.extend(forecast.api_servers.iter().map(ApiServerForecast::prediction));
+    all.extend(forecast.api_servers.iter().flat_map(ApiServerForecast::predictions));
     all.extend(forecast.stale.iter().map(StaleForecast::prediction));
     all.extend(forecast.leases.iter().flat_map(LeaseForecast::predictions));
     all.extend(forecast.nodes.iter().map(NodeForecast::prediction));
     all.extend(node::taint_predictions(&forecast.nodes));
-    all.extend(endpoints::predictions(&forecast.endpoints, &forecast.service));
+    all.extend(endpoints::predictions(scene, &forecast.endpoints, &forecast.service));
     all.extend(forecast.workloads.iter().flat_map(WorkloadForecast::predictions));
     all.extend(forecast.budgets.iter().filter_map(BudgetForecast::prediction));
     all.extend(forecast.recovery.predictions());

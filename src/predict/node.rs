@@ -35,6 +35,8 @@ pub struct NodeForecast {
     pub rate: f64,
     /// How many nodes of its zone may be tainted before evictions stop there; None where they don't, or it is not sure that they do.
     pub first: Option<usize>,
+    /// Where the timers of its taint come from.
+    pub sources: String,
     /// Length of the cut, seconds.
     duration: f64,
     reason: String,
@@ -101,7 +103,7 @@ impl Counted {
                 let relative = window(grace, grace + 2.0 * period + CONTROLLER_START);
                 let absolute = after(&lease.takeover, (relative.earliest_seconds, relative.latest_seconds));
                 let term = format!(
-                    "counted from the new controller manager's start, {}, and {} for its caches (ours)",
+                    "counted from the new controller manager's start, {} (`LeaseTakeover`), and {} for its caches (ours)",
                     interval(&lease.takeover),
                     seconds(CONTROLLER_START)
                 );
@@ -138,10 +140,15 @@ fn forecast(scene: &Scene<'_>, side: &str, node: &str, zone: Zone, counted: &Cou
     let taint = after(&counted.window, (0.0, period + queue));
     let mut tainted = certainty(&taint, scene.duration, counted.heard).min(counted.not_ready);
     let mut rate_term = zone.state.told(zone.rate);
-    match zone.state {
-        ZoneState::Normal | ZoneState::Full => rate_term += &format!(" ({})", timers.node_eviction_rate.source),
-        ZoneState::Partial => rate_term += &format!(" ({})", scene.known.secondary_eviction_rate.source),
-        ZoneState::AllFull => {}
+    let mut sources = vec![timers.node_monitor_grace.source.as_str(), timers.node_monitor_period.source.as_str()];
+    let rate = match zone.state {
+        ZoneState::Normal | ZoneState::Full => Some(&timers.node_eviction_rate.source),
+        ZoneState::Partial => Some(&scene.known.secondary_eviction_rate.source),
+        ZoneState::AllFull => None,
+    };
+    if let Some(source) = rate {
+        rate_term += &format!(" ({source})");
+        sources.push(source);
     }
     // Fewer nodes would be unready at a time if some could be heard before others are marked.
     let stops = zone.rate <= 0.0 && zone.is_sure && counted.not_ready == Certainty::Must;
@@ -163,6 +170,7 @@ fn forecast(scene: &Scene<'_>, side: &str, node: &str, zone: Zone, counted: &Cou
         zone: zone.state,
         rate: zone.rate,
         first: stops.then(|| first_few(scene, counted)),
+        sources: sources.join(", "),
         duration: scene.duration,
         reason: format!(
             "grace period {}, looked at every {}; {}; {rate_term}",

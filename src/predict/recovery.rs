@@ -5,7 +5,7 @@ use super::{
     bounds::{after_heal, prediction},
     constants::*,
     etcd::loses_members,
-    lease::{LeaseForecast, coordinated_later},
+    lease::{LeaseForecast, coordinated_later, why_coordinated_later},
     node::{renewal_after_heal, taint_removal},
     scene::Scene,
     streams,
@@ -61,13 +61,13 @@ pub fn kubelets_renew(scene: &Scene<'_>) -> f64 {
 
 /// The same in words, after "within".
 pub fn why_kubelets_renew(scene: &Scene<'_>) -> String {
-    let before = match api_servers_answer(scene) {
-        answer if answer > 0.0 => format!("API servers that lost etcd {}, then ", seconds(answer)),
-        _ => String::new(),
-    };
+    format!("{}: {}{}", seconds(kubelets_renew(scene)), why_api_servers_answer(scene), why_renewed(scene))
+}
+
+/// What a kubelet takes to renew its Lease by an API server that answers, in words.
+fn why_renewed(scene: &Scene<'_>) -> String {
     format!(
-        "{}: {before}timeout {} (cmd/kubelet/app/server.go), back-off {} (maxBackoff) and renewal {}",
-        seconds(kubelets_renew(scene)),
+        "timeout {} (cmd/kubelet/app/server.go), back-off {} (maxBackoff) and renewal {}",
         seconds(KUBELET_HEARTBEAT_TIMEOUT),
         seconds(KUBELET_LEASE_BACK_OFF),
         sourced(&scene.snapshot.timers.node_lease_renew)
@@ -79,13 +79,32 @@ fn api_servers_answer(scene: &Scene<'_>) -> f64 {
     api_server_start(scene).map_or(0.0, |start| streams::etcd_back(scene) + start)
 }
 
-/// The same in words, after "within".
-pub fn why_kubelets_told(told: f64) -> String {
-    match told > KUBELET_RECONNECT {
-        true => {
-            format!("{}: the API server that it asks may be one that lost etcd, and its connection dead", seconds(told))
+/// The same in words, before what waits for it; empty where none did.
+fn why_api_servers_answer(scene: &Scene<'_>) -> String {
+    let etcd = streams::sourced(scene);
+    match api_server_start(scene) {
+        None => String::new(),
+        Some(start) if start > 0.0 => {
+            let answer = seconds(api_servers_answer(scene));
+            format!("API servers that lost etcd {answer}: etcd {etcd}, {}; then ", why_started())
         }
-        false => format!("{} (HTTP/2 pings)", seconds(told)),
+        Some(_) => format!("API servers that lost etcd {etcd}, then "),
+    }
+}
+
+/// What a container that crashed waits for, in words.
+fn why_started() -> String {
+    let (back_off, start) = (seconds(CRASH_BACK_OFF.1), seconds(STATIC_POD_START));
+    format!("the rest of a back-off of up to {back_off} (MaxContainerBackOff) and {start} to start (ours)")
+}
+
+/// Until every kubelet knows what was decided while it was cut off, in words, after "within".
+pub fn why_kubelets_told(scene: &Scene<'_>) -> String {
+    let (told, before) = (seconds(kubelets_told(scene)), why_api_servers_answer(scene));
+    let ping = "HTTP/2 pings, apimachinery util/net/http.go";
+    match before.is_empty() {
+        true => format!("{told} ({ping})"),
+        false => format!("{told}: {before}{} for a dead connection to end ({ping})", seconds(KUBELET_RECONNECT)),
     }
 }
 
@@ -146,19 +165,42 @@ impl Terms {
 pub fn recovery(scene: &Scene<'_>, leases: &[LeaseForecast], workloads: &[WorkloadForecast]) -> RecoveryForecast {
     let terms = Terms::new(scene, leases, workloads);
     let milestones = milestones(scene, &terms, leases);
-    let mut words = vec![format!("etcd {}", seconds(terms.etcd))];
-    if terms.crashed > 0.0 {
-        words.push(format!("back-off and start of crashed API servers and leaders {}", seconds(terms.crashed)));
-    }
-    let node = terms.renewal + KUBELET_STATUS_UPDATE + terms.removal;
-    words.push(format!("kubelet's renewal, Ready and taints {}", seconds(node)));
-    let mut reason = words.join(", ");
-    if let Some(pods) = terms.pods {
-        reason += &format!("; evicted pods end and start again {}", seconds(pods));
-    }
-    let longest = milestones.iter().map(|m| m.window.latest_seconds).fold(terms.taints(), f64::max);
+    let last = milestones.iter().max_by(|a, b| a.window.latest_seconds.total_cmp(&b.window.latest_seconds));
+    let (longest, reason) = match last.filter(|part| part.window.latest_seconds >= terms.taints()) {
+        Some(part) => (part.window.latest_seconds, format!("its longest part, {}: {}", part.what, part.reason)),
+        None => (terms.taints(), why_untainted(scene, &terms)),
+    };
     let window = window(0.0, longest);
     RecoveryForecast { window, etcd: terms.etcd, milestones, kubelets_told: kubelets_told(scene), reason }
+}
+
+/// Until what a kubelet asks is there again, in words.
+fn why_back(scene: &Scene<'_>, terms: &Terms) -> String {
+    let etcd = streams::sourced(scene);
+    match terms.crashed > 0.0 {
+        true => format!("etcd {etcd}, crashed API servers and leaders {}: {}", seconds(terms.crashed), why_started()),
+        false => format!("etcd {etcd}"),
+    }
+}
+
+/// Until nodes are Ready, in words.
+fn why_ready(scene: &Scene<'_>, terms: &Terms) -> String {
+    format!(
+        "{}; then a kubelet's {}, and its status {} (nodeStatusUpdateFrequency)",
+        why_back(scene, terms),
+        why_renewed(scene),
+        seconds(KUBELET_STATUS_UPDATE)
+    )
+}
+
+/// Until their taints are gone, in words.
+fn why_untainted(scene: &Scene<'_>, terms: &Terms) -> String {
+    format!(
+        "{}; then a pass of the node lifecycle controller, every {} and {} at the least (upstream's default)",
+        why_ready(scene, terms),
+        sourced(&scene.snapshot.timers.node_monitor_period),
+        seconds(TAINT_REMOVAL)
+    )
 }
 
 fn milestones(scene: &Scene<'_>, terms: &Terms, leases: &[LeaseForecast]) -> Vec<Milestone> {
@@ -169,16 +211,11 @@ fn milestones(scene: &Scene<'_>, terms: &Terms, leases: &[LeaseForecast]) -> Vec
     }
     if let Some(start) = terms.api_server {
         let checked = ETCD_CHECKS_OF_READYZ * scene.known.etcd_check.seconds;
+        let etcd = streams::sourced(scene);
         let reason = match start > 0.0 {
-            true => format!(
-                "etcd {}, then the rest of a back-off of up to {} (MaxContainerBackOff) since the first restart and {} to start (ours)",
-                seconds(terms.etcd),
-                seconds(CRASH_BACK_OFF.1),
-                seconds(STATIC_POD_START)
-            ),
+            true => format!("etcd {etcd}, then {}, counted from the first restart", why_started()),
             false => format!(
-                "etcd {}, then the health checks that wait for it {} ({ETCD_CHECKS_OF_READYZ} × {})",
-                seconds(terms.etcd),
+                "etcd {etcd}, then the health checks that wait for it {} ({ETCD_CHECKS_OF_READYZ} × {})",
                 seconds(checked),
                 sourced(&scene.known.etcd_check)
             ),
@@ -188,39 +225,29 @@ fn milestones(scene: &Scene<'_>, terms: &Terms, leases: &[LeaseForecast]) -> Vec
     all.extend(leases_again(scene, terms, leases));
     if scene.losing().next().is_some() {
         let ready = terms.etcd + terms.crashed + terms.renewal + KUBELET_STATUS_UPDATE;
-        let reason = format!(
-            "etcd {}{}, then a kubelet's timeout {} (cmd/kubelet/app/server.go), back-off {} (maxBackoff) and renewal {}, and its \
-             status {} (nodeStatusUpdateFrequency)",
-            seconds(terms.etcd),
-            match terms.crashed > 0.0 {
-                true => format!(" and what crashed {}", seconds(terms.crashed)),
-                false => String::new(),
-            },
-            seconds(KUBELET_HEARTBEAT_TIMEOUT),
-            seconds(KUBELET_LEASE_BACK_OFF),
-            sourced(&scene.snapshot.timers.node_lease_renew),
-            seconds(KUBELET_STATUS_UPDATE)
-        );
-        all.push(of("nodes", ready, reason));
-        let reason = format!("{} after Ready: one pass of the node lifecycle controller", seconds(terms.removal));
-        all.push(of("taints", terms.taints(), reason));
+        all.push(of("nodes", ready, why_ready(scene, terms)));
+        all.push(of("taints", terms.taints(), why_untainted(scene, terms)));
         // A kubelet puts its pods right as it does its node.
         let kept = ready - KUBELET_STATUS_UPDATE + KUBELET_POD_STATUS;
+        let why_kept = format!(
+            "{}; then a kubelet's {}, and it puts its pods right every {} (syncPeriod)",
+            why_back(scene, terms),
+            why_renewed(scene),
+            seconds(KUBELET_POD_STATUS)
+        );
         let (latest, reason) = match terms.pods {
-            Some(evicted) => (
-                evicted.max(kept),
+            Some(evicted) if evicted > kept => (
+                evicted,
                 format!(
-                    "kubelets are heard again within {}, then the grace period, {} to be gone and {} for another one \
-                     (both ours)",
-                    why_kubelets_told(kubelets_told(scene)),
+                    "kubelets are told within {}; then the grace period (the pods' own), {} to be gone (ours) and {} for another one \
+                     (ours)",
+                    why_kubelets_told(scene),
                     seconds(POD_STOP_SLACK),
                     seconds(POD_START)
                 ),
             ),
-            None => {
-                let every = seconds(KUBELET_POD_STATUS);
-                (kept, format!("none is evicted; a kubelet puts its pods right every {every} (syncPeriod)"))
-            }
+            Some(_) => (kept, why_kept),
+            None => (kept, format!("none is evicted; {why_kept}")),
         };
         all.push(of("pods", latest, reason));
     }
@@ -231,24 +258,36 @@ fn milestones(scene: &Scene<'_>, terms: &Terms, leases: &[LeaseForecast]) -> Vec
 fn leases_again(scene: &Scene<'_>, terms: &Terms, leases: &[LeaseForecast]) -> Option<Milestone> {
     let is_written = scene.may_be_written();
     let before = if is_written { 0.0 } else { terms.etcd + terms.api_server.unwrap_or(0.0) };
+    let is_alone = |lease: &LeaseForecast| lease.lease.candidate_nodes.is_empty() && terms.crashed > 0.0;
     let again = |lease: &LeaseForecast| {
         let (duration, retry) = (lease.lease.lease_duration, lease.lease.retry_period.seconds);
         // Who was alone must be started again first.
-        let crashed = if lease.lease.candidate_nodes.is_empty() { terms.crashed } else { 0.0 };
+        let crashed = if is_alone(lease) { terms.crashed } else { 0.0 };
         let picked = if lease.is_coordinated() { coordinated_later() } else { 0.0 };
         before + crashed + duration + ELECTION_POLLS * retry * (1.0 + ELECTION_JITTER) + API_LATENCY + picked
     };
     let concerned = leases.iter().filter(|l| l.may_be_left(is_written));
     let (latest, lease) = concerned.map(|l| (again(l), l)).max_by(|a, b| a.0.total_cmp(&b.0))?;
-    let reason = format!(
-        "{}the longest, of {}: LeaseDuration {} (the Lease itself), then up to two polls of RetryPeriod {} × 2.2 and {} for the API \
-         (ours)",
-        if is_written { String::new() } else { format!("nobody could write: API servers {}, then ", seconds(before)) },
-        lease.lease.subject(),
+    let mut reason = format!("the longest, of {}: ", lease.lease.subject());
+    if !is_written {
+        let back = match terms.api_server {
+            Some(_) => why_api_servers_answer(scene),
+            None => format!("etcd {}, then ", streams::sourced(scene)),
+        };
+        reason += &format!("nobody could write, {back}");
+    }
+    if is_alone(lease) {
+        reason += &format!("its only candidate crashed {}: {}; then ", seconds(terms.crashed), why_started());
+    }
+    reason += &format!(
+        "LeaseDuration {} (the Lease itself), up to two polls of RetryPeriod {} × 2.2 (JitterFactor) and {} for the API (ours)",
         seconds(lease.lease.lease_duration),
         sourced(&lease.lease.retry_period),
         seconds(API_LATENCY)
     );
+    if lease.is_coordinated() {
+        reason += &format!(", {}", why_coordinated_later());
+    }
     Some(Milestone { what: "Leases", window: window(0.0, latest), reason })
 }
 

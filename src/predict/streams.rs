@@ -14,11 +14,18 @@ pub fn etcd_back(scene: &Scene<'_>) -> f64 {
     still(scene) + if scene.sides.iter().any(|s| s.quorum) { ETCD_REJOIN } else { ETCD_REELECTION }
 }
 
+/// The same with its sources, in short: [`why`] says how.
+pub fn sourced(scene: &Scene<'_>) -> String {
+    let waits = if still(scene) > 0.0 { "TCP_RTO_MAX, kernel/time/timer.c, " } else { "" };
+    let then = if scene.sides.iter().any(|s| s.quorum) { "theory C22" } else { "ours, from the lab" };
+    format!("{} ({waits}{then})", seconds(etcd_back(scene)))
+}
+
 /// The same in words.
 pub fn why(scene: &Scene<'_>) -> String {
     let then = match scene.sides.iter().any(|s| s.quorum) {
         true => format!("the log or a snapshot {} (theory C22)", seconds(ETCD_REJOIN)),
-        false => format!("a new election among all members {}, from the lab", seconds(ETCD_REELECTION)),
+        false => format!("a new election among all members {} (ours, from the lab)", seconds(ETCD_REELECTION)),
     };
     match still(scene) {
         still if still > 0.0 => format!(

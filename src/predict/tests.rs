@@ -7,6 +7,7 @@ mod leases;
 mod nodes;
 mod parts;
 mod quorum;
+mod reasons;
 mod windows;
 mod workloads;
 mod zones;

@@ -42,8 +42,9 @@ pub struct WorkloadForecast {
     pub copy: Option<Window>,
     /// Length of the cut, seconds.
     duration: f64,
-    /// Until when its kubelets know what was decided, seconds after the heal.
+    /// Until when its kubelets know what was decided, seconds after the heal, and why.
     kubelets_told: f64,
+    why_told: String,
     reason: String,
 }
 
@@ -158,20 +159,28 @@ fn forecast(
     let replacement = pods.first().map_or(Replacement::Nobody, replacement);
     let (mut evicted, mut doubled) = (Certainty::MustNot, Certainty::MustNot);
     let (mut eviction, mut copy): (Option<Window>, Option<Window>) = (None, None);
+    let (mut taint, mut sources): (Option<Window>, &str) = (None, "");
     for pod in &pods {
-        let fate = fate(pod, nodes.get(pod.node.as_str()).copied(), scene.duration);
+        let node = nodes.get(pod.node.as_str()).copied();
+        let fate = fate(pod, node, scene.duration);
+        if let Some(node) = node.filter(|_| fate.eviction.is_some()) {
+            taint = joined(taint, Some(node.taint));
+            sources = &node.sources;
+        }
         evicted = evicted.max(fate.evicted);
         doubled = doubled.max(fate.doubled);
         eviction = joined(eviction, fate.eviction);
         copy = joined(copy, fate.copy);
     }
     let tolerated = pods.iter().filter_map(|p| p.tolerates_unreachable).fold(f64::INFINITY, f64::min);
-    let reason = match tolerated.is_finite() {
-        true => format!(
-            "NoExecute taint, then {} of toleration (the pods' own); their kubelet can't be told before the heal",
+    let reason = match taint {
+        Some(taint) => format!(
+            "NoExecute taint within {} (`NodeTainted`: {sources}), then {} of toleration (the pods' own); their kubelet can't be told \
+             before the heal",
+            interval(&taint),
             seconds(tolerated)
         ),
-        false => "they are not evicted: no taint reaches them or they tolerate it for ever".into(),
+        None => "they are not evicted: no taint reaches them or they tolerate it for ever".into(),
     };
     WorkloadForecast {
         namespace,
@@ -185,6 +194,7 @@ fn forecast(
         copy,
         duration: scene.duration,
         kubelets_told: kubelets_told(scene),
+        why_told: why_kubelets_told(scene),
         reason,
     }
 }
@@ -203,8 +213,12 @@ impl WorkloadForecast {
         let why = "a kubelet ends no container because it is cut off";
         let mut all = vec![prediction(Check::WorkloadKept, self.subject(), kept, all_through(), why)];
         all.extend(self.eviction_prediction());
+        let because = match self.evicted {
+            Certainty::MustNot => self.reason.as_str(),
+            Certainty::May | Certainty::Must => "deleted as `WorkloadEvicted` tells",
+        };
         let of = |check, expected: String, bounded, why: String| {
-            prediction(check, self.subject(), expected, bounded, format!("{}{why}", self.reason))
+            prediction(check, self.subject(), expected, bounded, format!("{because}{why}"))
         };
         let copied = self.copy.and_then(after_cut);
         let started = || format!("; another one starts within {} of a deletion (ours)", seconds(POD_START));
@@ -222,7 +236,7 @@ impl WorkloadForecast {
                 all.push(of(Check::WorkloadDoubled, "no second copy".into(), all_through(), String::new()));
             }
             (Replacement::Waits, _) => {
-                let why = "; its controller waits until the first one is gone".into();
+                let why = "; its controller waits until the first one is gone (pkg/controller/statefulset)".into();
                 all.push(of(Check::WorkloadDoubled, "never two of one name".into(), all_through(), why));
             }
             (Replacement::Nobody, _) => {}
@@ -230,8 +244,8 @@ impl WorkloadForecast {
         if self.replacement != Replacement::AtOnce {
             let (words, bounded) = self.stuck();
             let told = format!(
-                "; its kubelet is told within {}; then come the grace period and {} (ours)",
-                why_kubelets_told(self.kubelets_told),
+                "; its kubelet is told within {}; then come the grace period (the pods' own) and {} (ours)",
+                self.why_told,
                 seconds(POD_STOP_SLACK)
             );
             let why = if self.evicted == Certainty::MustNot { String::new() } else { told };

@@ -2,7 +2,10 @@
 
 use crate::changes::{Results, results};
 use rackpartition::{
-    api::{Check, FindingResult, NodeRecord, NodeRecordStatus, Observer, RackPartition, Schedule, Side, Span, Verdict},
+    api::{
+        Check, FindingResult, NodeRecord, NodeRecordStatus, Observer, Prediction, RackPartition, Schedule, Side, Span,
+        Verdict,
+    },
     fault::{Fault, RunPlan, expand, sides},
     judge::{Evidence, Judgement, judge},
     topology::Snapshot,
@@ -64,8 +67,8 @@ impl Recording {
         Recording { folder, run, snapshot, fault, plan, sides, schedule, operator: operators.pop(), agents }
     }
 
-    pub fn judge(&self) -> Judgement {
-        judge(&Evidence {
+    pub fn evidence(&self) -> Evidence<'_> {
+        Evidence {
             spec: &self.run.spec,
             snapshot: &self.snapshot,
             fault: &self.fault,
@@ -74,7 +77,17 @@ impl Recording {
             schedule: &self.schedule,
             operator: self.operator.as_ref(),
             agents: &self.agents,
-        })
+        }
+    }
+
+    pub fn judge(&self) -> Judgement {
+        judge(&self.evidence())
+    }
+
+    /// What its plan told.
+    pub fn told(&self) -> &[Prediction] {
+        let plan = self.run.status.as_ref().and_then(|s| s.plan.as_ref());
+        &plan.expect("a run that cut has a plan").prediction
     }
 
     /// The side of this name: of a run that isolates a rack `isolated` and `rest`.

@@ -15,9 +15,9 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
 };
 use rackpartition::{
-    api::{Bounds, Check, FindingResult, NodeRecord, Observer, Phase, RUN_LABEL, Verdict},
+    api::{Bounds, Check, FindingResult, NodeRecord, Observer, Phase, Prediction, RUN_LABEL, Verdict},
     fault::{expand, sides},
-    judge::{Evidence, Measured, Unmeasured, measured, unmeasured},
+    judge::{Evidence, Measured, Unmeasured, measured, predicted, unmeasured},
     operator::{journal_name, read_plan, read_snapshot},
     predict::{interval, seconds},
 };
@@ -57,10 +57,13 @@ pub async fn every_interval_contains_what_was_seen(h: &Harness) -> Result<()> {
     let status = h.phase(NAME, &[Phase::Done], WHOLE_RUN).await?;
     println!("{}", rackpartition::report::findings_table(&status, Some(160)));
     // All of the table, whatever the verdict is.
-    let (all, without) = measured_of(h).await?;
+    let (all, without, compared) = measured_of(h).await?;
     let outside: Vec<&Measured> = all.iter().filter(|m| is_told_outside(m)).collect();
     let unseen: Vec<&Unmeasured> = without.iter().filter(|line| is_told_unseen(line)).collect();
     let findings = &status.findings;
+    let plan = status.plan.as_ref().context("no plan")?;
+    let differing = differing(&plan.prediction, &compared);
+    ensure!(differing.is_empty(), "what the plan told is not what was compared: {differing:#?}");
     ensure!(status.verdict == Some(Verdict::Pass), "{:?}: {}", status.verdict, told(findings));
     for lease in ["kube-controller-manager", "kube-scheduler"] {
         let found = one(findings, Check::LeaseTakeover, lease)?;
@@ -145,8 +148,25 @@ fn tolerates_by_default(pod: &Pod) -> bool {
     unreachable.next().is_some_and(|t| t.toleration_seconds == Some(TOLERATED))
 }
 
-/// In numbers, by what the operator kept of the run and by its records.
-async fn measured_of(h: &Harness) -> Result<(Vec<Measured>, Vec<Unmeasured>)> {
+/// Lines that the plan told otherwise than they were compared, and the other way round. The cut was as long as it was planned, and no pod
+/// was over before it.
+fn differing(told: &[Prediction], compared: &[Prediction]) -> Vec<String> {
+    let words = |line: &Prediction| {
+        let window = line.window.map(|w| format!("{:.3} to {:.3} s", w.earliest_seconds, w.latest_seconds));
+        let (check, subject, expected, bounds) = (line.check, &line.subject, &line.expected, line.bounds);
+        format!("{check:?} {subject}: {expected}; {bounds:?} {window:?}")
+    };
+    let (told, compared): (Vec<String>, Vec<String>) =
+        (told.iter().map(words).collect(), compared.iter().map(words).collect());
+    let only = |whose: &str, lines: &[String], others: &[String]| {
+        let lines = lines.iter().filter(|line| !others.contains(line));
+        lines.map(|line| format!("{whose}: {line}")).collect::<Vec<_>>()
+    };
+    [only("told", &told, &compared), only("compared", &compared, &told)].concat()
+}
+
+/// In numbers, by what the operator kept of the run and by its records; and the lines that these are compared with.
+async fn measured_of(h: &Harness) -> Result<(Vec<Measured>, Vec<Unmeasured>, Vec<Prediction>)> {
     let run = h.runs().get(NAME).await?;
     let (plan, snapshot) = h
         .until("what the run was made of", KEPT, async |h: &Harness| {
@@ -170,7 +190,7 @@ async fn measured_of(h: &Harness) -> Result<(Vec<Measured>, Vec<Unmeasured>)> {
         operator: Some(operator),
         agents: &agents,
     };
-    Ok((measured(&evidence), unmeasured(&evidence)))
+    Ok((measured(&evidence), unmeasured(&evidence), predicted(&evidence)))
 }
 
 /// Of the agents, and of the operator.

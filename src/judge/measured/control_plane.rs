@@ -4,7 +4,7 @@ use super::{Measured, Ruler, Value, first_seen, window_to};
 use crate::{
     api::{Bounds, Check, Prospect, SpanKind, Window},
     judge::{
-        api_server::first_end,
+        api_server::{first_end, unread},
         api_writable::longest_gap,
         etcd::BEFORE_HEAL,
         pairs::seen_by,
@@ -87,17 +87,29 @@ impl Ruler<'_, '_> {
 
     pub fn api_server(&self, server: &ApiServerForecast) -> Vec<Measured> {
         let Some(track) = self.case.timeline.agent(&server.server) else { return Vec::new() };
-        let of = |what: &str, predicted: Window, value: Value| {
-            Measured::new(Check::ApiServerReady, &server.server, what, (Bounds::AfterCut, predicted), value)
+        let of = |subject: String, what: &str, bounded: (Bounds, Window), value: Value| {
+            Measured::new(Check::ApiServerReady, subject, what, bounded, value)
         };
         let lost = self.lost(track, SpanKind::Health, "kube-apiserver", |s| s.is("ok"));
         let unready = lost.filter(|_| server.not_ready != Certainty::MustNot);
+        let within = (Bounds::AfterCut, server.readiness);
+        let unready = unready.map(|at| of(server.server.clone(), "not ready", within, at));
+        let first = first_end(self.case, track);
+        let is_over = first.is_some();
         // Of one that is gone nobody knows when.
-        let ended = first_end(self.case, track).filter(|end| !end.seen.is("gone")).map(|end| end.seen);
+        let ended = first.filter(|end| !end.seen.is("gone")).map(|end| end.seen);
         let ended = ended.map(|s| Value { seconds: s.to, error: s.to_error });
-        let ended = ended.filter(|_| server.restarted != Certainty::MustNot);
-        let unready = unready.map(|at| of("not ready", server.readiness, at));
-        unready.into_iter().chain(ended.map(|at| of("its container ended", server.restart, at))).collect()
+        let container = match server.restarted {
+            Certainty::MustNot => {
+                let went_on = !is_over && unread(self.case, track).is_none();
+                let until = ended.or_else(|| went_on.then(|| self.to_the_heal()));
+                until.map(|until| of(server.container(), "its container runs", self.all_through(), until))
+            }
+            Certainty::May | Certainty::Must => {
+                ended.map(|at| of(server.container(), "its container ended", (Bounds::AfterCut, server.restart), at))
+            }
+        };
+        unready.into_iter().chain(container).collect()
     }
 
     /// How old what a side's API servers answered from their watch caches was.

@@ -76,10 +76,36 @@ fn every_interval_of_the_run_that_passes_contains_what_was_seen() {
 }
 
 #[test]
-fn every_line_of_the_run_that_passes_is_measured_but_that_of_the_network() {
+fn every_line_of_the_run_that_passes_is_measured_but_the_networks_and_of_what_need_not_be() {
     let lines = unmeasured(&passing().evidence());
     let told: Vec<_> = lines.iter().map(|line| (line.check, line.subject.as_str(), line.why.is_some())).collect();
-    assert_eq!(told, [(Check::FaultProven, "network", true)]);
+    // The API server may be started anew from 70 s on, in a cut of 75 s.
+    assert_eq!(told, [(Check::FaultProven, "network", true), (Check::ApiServerReady, "cp1: container", true)]);
+}
+
+#[test]
+fn when_an_api_server_is_started_anew_and_until_when_not() {
+    const CONTAINER: &str = "cp1: container";
+    let own = |end: f64| container("kube-system/kube-apiserver-cp1/kube-apiserver", "api-1", "exited", -900.0, end);
+    let ended = |run: &mut Run, end: f64| run.status("cp1").spans.push(own(end));
+    let of = |run: &Run| measured(&run.evidence()).into_iter().find(|m| m.subject == CONTAINER);
+    // From 70 s on it may.
+    let mut run = passing();
+    ended(&mut run, 72.0);
+    let seen = of(&run).unwrap();
+    assert!(seen.bounds == Bounds::AfterCut && seen.is_within() && (seen.observed - 72.0).abs() < 0.05, "{seen:#?}");
+    assert_eq!(why(&run, Check::ApiServerReady, CONTAINER), None);
+    expect(|run| ended(run, 20.0), Check::ApiServerReady, CONTAINER, 20.0);
+    // In a cut of 15 s, after which etcd is back soon enough, it must not.
+    let short = |change: &dyn Fn(&mut Run)| {
+        let mut run = passing();
+        run.schedule.heal_at = moment(0.0, 15.0).wall;
+        change(&mut run);
+        of(&run).map(|m| (m.bounds, m.is_within()))
+    };
+    assert_eq!(short(&|_| {}), Some((Bounds::Throughout, true)));
+    assert_eq!(short(&|run| ended(run, 10.0)), Some((Bounds::Throughout, false)));
+    assert_eq!(short(&|run| run.status("cp1").reads_containers = false), None);
 }
 
 #[test]

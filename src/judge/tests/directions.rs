@@ -80,6 +80,9 @@ fn a_node_that_falls_silent_late_is_told() {
         found.observed.starts_with("6 nodes fell silent 1.0 ms to 205.0 ms after cutAt, 204.0 ms apart"),
         "{found:?}"
     );
+    // Its last look at one that got through, and the first at one that did not.
+    let [heard, lost] = ["w2: heard cp1/Ipv4 heard ", "; w2: lost cp1/Ipv4 lost "];
+    assert!(found.evidence.starts_with(heard) && found.evidence.contains(lost), "{found:?}");
 }
 
 /// The passing run as one that loses this share, with so many lost in each cut direction beside 263 that were heard.

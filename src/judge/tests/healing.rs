@@ -28,6 +28,19 @@ fn heal_of(run: &Run) -> Finding {
 }
 
 #[test]
+fn what_shows_that_all_healed_is_who_was_answered_last() {
+    let mut run = passing();
+    let late = [("open", START, -0.5), ("silent", 0.7, CUT + 2.0), ("open", CUT + 3.0, END)];
+    run.rewrite("w1", SpanKind::Probe, "w2/Kubelet", &late);
+    let found = heal_of(&run);
+    assert_eq!(found.result, FindingResult::Held, "{found:?}");
+    let words = "w1: phase Healed and no table in its kernel, by its record; w1: probe w2/Kubelet open ";
+    assert!(found.evidence.starts_with(words), "{found:?}");
+    let tolerance = found.tolerance.as_deref();
+    assert_eq!(tolerance, Some("6.5 s for a connection, ± 0.5 s of clocks; 5 % of later looks, one at least"));
+}
+
+#[test]
 fn a_port_that_refuses_or_is_restarted_after_the_heal() {
     let refuses = [("open", START, -0.5), ("silent", 0.7, 74.0), ("refused", 76.0, END)];
     let restarted = [

@@ -127,28 +127,6 @@ fn a_coordinated_election_may_also_move_a_lease_whose_holder_is_heard() {
 }
 
 #[test]
-fn reasons_name_the_source_of_every_timer() {
-    let mut snapshot = with_timers(15.0, 10.0, 2.0);
-    snapshot.timers.etcd_election = Timer::read(1.0, "--election-timeout of etcd-cp1");
-    let predictions = isolate(&snapshot, &["r1"], 120).predictions;
-    let has = |check: Check, words: &[&str]| {
-        let line = predictions.iter().find(|p| p.check == check).unwrap_or_else(|| panic!("no {check:?}"));
-        words.iter().for_each(|word| assert!(line.reason.contains(word), "{check:?}: {}", line.reason));
-    };
-    let lease = ["LeaseDuration 15 s (the Lease itself)", "RetryPeriod 2 s (RP)", "RenewDeadline 10 s (RD)"];
-    has(Check::LeaseTakeover, &lease);
-    has(Check::LeaderGap, &["RetryPeriod (RP)", "RenewDeadline (RD)"]);
-    has(Check::LeaderOverlap, &["RetryPeriod (RP)", "RenewDeadline (RD)"]);
-    let election = "election timeout 1 s (--election-timeout of etcd-cp1)";
-    has(Check::EtcdQuorum, &[election]);
-    has(Check::ApiWritable, &[election]);
-    has(Check::NodeNotReady, &["(--node-monitor-grace-period)", "(--node-monitor-period)", "(--node-eviction-rate)"]);
-    let server = predictions.iter().find(|p| p.subject == "default/kubernetes/cp1").unwrap();
-    let named = [election, "DefaultEndpointReconcilerTTL"].iter().all(|word| server.reason.contains(word));
-    assert!(named, "{}", server.reason);
-}
-
-#[test]
 fn a_lock_that_may_not_be_read_is_told_and_nothing_is_predicted_of_it() {
     let told = |snapshot: &Snapshot| {
         let forecast = isolate(snapshot, &["r1"], 120);

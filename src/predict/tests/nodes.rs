@@ -119,8 +119,8 @@ fn a_node_stays_ready_for_sure_where_any_api_server_hears_its_kubelet_in_time() 
     assert_eq!([1, 2, 12, 60].map(|seconds| not_ready(&calm(), seconds)), [MustNot, May, May, Must]);
     let (_, told) = of(&calm(), 12);
     assert_eq!(told.expected, "stays Ready or becomes NotReady within 39.6–55 s");
-    let why =
-        "after the heal a kubelet renews its Lease within 50.7 s: API servers that lost etcd 23.7 s, then timeout 10 s";
+    let why = "after the heal a kubelet renews its Lease within 50.7 s: API servers that lost etcd 23.7 s (TCP_RTO_MAX, \
+               kernel/time/timer.c, theory C22), then timeout 10 s";
     assert!(told.reason.contains(why), "{}", told.reason);
     assert!(!of(&calm(), 60).1.reason.contains("after the heal"), "it is NotReady before");
 }

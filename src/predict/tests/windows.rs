@@ -43,6 +43,7 @@ fn of_a_cut_that_is_long_enough_for_everything() {
         (Check::ApiWritable, "isolated", Throughout, 3.0, 75.0),
         (Check::ApiWritable, "rest", Length, 0.0, 5.0),
         (Check::ApiServerReady, "cp1", AfterCut, 0.0, 6.0),
+        (Check::ApiServerReady, "cp1: container", AfterCut, 70.0, 114.0),
         (Check::StaleRead, "isolated", Length, 0.0, 36.0),
         (Check::LeaseTakeover, kcm, AfterCut, 4.0, 16.4),
         (Check::LeaderGap, kcm, Length, 0.0, 12.4),
@@ -76,6 +77,8 @@ fn of_a_cut_that_is_over_before_anything_comes_of_it() {
         (Check::WorkloadDoubled, "default/web (Deployment)", Throughout, 0.0, 1.0),
         // It need not be noticed.
         (Check::ApiServerReady, "cp1", AfterCut, 0.0, 6.0),
+        // Its liveness probe fails for 70 s before it does anything.
+        (Check::ApiServerReady, "cp1: container", Throughout, 0.0, 1.0),
     ];
     are(&forecast, &expected);
     // That nobody leads would begin when the cut is over.
