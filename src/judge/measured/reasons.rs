@@ -86,9 +86,10 @@ fn need_not_be(case: &Case<'_>, measured: &[Measured], line: &Prediction) -> boo
     let may = |certainty: Certainty| certainty == Certainty::May;
     let mut workloads = forecast.workloads.iter().filter(|w| w.subject() == subject);
     match line.check {
-        Check::ApiServerReady => forecast.api_servers.iter().any(|s| {
-            (s.server == subject && may(s.not_ready)) || (s.container() == subject && may(s.restarted))
-        }),
+        Check::ApiServerReady => forecast
+            .api_servers
+            .iter()
+            .any(|s| (s.server == subject && may(s.not_ready)) || (s.container() == subject && may(s.restarted))),
         Check::LeaseTakeover => of_lease(case, line, |lease| may(lease.moves)),
         Check::LeaderGap | Check::LeaderOverlap => {
             let has_moved = measured.iter().any(|m| m.check == Check::LeaseTakeover && m.subject == subject);
