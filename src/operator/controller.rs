@@ -74,7 +74,8 @@ async fn reconcile(cached: Arc<RackPartition>, ctx: Arc<Context>) -> Result<Acti
         (Due::Step, Some(Phase::Judging)) => judge::step(&run, &ctx).await,
         (Due::Step, Some(Phase::Done | Phase::Refused | Phase::Aborted)) => unreachable!("they are wound up"),
     };
-    let refused_for = ctx.refusals.last(&run.uid().unwrap_or_default(), "step", next.as_ref().err());
+    let refused_for =
+        ctx.refusals.last(&run.uid().unwrap_or_default(), "step", next.as_ref().is_err_and(Error::is_refusal));
     let next = match next {
         // Asked again, it would fail for ever.
         Err(error) if error.is_lost_plan() || ends_refused(&run, refused_for) => called_off(&run, &error),

@@ -1,7 +1,6 @@
 //! For how long the API has refused something: a run goes on without it at last, but not for one answer of an API server that has only just
 //! come up and does not know yet who may do what.
 
-use super::steps::Error;
 use std::{collections::HashMap, sync::Mutex};
 use tokio::time::Instant;
 
@@ -12,11 +11,11 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// Seconds for which this request has been refused with no other answer in between, this one included: 0 where it is none.
-    pub fn last(&self, uid: &str, what: &'static str, error: Option<&Error>) -> f64 {
+    /// Seconds for which this request has been refused with no other answer in between: 0 where the latest answer, this one, is none.
+    pub fn last(&self, uid: &str, what: &'static str, is_refused: bool) -> f64 {
         let mut since = self.since.lock().expect("no holder panics");
         let key = (uid.to_owned(), what);
-        if !error.is_some_and(Error::is_refusal) {
+        if !is_refused {
             since.remove(&key);
             return 0.0;
         }
@@ -32,27 +31,21 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operator::steps::failed_to;
-    use kube::core::Status;
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_counts_from_the_first_one_without_another_answer_in_between() {
         let refusals = Refusals::default();
-        let error = |code: u16| failed_to("read")(kube::Error::Api(Status::failure("no", "").with_code(code).boxed()));
-        let after = async |seconds: f64, code: Option<u16>| {
+        let after = async |seconds: f64, is_refused: bool| {
             tokio::time::advance(Duration::from_secs_f64(seconds)).await;
-            refusals.last("uid", "records", code.map(error).as_ref())
+            refusals.last("uid", "records", is_refused)
         };
-        assert_eq!(after(3600.0, Some(403)).await, 0.0, "however late it is");
-        assert_eq!(after(15.0, Some(403)).await, 15.0);
-        // Whoever does not answer, or answers, has not refused.
-        for other in [Some(503), None] {
-            assert_eq!(after(10.0, other).await, 0.0);
-            assert_eq!(after(10.0, Some(403)).await, 0.0);
-            assert_eq!(after(5.0, Some(403)).await, 5.0);
-        }
-        assert_eq!(refusals.last("uid", "write", Some(&error(403))), 0.0, "each request by itself");
+        assert_eq!(after(3600.0, true).await, 0.0, "however late it is");
+        assert_eq!(after(15.0, true).await, 15.0);
+        assert_eq!(after(10.0, false).await, 0.0);
+        assert_eq!(after(10.0, true).await, 0.0);
+        assert_eq!(after(5.0, true).await, 5.0);
+        assert_eq!(refusals.last("uid", "write", true), 0.0, "each request by itself");
         refusals.forget("uid");
         assert!(refusals.since.lock().unwrap().is_empty());
     }

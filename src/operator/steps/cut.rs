@@ -58,7 +58,7 @@ pub async fn cutting(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Er
     let planned = planned(run, ctx).await?;
     let read = ctx.records_of(run).await.map_err(failed_to("read the node records"));
     let now = steady::now(status.schedule.as_ref());
-    let refused = ctx.refusals.last(&planned.plan.run_uid, "records", read.as_ref().err());
+    let refused = ctx.refusals.last(&planned.plan.run_uid, "records", read.as_ref().is_err_and(Error::is_refusal));
     let over = status.schedule.as_ref().map_or(0.0, |s| seconds_between(s.heal_at.0, now));
     let (agents, operator) = match read {
         // The windows are over, whatever nodes say.

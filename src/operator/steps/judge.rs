@@ -34,9 +34,9 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     let now = steady::now(Some(&schedule));
     let end = schedule.observed_until.clone().unwrap_or_else(|| schedule.recover_by.clone());
     let over = seconds_between(end.0, now);
-    let refused = |what, error| ctx.refusals.last(&planned.plan.run_uid, what, error).min(over);
-    let read_for = refused("records", read.as_ref().err());
-    let write_for = refused("record", written.as_ref().err());
+    let refused = |what, is_refused| ctx.refusals.last(&planned.plan.run_uid, what, is_refused).min(over);
+    let read_for = refused("records", read.as_ref().is_err_and(Error::is_refusal));
+    let write_for = refused("record", written.as_ref().is_err_and(Error::is_refusal));
     let (mut agents, operator) = match read {
         Err(error) if goes_without(&error, read_for) => {
             tracing::warn!(%error, run = run.name_any(), "judges without any record");

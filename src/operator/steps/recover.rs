@@ -17,7 +17,7 @@ pub async fn step(run: &RackPartition, ctx: &Arc<Context>) -> Result<Next, Error
     let read = ctx.records_of(run).await.map_err(failed_to("read the node records"));
     let now = steady::now(status.schedule.as_ref());
     let uid = &planned.plan.run_uid;
-    let refused = ctx.refusals.last(uid, "records", read.as_ref().err());
+    let refused = ctx.refusals.last(uid, "records", read.as_ref().is_err_and(Error::is_refusal));
     let over = status.schedule.as_ref().map_or(0.0, |s| seconds_between(s.recover_by.0, now));
     let (agents, operator) = match read {
         Err(error) if goes_without(&error, over.min(refused)) => {
