@@ -18,6 +18,7 @@ pub struct AbortWhen {
         validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('1h')")
             .message("end the run when the API is unavailable for 1s to 1h")
     )]
+    #[serde(deserialize_with = "super::length_if_any")]
     pub api_unavailable: Option<Duration>,
     /// A workload has fewer ready pods than this, as its status says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -38,6 +39,7 @@ pub struct AbortWhen {
         validation = Rule::new("duration(self) >= duration('0s') && duration(self) <= duration('10m')")
             .message("a condition is met after 0s to 10m")
     )]
+    #[serde(deserialize_with = "super::length")]
     pub holds_for: Duration,
 }
 

@@ -6,6 +6,7 @@ pub mod conditions;
 pub mod crds;
 mod cut;
 mod gone;
+mod length;
 mod names;
 mod node_record;
 mod numbers;
@@ -24,6 +25,7 @@ pub use abort_when::{AbortWhen, HttpProbe, PrometheusQuery, WorkloadBelow, Workl
 pub use clock::{Clock, ClockAnchor, ClockPing, ClockReply};
 pub use cut::{Bridge, Chain, Cut, Edge, Isolate, Ring, Role, Selection, Split, Star};
 pub use gone::is_gone;
+pub use length::{length, length_if_any, parse_length};
 pub use names::{NAMED, first};
 pub use node_record::{Kernel, NodeRecord, NodeRecordSpec, NodeRecordStatus, Observer, RecordPhase};
 pub use numbers::Numbers;

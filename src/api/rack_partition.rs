@@ -70,6 +70,7 @@ pub struct RackPartitionSpec {
         validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('10m')")
             .message("stagger the heal by 1s to 10m")
     )]
+    #[serde(deserialize_with = "super::length_if_any")]
     pub stagger: Option<Duration>,
     /// How long the cut lasts, from 10s to 1h.
     #[x_kube(
@@ -77,6 +78,7 @@ pub struct RackPartitionSpec {
             .message("a cut lasts from 10s to 1h")
     )]
     #[schemars(length(max = 32))]
+    #[serde(deserialize_with = "super::length")]
     pub duration: Duration,
     /// How long to keep watching after the heal at the most, up to 1h. Damage often comes at the heal.
     #[serde(default = "default_recovery")]
@@ -85,6 +87,7 @@ pub struct RackPartitionSpec {
             .message("watch the recovery for 10s to 1h")
     )]
     #[schemars(length(max = 32))]
+    #[serde(deserialize_with = "super::length")]
     pub recovery: Duration,
     /// The workloads whose pods and containers are watched; all of every namespace by default.
     #[serde(default)]
@@ -174,16 +177,19 @@ pub struct Expect {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = some_time())]
+    #[serde(deserialize_with = "super::length_if_any")]
     pub api_unavailable: Option<Duration>,
     /// Longest time from the cut to a new holder of a Lease. Default: from the prediction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = some_time())]
+    #[serde(deserialize_with = "super::length_if_any")]
     pub leader_takeover: Option<Duration>,
     /// Longest time from the heal to a recovered cluster. Default: from the prediction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = some_time())]
+    #[serde(deserialize_with = "super::length_if_any")]
     pub recovered_within: Option<Duration>,
 }
 
@@ -218,6 +224,7 @@ pub struct Guards {
         validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('10m')")
             .message("watch etcd for 1s to 10m")
     )]
+    #[serde(deserialize_with = "super::length")]
     pub etcd_quiet_for: Duration,
     /// Largest error between the clocks of two machines: measured offset, its uncertainty and the drift to come. At most
     /// 900ms: the last call before a cut and the deadline after it leave room for a second.
@@ -227,6 +234,7 @@ pub struct Guards {
         validation = Rule::new("duration(self) >= duration('1ms') && duration(self) <= duration('900ms')")
             .message("allow a clock error from 1ms to 900ms")
     )]
+    #[serde(deserialize_with = "super::length")]
     pub max_clock_error: Duration,
 }
 

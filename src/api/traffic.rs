@@ -100,7 +100,9 @@ pub enum LossPer {
 )]
 pub struct Flap {
     #[schemars(length(max = 32))]
+    #[serde(deserialize_with = "super::length")]
     pub down: Duration,
     #[schemars(length(max = 32))]
+    #[serde(deserialize_with = "super::length")]
     pub up: Duration,
 }

@@ -2,7 +2,7 @@
 
 use super::{EXIT_NOT_RUN, Output, files, follow::width, guards};
 use crate::{
-    api::{RackPartition, RackPartitionSpec},
+    api::{RackPartition, RackPartitionSpec, parse_length},
     fault::{Policy, expand, sides},
     predict::predict,
     report::{Edges, PlanReport, PlanVersion, plan_report_text},
@@ -24,7 +24,7 @@ pub struct PlanArgs {
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
     /// The chart's policy.maxDuration.
-    #[arg(long, default_value = "1h")]
+    #[arg(long, default_value = "1h", value_parser = parse_length)]
     max_duration: kube::core::Duration,
     /// The chart's policy.maxNodesPercent.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=100))]

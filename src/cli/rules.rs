@@ -77,8 +77,9 @@ mod tests {
     }
 
     #[test]
-    fn a_time_below_none_is_too_short() {
+    fn a_time_below_none_is_no_time() {
         let spec = json!({"cut": {"isolate": {"racks": ["r1"]}}, "duration": "-1m"});
-        assert_eq!(broken(&serde_json::from_value(spec).unwrap()), Some("a cut lasts from 10s to 1h"));
+        let refused = serde_json::from_value::<RackPartitionSpec>(spec).unwrap_err().to_string();
+        assert_eq!(refused, r#""-1m" is no length of time such as 1m30s"#);
     }
 }

@@ -1,13 +1,10 @@
 //! Command-line flags of the control plane's static pods, as their mirror pods show them.
 
 use super::gather::COMPONENT;
-use crate::topology::Timer;
+use crate::{api::parse_length, topology::Timer};
 use k8s_openapi::api::core::v1::{Container, Pod};
-use kube::{ResourceExt, core::Duration};
+use kube::ResourceExt;
 use std::collections::HashMap;
-
-/// Characters of a duration that is read. No timer is longer, and none of so few is longer than a [`std::time::Duration`] can be.
-const LONGEST: usize = 15;
 
 /// The flag of kube-scheduler that names a file for whatever no other flag says (`ApplyLeaderElectionTo`,
 /// cmd/kube-scheduler/app/options/options.go).
@@ -131,11 +128,9 @@ fn variable(flag: &str) -> String {
     format!("ETCD_{}", flag.to_uppercase().replace('-', "_"))
 }
 
-/// In Go's notation; `None` where it is none, or a negative one. `kube::core::Duration` panics at a sign in the middle, and at a number that
-/// is too large for it.
+/// In Go's notation; `None` where it is none, or a negative one.
 fn duration(text: &str) -> Option<std::time::Duration> {
-    let is_read = (1..=LONGEST).contains(&text.len()) && !text.contains('-');
-    is_read.then(|| text.parse::<Duration>().ok()).flatten().map(Into::into)
+    parse_length(text).ok().map(Into::into)
 }
 
 /// `--name=value`, `--name value`, and `--name` by itself, which is `true`: Go's flags and pflag's. Of a flag that is there twice the last
@@ -193,8 +188,8 @@ mod tests {
             ];
             assert!(read.iter().all(|timer| timer.seconds == 0.1 && timer.assumed), "{value}: {read:?}");
         }
-        let longest = Flags::of(&pod(&["--node-monitor-grace-period=99999999999999h"]));
-        assert!(!longest.timer("node-monitor-grace-period", 50.0, "defaults.go").assumed, "fifteen characters");
+        let longest = Flags::of(&pod(&["--node-monitor-grace-period=999999999h"]));
+        assert!(!longest.timer("node-monitor-grace-period", 50.0, "defaults.go").assumed);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What the operator is told by its Deployment.
 
-use crate::{api::Guards, fault::Policy};
+use crate::{
+    api::{Guards, parse_length},
+    fault::Policy,
+};
 use clap::Args;
 use std::time::Duration;
 
@@ -17,7 +20,7 @@ pub struct Settings {
     #[arg(long, env = "NODE_NAME")]
     pub node: String,
     /// Agents have this long to arm; a slow image pull is the usual reason for more than seconds.
-    #[arg(long, env = "ARM_DEADLINE", default_value = "3m")]
+    #[arg(long, env = "ARM_DEADLINE", default_value = "3m", value_parser = parse_length)]
     pub arm_deadline: kube::core::Duration,
     /// Where metrics and health are served. 0: nowhere.
     #[arg(long, env = "METRICS_PORT", default_value_t = 0)]
@@ -60,7 +63,7 @@ fn words(list: &[String]) -> Vec<String> {
 #[derive(Args, Clone, Debug)]
 pub struct PolicySettings {
     /// No cut lasts longer than this.
-    #[arg(long = "policy-max-duration", env = "POLICY_MAX_DURATION", default_value = "1h")]
+    #[arg(long = "policy-max-duration", env = "POLICY_MAX_DURATION", default_value = "1h", value_parser = parse_length)]
     pub max_duration: kube::core::Duration,
     /// Share of the nodes that may lose the API.
     #[arg(long = "policy-max-nodes-percent", env = "POLICY_MAX_NODES_PERCENT", default_value_t = 100,

@@ -117,14 +117,15 @@ fn destinations_are_those_after_translation() {
     net.right.nft(&[nat]);
     let listener = net.left.run(|| TcpListener::bind((net.left.v4, 0)).unwrap());
     let service = SocketAddr::new("198.19.0.1".parse().unwrap(), listener.local_addr().unwrap().port());
-    let connect = || net.right.run(|| TcpStream::connect_timeout(&service, Duration::from_millis(500)).map(|_| ()));
-    connect().expect("the Service works");
+    let connect = |within| net.right.run(|| TcpStream::connect_timeout(&service, within).map(|_| ()));
+    let (silent, at_last) = (Duration::from_millis(500), Duration::from_secs(10));
+    connect(at_last).expect("the Service works");
     for (effect, kind) in [(Effect::Drop, ErrorKind::TimedOut), (Effect::Reject, ErrorKind::ConnectionRefused)] {
         let mut netfilter = cut(&net.right, vec![Rule { effect, ..to_left() }]);
-        assert_eq!(connect().unwrap_err().kind(), kind, "{effect:?}");
+        assert_eq!(connect(silent).unwrap_err().kind(), kind, "{effect:?}");
         netfilter.remove(TABLE).unwrap();
     }
-    connect().expect("and again");
+    connect(at_last).expect("and again");
 }
 
 #[test]

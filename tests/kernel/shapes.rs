@@ -22,6 +22,8 @@ const PORTS: [u16; 4] = [10250, 6443, 2379, 2380];
 const UDP_PORT: u16 = 7000;
 /// One hop away and back takes microseconds. Less than the first retransmission, so that one packet decides.
 const PATIENCE: Duration = Duration::from_millis(400);
+/// For a connection, with a second SYN after 1 s where the machine was busy at the first one.
+const HANDSHAKE: Duration = Duration::from_secs(3);
 const ALL: usize = NODES + 1;
 
 /// Pairs of members, by number: the first one's packets reach the second.
@@ -88,7 +90,7 @@ fn heard(racks: &Racks, ears: &Ears, v4: bool) -> Matrix {
 fn connected(racks: &Racks, port: u16, v4: bool) -> Matrix {
     let open = |a: usize, b: usize| {
         let address = SocketAddr::new(racks.address(b, v4), port);
-        racks.members[a].run(|| TcpStream::connect_timeout(&address, PATIENCE).is_ok())
+        racks.members[a].run(|| TcpStream::connect_timeout(&address, HANDSHAKE).is_ok())
     };
     std::thread::scope(|scope| {
         let tries: Vec<_> = pairs().map(|(a, b)| scope.spawn(move || open(a, b).then_some((a, b)))).collect();
